@@ -1,0 +1,28 @@
+"""The correlation token: a random, unguessable name of one recipient."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+
+LENGTH = 24
+"""Base32 characters: 120 bits, and short enough that ENVID stays under 38 (RFC 3461 §5.4)."""
+
+WORD = re.compile(r"(?<![a-z2-7])[a-z2-7]{24}(?![a-z2-7])", re.IGNORECASE)
+"""A token standing alone; the case is a relay's to change, so compare in lower case."""
+
+
+def make() -> str:
+    """Return a new token: 24 lower-case base32 characters from the system's random source."""
+    return base64.b32encode(secrets.token_bytes(15)).decode("ascii").lower()
+
+
+def find(text: str) -> tuple[str, ...]:
+    """Return every token-shaped word of *text*, lower-cased, each once, in order."""
+    return tuple(dict.fromkeys(word.lower() for word in WORD.findall(text)))
+
+
+def mask(text: str) -> str:
+    """Return *text* with every token cut to its first four characters, for alerts, logs and metrics."""
+    return WORD.sub(lambda found: found.group()[:4] + "…", text)
