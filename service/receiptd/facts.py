@@ -22,7 +22,7 @@ class _Ranked(StrEnum):
 
 
 class Delivery(StrEnum):
-    """How far the message came (DESIGN.md §6, first track)."""
+    """How far the message came (docs/design.md §6, first track)."""
 
     QUEUED = "queued"
     DEFERRED = "deferred"
@@ -77,7 +77,7 @@ class Level(_Ranked):
 
 
 class Trust(_Ranked):
-    """How sure it is that a report speaks of this recipient, and is no stranger's (DESIGN.md §5)."""
+    """How sure it is that a report speaks of this recipient, and is no stranger's (docs/design.md §5)."""
 
     WEAK = "weak"
     PLAUSIBLE = "plausible"
@@ -257,7 +257,7 @@ class ReportedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class FoundToken:
-    """A 24-character base32 word in a place where a token counts, and which place (DESIGN.md §5)."""
+    """A 24-character base32 word in a place where a token counts, and which place (docs/design.md §5)."""
 
     token: str
     place: MatchedBy
@@ -296,7 +296,7 @@ class Report:
     is_automatic: bool = False
     """Auto-Submitted other than `no`, or one of the older marks of automata."""
     is_refusal: bool = False
-    """An MDN `deleted` that a delivery agent sent: Sieve reject (QUIRKS.md §1.16)."""
+    """An MDN `deleted` that a delivery agent sent: Sieve reject (a delivery agent refusing on behalf of the reader)."""
     is_challenge: bool = False
     """A challenge-response request."""
     from_delivery_agent: bool = False
@@ -315,7 +315,7 @@ class Report:
 class Demand:
     """What the sender requires of one recipient, and what may satisfy it.
 
-    *deadline* is None until the clock started (the first final dot, DESIGN.md §7).
+    *deadline* is None until the clock started (the first final dot, docs/design.md §7).
     """
 
     address: str
@@ -336,7 +336,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class RecipientState:
-    """What the events of a recipient prove, joined (DESIGN.md §6)."""
+    """What the events of a recipient prove, joined (docs/design.md §6)."""
 
     delivery: Delivery = Delivery.QUEUED
     disposition: Disposition = Disposition.NONE

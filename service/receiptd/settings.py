@@ -108,7 +108,7 @@ class PolicySettings(Section):
     require: Level = Level.RELAYED
     within: Duration = timedelta(hours=4)
     minimum_trust: Trust | None = None
-    """None: keyed, or plausible where `subaddress = ""` (DESIGN.md §5)."""
+    """None: keyed, or plausible where `subaddress = ""` (docs/design.md §5)."""
     onward: bool = False
     levels: tuple[EscalationLevel, ...] = ()
     """Empty: one level at once, to every webhook."""
