@@ -213,6 +213,21 @@ class Verdict(StrEnum):
     SET_ASIDE = "set_aside"
 
 
+class AlertType(StrEnum):
+    """What people and programs are told (CONTRACT.md §6): the type of a webhook."""
+
+    RECEIPT_FAILED = "receipt.failed"
+    RECEIPT_OVERDUE = "receipt.overdue"
+    RECEIPT_CONTRADICTED = "receipt.contradicted"
+    RECEIPT_REFUSED = "receipt.refused"
+    RECEIPT_AUTO_REPLY = "receipt.auto_reply"
+    RECEIPT_RESOLVED = "receipt.resolved"
+    RECEIPT_MET = "receipt.met"
+    MONITOR_SET_ASIDE = "monitor.set_aside"
+    MONITOR_BLIND = "monitor.blind"
+    MONITOR_CLEAR = "monitor.clear"
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One fact about one recipient, appended and never changed.

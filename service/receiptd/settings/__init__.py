@@ -1,0 +1,39 @@
+"""receiptd.toml, environment and systemd credentials, read into one frozen object."""
+
+from receiptd.settings.model import (
+    ApiToken,
+    DomainException,
+    EscalationLevel,
+    Listen,
+    MailboxSettings,
+    OAuth,
+    PolicySettings,
+    Receipts,
+    Section,
+    Service,
+    Settings,
+    Submission,
+    WebhookSettings,
+)
+from receiptd.settings.reading import find, load, read_secret
+from receiptd.settings.showing import show
+
+__all__ = [
+    "ApiToken",
+    "DomainException",
+    "EscalationLevel",
+    "Listen",
+    "MailboxSettings",
+    "OAuth",
+    "PolicySettings",
+    "Receipts",
+    "Section",
+    "Service",
+    "Settings",
+    "Submission",
+    "WebhookSettings",
+    "find",
+    "load",
+    "read_secret",
+    "show",
+]

@@ -1,0 +1,152 @@
+"""Find the settings file, lay the environment over it, check it, and read the secrets it names."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from receiptd.errors import BadSettings
+from receiptd.settings.model import Settings
+
+PLACES = (Path("receiptd.toml"), Path("/etc/receiptd/receiptd.toml"))
+"""Where the file is looked for when neither --config nor $RECEIPTD_CONFIG names it."""
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of the file at *path*, or of the first file that `find` knows, under *environ*.
+
+    Raises BadSettings with one sentence that names the file, the setting and what would be right.
+    """
+    path = find(path, environ)
+    tables = _read(path)
+    for name, value in environ.items():
+        _override(tables, name, value)
+    try:
+        return Settings.model_validate(tables, context={"places": _secret_places(path, environ)})
+    except ValidationError as error:
+        raise BadSettings(f"{path}: {_sentence(error)}") from error
+
+
+def find(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the settings file: *path*, $RECEIPTD_CONFIG, ./receiptd.toml, /etc/receiptd/receiptd.toml."""
+    if path is None and environ.get("RECEIPTD_CONFIG"):
+        path = Path(environ["RECEIPTD_CONFIG"])
+    if path is not None:
+        return path
+    for place in PLACES:
+        if place.exists():
+            return place
+    raise BadSettings(
+        f"there is no settings file: write {PLACES[-1]} (config/receiptd.toml shows every setting), "
+        "or name yours with --config or $RECEIPTD_CONFIG"
+    )
+
+
+def read_secret(path: Path) -> str:
+    """Return the secret in *path* without surrounding white space; raise BadSettings if there is none."""
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BadSettings(f"the secret in {path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadSettings(f"the secret in {path} is not text in UTF-8") from error
+    if not secret:
+        raise BadSettings(f"the file {path} is empty; write the secret into it")
+    return secret
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadSettings(f"the settings file {path} can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path} is not TOML: {error}") from error
+
+
+def _secret_places(path: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    beside = path.absolute().parent
+    return (Path(credentials), beside) if credentials else (beside,)
+
+
+def _override(tables: dict[str, Any], name: str, value: str) -> None:
+    """Lay RECEIPTD_SECTION__KEY over *tables*; other variables (RECEIPTD_CONFIG …) aren't settings."""
+    keys = name.removeprefix("RECEIPTD_").lower().split("__")
+    if not name.startswith("RECEIPTD_") or (len(keys) == 1 and keys[0] not in Settings.model_fields):
+        return
+    table: Any = tables
+    for key in keys[:-1]:
+        table = table.setdefault(key, {}) if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        raise BadSettings(
+            f"${name} reaches into a list; give the whole list ${'__'.join(name.split('__')[:-1])} as TOML"
+        )
+    table[keys[-1]] = _value(name, value)
+
+
+def _value(name: str, text: str) -> Any:
+    """Return a list, a table or a quoted text as TOML; any other text is the value as it stands."""
+    if not text.lstrip().startswith(("[", "{", '"', "'")):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings(f"${name} is not a TOML value: {error}") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    """Return the first thing that is wrong, an unknown key before all others, and how many more there are."""
+    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return _fault(faults[0]) + more
+
+
+def _fault(fault: ErrorDetails) -> str:
+    where = _dotted(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return _unknown(fault["loc"])
+    if fault["type"] == "missing":
+        return f"{where} is missing"
+    wrong = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] in ("value_error", "too_short"):
+        return f"{where}: {wrong}" if where else wrong
+    return f"{where}: {wrong[0].lower()}{wrong[1:]}, not {fault['input']!r}"
+
+
+def _unknown(loc: tuple[int | str, ...]) -> str:
+    key = str(loc[-1])
+    known = _known_keys(loc[:-1])
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
+    return f"{_dotted(loc)} is no setting; did you mean {_dotted((*loc[:-1], nearest[0]))}?"
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the table at *loc*: walk the model, where an index or a policy's name steps inside."""
+    model: type[BaseModel] = Settings
+    for part in loc:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the table type inside `X | None`, `tuple[X, ...]` or `Mapping[str, X]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    """Return `mailbox[0].url`; the names pydantic gives to alternatives don't stand in the file."""
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")

@@ -1,0 +1,150 @@
+"""The kinds of value a setting has (durations, sizes, rates, URLs, files), each with its sentence when wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
+
+from receiptd import duration
+from receiptd.facts import AlertType
+
+_RATE = re.compile(r"(\d+)/(s|m|h|d)")
+_SIZE = re.compile(r"(\d+)\s*([KMG]?)B?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1")
+
+
+def _as_duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, str):
+        return duration.parse(value)
+    raise ValueError('a duration is a text with its unit: "90s", "30m", "4h", "3d" or "PT4H"')
+
+
+def _as_size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not (found := _SIZE.fullmatch(value.strip())):
+        raise ValueError(f'{value!r} is no size: write 52428800, "50M" or "1G"')
+    return int(found[1]) * _UNITS[found[2].upper()]
+
+
+def _show_size(size: int) -> str | int:
+    for unit in ("G", "M", "K"):
+        if size and size % _UNITS[unit] == 0:
+            return f"{size // _UNITS[unit]}{unit}"
+    return size
+
+
+def parse_rate(text: str) -> tuple[int, timedelta]:
+    """Return how many in how long; raise ValueError with a sentence if *text* is no rate above nought."""
+    found = _RATE.fullmatch(text.strip())
+    if not found or not int(found[1]):
+        raise ValueError(f'{text!r} is no rate: write "30/m" for thirty messages a minute (s, m, h, d)')
+    return int(found[1]), duration.parse(f"1{found[2]}")
+
+
+def _check_rate(text: str) -> str:
+    parse_rate(text)
+    return text
+
+
+def check_url(url: str, schemes: tuple[str, ...], *, plain: tuple[str, ...] = ()) -> SplitResult:
+    """Return *url* taken apart; raise ValueError if it is none of *schemes* or has no host.
+
+    Schemes in *plain* carry passwords in the clear and are taken on the loopback interface only.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"this is no URL ({error})") from error
+    if parts.scheme not in (*schemes, *plain):
+        raise ValueError(f"the URL must begin with {_either(schemes)}, not with {parts.scheme or url[:20]!r}")
+    if not parts.hostname or port == 0:
+        raise ValueError(f"the URL names no host and port: write {schemes[0]}://host or {schemes[0]}://host:port")
+    if parts.scheme in plain and not _LOOPBACK.fullmatch(parts.hostname):
+        raise ValueError(f"{parts.scheme}:// is unencrypted and taken on this machine only: use {_either(schemes)}")
+    return parts
+
+
+def check_account_url(url: str, schemes: tuple[str, ...], *, plain: tuple[str, ...] = ()) -> str:
+    """Return *url* as it is; refuse one that carries a password, which would show in logs and process lists."""
+    if check_url(url, schemes, plain=plain).password is not None:
+        raise ValueError("a password has no place in the URL: put it into a file and name that as password_file")
+    return url
+
+
+def check_web_url(url: str) -> str:
+    """Return *url* if it is http or https."""
+    check_url(url, ("https", "http"))
+    return url
+
+
+def check_database_url(url: str) -> str:
+    """Return *url* if it names a SQLite file or a PostgreSQL database."""
+    if re.fullmatch(r"sqlite:///.+", url):
+        return url
+    if re.fullmatch(r"postgresql(\+psycopg)?://.*", url):
+        return url
+    raise ValueError("the database is sqlite:////absolute/path.db or postgresql://user@host/name")
+
+
+def check_event_pattern(pattern: str) -> str:
+    """Return *pattern* if it takes at least one type of alert (docs/webhooks.md)."""
+    if any(fnmatchcase(kind, pattern) for kind in AlertType):
+        return pattern
+    raise ValueError(f"{pattern!r} takes no type of alert; there are {', '.join(AlertType)}")
+
+
+def check_mode(mode: str) -> str:
+    """Return *mode* if it is a file mode in octal digits."""
+    if not re.fullmatch(r"0?[0-7]{3}", mode):
+        raise ValueError(f'{mode!r} is no file mode: write "0660"')
+    return mode
+
+
+def check_tcp(address: str) -> str:
+    """Return *address* if it is HOST:PORT (an IPv6 host in brackets)."""
+    check_url(f"tcp://{address}", ("tcp",))
+    if urlsplit(f"tcp://{address}").port is None:
+        raise ValueError(f'{address!r} has no port: write "127.0.0.1:8025"')
+    return address
+
+
+def check_after(after: str) -> str:
+    """Return *after* if it says what becomes of a matched report."""
+    if after in ("keep", "seen", "delete") or re.fullmatch(r"move:.*\S.*", after):
+        return after
+    raise ValueError(f'{after!r} is not one of "keep", "seen", "move:FOLDER", "delete"')
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    """Return *path*; a relative one as the first that exists in the places of the context, else in the last."""
+    places: tuple[Path, ...] = (info.context or {}).get("places", ())
+    if path.is_absolute() or not places:
+        return path
+    return next((place / path for place in places if (place / path).exists()), places[-1] / path)
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return " or ".join(f"{word}://" for word in words)
+
+
+def checked(check: Callable[[str], str]) -> AfterValidator:
+    """Return the annotation of a text that *check* must let pass."""
+    return AfterValidator(check)
+
+
+Duration = Annotated[timedelta, BeforeValidator(_as_duration), PlainSerializer(duration.show, return_type=str)]
+Size = Annotated[int, BeforeValidator(_as_size), PlainSerializer(_show_size, return_type=str | int)]
+Rate = Annotated[str, checked(_check_rate)]
+SecretFile = Annotated[Path, AfterValidator(_resolve)]
