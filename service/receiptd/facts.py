@@ -252,6 +252,25 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """What one report, transaction, clock or person says of one recipient: an event to be.
+
+    *variant* is what tells otherwise equal facts apart (status, reporting MTA, disposition mode …):
+    two facts of the same recipient, kind, final recipient and variant are one event with two copies.
+    """
+
+    recipient_id: str
+    kind: EventKind
+    source: Source
+    trust: Trust = Trust.KEYED
+    matched_by: MatchedBy | None = None
+    final_recipient: str | None = None
+    occurred_at: datetime | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportedRecipient:
     """What a report says of one recipient (one recipient block of RFC 3464 §2.3, or one MDN)."""
 

@@ -1,0 +1,138 @@
+"""The database: one way in for writers, one for readers, on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd import errors
+from receiptd.models import new_id
+from receiptd.settings import Settings
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
+def database_url(text: str) -> URL:
+    """Return *text* as a URL with the driver we use; raise BadSettings if it names no database we know."""
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise errors.BadSettings(
+            f"[service] database = {text!r} is no database URL: write sqlite:////path/to/receiptd.db"
+        ) from error
+    driver = _DRIVERS.get(url.drivername.split("+")[0])
+    if driver is None:
+        raise errors.BadSettings(f"[service] database: {url.drivername} isn't known; use sqlite:// or postgresql://")
+    return url.set(drivername=driver)
+
+
+def utcnow() -> datetime:
+    """Return the wall clock's instant."""
+    return datetime.now(UTC)
+
+
+class Store:
+    """Transactions on the database that the settings name.
+
+    On SQLite there is one writer, and its transactions begin IMMEDIATE: one that reads first and
+    writes later could otherwise fail half-way. *node* names this process in claims and leases.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utcnow) -> None:
+        self.settings = settings
+        self.now = clock
+        self.node = f"{os.uname().nodename}/{os.getpid()}/{new_id(utcnow())[-6:]}"
+        self.url = database_url(settings.service.database)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._lock: int | None = None
+        self._writing = asyncio.Lock()
+        self._writer = self._engine(is_writer=True)
+        self._reader = self._engine(is_writer=False) if self.is_sqlite else self._writer
+
+    def _engine(self, *, is_writer: bool) -> AsyncEngine:
+        if not self.is_sqlite:
+            return create_async_engine(self.url, pool_size=10, pool_pre_ping=True)
+        engine = create_async_engine(self.url, pool_size=1 if is_writer else 4, max_overflow=0, pool_timeout=300)
+        begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def on_connect(connection: Any, _: Any) -> None:
+            connection.isolation_level = None
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}").close()
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def on_begin(connection: Any) -> None:
+            connection.exec_driver_sql(begin)
+
+        return engine
+
+    def lock(self) -> None:
+        """Make this the only daemon on a SQLite file; raise CantCreate if there is another."""
+        if not self.is_sqlite or not self.url.database or self.url.database == ":memory:":
+            return
+        path = Path(f"{self.url.database}.lock")
+        try:
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise errors.CantCreate(
+                f"another receiptd already works on {self.url.database}: stop it first, "
+                "or give this one a database of its own (one SQLite file, one daemon)"
+            ) from error
+        except OSError as error:
+            raise errors.CantCreate(
+                f"can't write to {path.parent} ({error.strerror}): give the service's user write access there, "
+                "or name another database under [service]"
+            ) from error
+
+    async def close(self) -> None:
+        """Close every connection and give the lock back."""
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """One transaction that writes: committed at the end, rolled back by any exception."""
+        if self.is_sqlite:
+            async with self._writing, self._session(self._writer) as session:
+                yield session
+        else:
+            async with self._session(self._writer) as session:
+                yield session
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """One consistent look, on SQLite beside the writer."""
+        async with self._session(self._reader) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _session(self, engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine, expire_on_commit=False, autoflush=False) as session, session.begin():
+            yield session
+
+
+def explain(error: BaseException, url: URL) -> errors.ReceiptdError:
+    """Return the sentence for a database that can't be used as the settings have it."""
+    where = url.render_as_string(hide_password=True)
+    if isinstance(error, NoSuchModuleError | ModuleNotFoundError):
+        return errors.BadSettings(f"{where} needs a driver that isn't installed: pip install 'receiptd[postgresql]'")
+    reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
+    return errors.CantCreate(f"the database {where} can't be used ({reason}): check that it exists and is writable")

@@ -1,0 +1,78 @@
+"""Migrations: bring an empty or older database to the tables of this version, and know which it has."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiptd import errors
+from receiptd.store.engine import database_url, explain
+
+
+def _engine(text: str) -> Engine:
+    url = database_url(text)
+    if url.get_backend_name() == "sqlite":
+        url = url.set(drivername="sqlite")
+    try:
+        return create_engine(url)
+    except (SQLAlchemyError, ModuleNotFoundError) as error:
+        raise explain(error, url) from error
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files("receiptd") / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(database: str) -> None:
+    """Bring *database* (a URL) to this version's tables; an empty one gets them all.
+
+    Raises CantCreate where it can't be written, BadSettings where it is of a newer version.
+    """
+    engine = _engine(database)
+    try:
+        with engine.begin() as connection:
+            _refuse_newer(connection, database)
+            command.upgrade(_config(connection), "head")
+    except SQLAlchemyError as error:
+        raise explain(error, engine.url) from error
+    finally:
+        engine.dispose()
+
+
+def ensure(database: str) -> None:
+    """Create the tables in an empty *database*; refuse one of another version with a sentence."""
+    engine = _engine(database)
+    try:
+        with engine.begin() as connection:
+            _refuse_newer(connection, database)
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current is None and not inspect(connection).get_table_names():
+                command.upgrade(_config(connection), "head")
+            elif current != ScriptDirectory.from_config(_config()).get_current_head():
+                raise errors.BadSettings(
+                    f"the database {database} has the tables of an older version: run `receiptd db upgrade` once"
+                )
+    except SQLAlchemyError as error:
+        raise explain(error, engine.url) from error
+    finally:
+        engine.dispose()
+
+
+def _refuse_newer(connection: Connection, database: str) -> None:
+    current = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if current is not None and current not in known:
+        raise errors.BadSettings(
+            f"the database {database} was written by a newer receiptd (its tables are {current}): "
+            "install that version again, or restore the backup made before it"
+        )
