@@ -1,0 +1,117 @@
+"""The envelope: return path, MAIL and RCPT parameters of a delivery status request (RFC 3461, 6533 §3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from receiptd import token as tokens
+from receiptd.errors import BadData
+
+_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_XTEXT_ESCAPE = re.compile(rb"[^\x21-\x2a\x2c-\x3c\x3e-\x7e]")
+_XTEXT_ESCAPED = re.compile(rb"\+([0-9A-Fa-f]{2})")
+_UTF8_XTEXT_ESCAPE = re.compile(r"[^\x21-\x2a\x2c-\x3c\x3e-\x5b\x5d-\x7e]")
+_UTF8_UNITEXT_ESCAPE = re.compile(r"[\x00-\x20+=\\\x7f]")
+_LONGEST_ENVID = 100
+_LONGEST_ORCPT = 500
+
+
+def return_path(receipts_address: str, subaddress: str, token: str) -> str:
+    """Return the envelope sender of one recipient's copy: the receipts address with *token* in it.
+
+    `receipts@a.org` becomes receipts+TOKEN@a.org (`+`), receipts-TOKEN@a.org (`-`), TOKEN@receipts.a.org (`@`),
+    or stays as it is where the provider allows no sub-address (``""``).
+    """
+    local, _, domain = receipts_address.rpartition("@")
+    if not subaddress:
+        return receipts_address
+    return f"{token}@{local}.{domain}" if subaddress == "@" else f"{local}{subaddress}{token}@{domain}"
+
+
+def token_in_address(address: str, receipts_address: str, subaddress: str) -> str | None:
+    """Return the token in *address* if it is a return path of ours; letter case doesn't matter."""
+    if not subaddress:
+        return None
+    for token in tokens.find(address):
+        if return_path(receipts_address, subaddress, token).lower() == address.strip().lower():
+            return token
+    return None
+
+
+def mail_parameters(*, token: str, ret: str, smtputf8: bool, body_8bit: bool, size: int | None, dsn: bool) -> list[str]:
+    """Return the parameters of MAIL FROM, each once (RFC 1870, 6152, 6531, 3461 §4.3-4.4).
+
+    *size* is None and the booleans are False where the server doesn't offer the extension.
+    """
+    parameters = [] if size is None else [f"SIZE={size}"]
+    if body_8bit or smtputf8:
+        parameters.append("BODY=8BITMIME")
+    if smtputf8:
+        parameters.append("SMTPUTF8")
+    if dsn:
+        parameters += [f"RET={_checked_ret(ret)}", f"ENVID={_checked_envid(token)}"]
+    return parameters
+
+
+def rcpt_parameters(address: str, *, notify: Iterable[str], smtputf8: bool, dsn: bool) -> list[str]:
+    """Return the parameters of RCPT TO for one recipient (RFC 3461 §4.1-4.2); none without *dsn*.
+
+    An ORCPT beyond 500 characters is left out: the report then has a Final-Recipient and our token still.
+    """
+    if not dsn:
+        return []
+    original = original_recipient(address, smtputf8=smtputf8)
+    orcpt = [f"ORCPT={original}"] if len(original.encode()) <= _LONGEST_ORCPT else []
+    return [f"NOTIFY={notify_value(notify)}", *orcpt]
+
+
+def notify_value(notify: Iterable[str]) -> str:
+    """Return the value of NOTIFY in the order of RFC 3461; raise BadData for what must not be asked.
+
+    SUCCESS alone is refused: behind an alias Postfix makes NEVER of it, and failures vanish.
+    """
+    wanted = {word.strip().upper() for word in notify}
+    if unknown := wanted - {"NEVER", "SUCCESS", "FAILURE", "DELAY"}:
+        raise BadData(f"NOTIFY knows never, success, failure and delay, not {min(unknown)!r}")
+    if not wanted:
+        raise BadData("NOTIFY needs at least one of success, failure, delay, or never alone")
+    if "NEVER" in wanted and len(wanted) > 1:
+        raise BadData("NOTIFY=NEVER must stand alone (RFC 3461 §4.1)")
+    if wanted == {"SUCCESS"}:
+        raise BadData("NOTIFY=SUCCESS must not stand alone: behind an alias it would silence failures; add failure")
+    return ",".join(word for word in ("NEVER", "SUCCESS", "FAILURE", "DELAY") if word in wanted)
+
+
+def original_recipient(address: str, *, smtputf8: bool) -> str:
+    """Return the value of ORCPT: address type and the address, encoded as its type prescribes."""
+    if address.isascii():
+        return f"rfc822;{xtext_encode(address)}"
+    escape = _UTF8_UNITEXT_ESCAPE if smtputf8 else _UTF8_XTEXT_ESCAPE
+    return "utf-8;" + escape.sub(lambda found: f"\\x{{{ord(found.group()):02X}}}", address)
+
+
+def xtext_encode(text: str) -> str:
+    """Return *text* as xtext: octets outside 33-126, `+` and `=` become +HH (RFC 3461 §4)."""
+    return _XTEXT_ESCAPE.sub(lambda found: b"+%02X" % found.group()[0], text.encode()).decode("ascii")
+
+
+def xtext_decode(text: str) -> str:
+    """Return what the xtext *text* stands for; lower-case hex and a `+` that encodes nothing are tolerated."""
+    decoded = _XTEXT_ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), text.encode())
+    return decoded.decode("utf-8", "backslashreplace")
+
+
+def _checked_ret(ret: str) -> str:
+    if ret.upper() not in ("HDRS", "FULL"):
+        raise BadData(f"RET knows hdrs and full, not {ret!r}")
+    return ret.upper()
+
+
+def _checked_envid(token: str) -> str:
+    if not _PRINTABLE.fullmatch(token):
+        raise BadData("An envelope id is printable ASCII: a line break in it would be a command of its own")
+    encoded = xtext_encode(token)
+    if len(encoded) > _LONGEST_ENVID:
+        raise BadData("An envelope id is at most 100 characters long (RFC 3461 §4.4)")
+    return encoded
