@@ -12,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from receiptd import systemd
 from receiptd.errors import BadSettings
 from receiptd.settings.model import Settings
 
@@ -72,9 +73,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _secret_places(path: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
-    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    credentials = systemd.credentials(environ)
     beside = path.absolute().parent
-    return (Path(credentials), beside) if credentials else (beside,)
+    return (credentials, beside) if credentials else (beside,)
 
 
 def _override(tables: dict[str, Any], name: str, value: str) -> None:
