@@ -1,6 +1,7 @@
 """Content and recipients -> message bytes and DSN request (RFC 5322, 3461, 8098)."""
 
-from receiptd.compose.address import Mailbox, address_key, domain_of, parse_address, parse_mailboxes
+from receiptd.address import key as address_key
+from receiptd.compose.address import Mailbox, domain_of, parse_address, parse_mailboxes
 from receiptd.compose.draft import Attachment, Draft, compose
 from receiptd.compose.envelope import (
     mail_parameters,

@@ -47,17 +47,6 @@ def parse_address(text: str) -> str:
     return f"{local}@{_ascii_domain(domain, text)}"
 
 
-def address_key(address: str) -> str:
-    """Return what two spellings of one address have in common: the local part as it is, the domain as A-label.
-
-    Unlike `parse_address` it takes anything: what is no address is its own key.
-    """
-    try:
-        return parse_address(address)
-    except BadData:
-        return address.strip()
-
-
 def domain_of(address: str) -> str:
     """Return the domain of a checked address."""
     return address.rpartition("@")[2]
