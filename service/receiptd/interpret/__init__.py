@@ -1,0 +1,8 @@
+"""Bytes -> what the report says: DSN, MDN, bounce, reply, noise (RFC 3464 6522 6533 8098 3834)."""
+
+from __future__ import annotations
+
+from receiptd.interpret.reading import interpret
+from receiptd.interpret.shape import as_json
+
+__all__ = ["as_json", "interpret"]

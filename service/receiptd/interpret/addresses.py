@@ -1,0 +1,62 @@
+"""Addresses out of fields and prose: without type, brackets and display name, domain in lower case."""
+
+from __future__ import annotations
+
+import re
+
+from receiptd.interpret import fields
+
+_QUOTES = "«»„“”‚‘’「」『』（）【】，。；："
+# A run of characters is tried once, at its beginning (look-behind, possessive): linear on any text.
+ADDRESS = re.compile(
+    rf"(?:(?<![^\s<>()\[\],;:\"`@\\|{{}}{_QUOTES}])([^\s<>()\[\],;:\"`@\\|{{}}{_QUOTES}]{{1,128}}+)"
+    rf"|(\"[^\"\s@]{{1,64}}+(?: [^\"\s@]{{1,64}}+){{0,3}}+\"))"
+    rf"@(\[[\d.]{{7,15}}\]|[^\s<>()\[\],;:\"'`@\\|{{}}=/!?*&%$#~^+{_QUOTES}]{{1,255}}+)"
+)
+_UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
+_XTEXT = re.compile(r"\+([0-9A-F]{2})")
+_LOCAL_NAME = re.compile(r"<?([\w.+~&%$#*=-]{1,128})>?")
+
+
+def find(text: str) -> list[str]:
+    """Return every address of *text*, in order, each once."""
+    return list(dict.fromkeys(_joined(*found) for found in ADDRESS.findall(text)))
+
+
+def first(text: str | None) -> str | None:
+    """Return the first address of *text*."""
+    found = ADDRESS.search(text) if text else None
+    return _joined(*found.groups("")) if found else None
+
+
+def of_field(value: str | None) -> str | None:
+    """Return the address of a typed field (`rfc822; <x@b.org>`), as it is meant, or None.
+
+    A bare local name is kept; a command behind an alias (`|/usr/bin/vacation`) and a file are no address.
+    """
+    if not value:
+        return None
+    kind, rest = fields.untyped(value)
+    if kind == "utf-8":
+        rest = _UNICODE_ESCAPE.sub(_unescape, rest)
+    if rest.startswith(("|", '"|', "/")):
+        return None
+    if address := first(rest):
+        return address
+    name = _LOCAL_NAME.fullmatch(fields.without_comments(rest))
+    return name[1] if name else None
+
+
+def from_xtext(text: str) -> str:
+    """Undo RFC 3461 xtext: `+2B` is a plus."""
+    return _XTEXT.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def _joined(plain: str, quoted: str, domain: str) -> str:
+    local = plain.lstrip(".'*=/!") or plain or quoted
+    return f"{local}@{domain.rstrip('.-').lower()}"
+
+
+def _unescape(found: re.Match[str]) -> str:
+    point = int(found[1], 16)
+    return chr(point) if 0x20 <= point <= 0x10FFFF and not 0xD800 <= point <= 0xDFFF else found[0]

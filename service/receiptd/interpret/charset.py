@@ -1,0 +1,96 @@
+"""Bytes and header words in whatever charset a stranger claims -> text, in linear time."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import quopri
+import re
+
+_TEXTUAL = re.compile(
+    r"(?:us-?)?ascii|utf-?(?:7|8|16|32)(?:-?[bl]e)?|iso[-_]?8859[-_]?\d{1,2}(?:-[ie])?|latin-?\d|(?:windows|cp|ibm)-?\d{3,4}"
+    r"|koi8-[rtu]|gb(?:2312|k|18030)|big5(?:-?hkscs)?|euc-?(?:jp|kr|tw|cn)|shift_?jis|sjis|iso-2022-(?:jp|kr)(?:-\d)?|tis-620|mac-?\w{1,12}",
+    re.IGNORECASE,
+)
+"""Python would also decode `unicode_escape`, `punycode` (slow) or `zip` for whoever asks."""
+_BROADER = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "iso-8859-1": "cp1252",
+    "shift_jis": "cp932",
+    "iso-2022-jp": "iso2022_jp_ext",
+}
+_WORD = re.compile(r"=\?([\w.:-]{1,40})(?:\*[\w-]{0,20})?\?([bBqQ])\?([^?\s]{0,2000})\?=")
+_BETWEEN_WORDS = re.compile(r"(?<=\?=)[ \t\r\n]{1,20}(?==\?)")
+_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/title|p|div|tr|hr|pre|/pre)\b[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
+_BASE64_NOISE = re.compile(rb"[^A-Za-z0-9+/]+")
+
+
+def decode(content: bytes, charset: str | None = None) -> str:
+    """Return *content* as text: by the declared charset, else UTF-8, else what the bytes look like."""
+    name = (charset or "").strip("\"' ").lower()
+    if name and name not in ("us-ascii", "ascii", "utf-8") and _TEXTUAL.fullmatch(name):
+        try:
+            return content.decode(_BROADER.get(name, name), "replace")
+        except LookupError:
+            pass  # a well-formed name that Python doesn't know
+    if b"\x1b$" in content:
+        return content.decode("iso2022_jp_ext", "replace")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        cut_at_the_end = wrong.start >= len(content) - 4
+        return content.decode("utf-8" if cut_at_the_end or name == "utf-8" else "cp1252", "replace")
+
+
+def decode_base64(content: bytes) -> bytes:
+    """Return what *content* encodes, as far as it goes: line breaks, padding and cut ends don't matter."""
+    clean = _BASE64_NOISE.sub(b"", content)
+    clean = clean[: len(clean) - (len(clean) % 4 == 1)]
+    return base64.b64decode(clean + b"=" * (-len(clean) % 4))
+
+
+def decode_transfer(content: bytes, encoding: str) -> bytes:
+    """Undo a Content-Transfer-Encoding; unknown ones leave the bytes as they are."""
+    if encoding == "base64":
+        return decode_base64(content)
+    if encoding == "quoted-printable":
+        return binascii.a2b_qp(content)
+    return content
+
+
+def decode_words(value: str) -> str:
+    """Return a header value with its RFC 2047 words decoded."""
+    if "=?" not in value:
+        return value
+    return _WORD.sub(_decode_word, _BETWEEN_WORDS.sub("", value))
+
+
+def _decode_word(found: re.Match[str]) -> str:
+    charset, encoding, body = found.groups()
+    octets = body.encode("utf-8", "replace")
+    content = decode_base64(octets) if encoding in "bB" else quopri.decodestring(octets, header=True)
+    return decode(content, charset)
+
+
+def strip_html(markup: str) -> str:
+    """Return the text of an HTML page, one line for each block."""
+    for name in ("style", "script", "head"):
+        markup = _without_element(markup, name)
+    return html.unescape(_TAG.sub("", _BREAK.sub("\n", markup))).replace("\xa0", " ")
+
+
+def _without_element(markup: str, name: str) -> str:
+    lowered, kept, at = markup.lower(), [], 0
+    if len(lowered) != len(markup):  # some letters grow when lowered
+        return markup
+    while (start := lowered.find(f"<{name}", at)) >= 0:
+        end = lowered.find(f"</{name}", start)
+        if end < 0:
+            break
+        kept.append(markup[at:start])
+        at = end
+    kept.append(markup[at:])
+    return "".join(kept)

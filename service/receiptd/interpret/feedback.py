@@ -1,0 +1,25 @@
+"""An abuse complaint in ARF -> whom it speaks of (RFC 5965)."""
+
+from __future__ import annotations
+
+from receiptd.facts import ReportedRecipient
+from receiptd.interpret import addresses, fields
+from receiptd.interpret.mime import Part
+from receiptd.interpret.returned import Returned
+
+
+def find(root: Part) -> Part | None:
+    """Return the feedback-report part."""
+    return next((part for part in root.walk() if part.type == "message/feedback-report"), None)
+
+
+def is_report(root: Part) -> bool:
+    """Whether the message is an abuse report, even where its machine part is lost."""
+    return root.type == "multipart/report" and root.parameters.get("report-type", "").lower() == "feedback-report"
+
+
+def recipients(part: Part | None, original: Returned) -> tuple[ReportedRecipient, ...]:
+    """Return the recipients whose complaint this is."""
+    said = fields.blocks(part.text()) if part else []
+    named = [address for block in said for value in block.all("original-rcpt-to") for address in addresses.find(value)]
+    return tuple(ReportedRecipient(final_recipient=address) for address in dict.fromkeys(named or original.recipients))

@@ -1,0 +1,108 @@
+"""A message disposition notification -> what became of the message behind the mailbox (RFC 8098, RFC 6533 §5)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from receiptd.facts import Action, ReportedRecipient
+from receiptd.interpret import addresses, charset, codes, envelope, fields
+from receiptd.interpret.fields import Fields
+from receiptd.interpret.mime import Part
+
+_TYPES = ("message/disposition-notification", "message/global-disposition-notification")
+_DISPOSITIONS = {
+    "displayed": Action.DISPLAYED, "read": Action.DISPLAYED, "deleted": Action.DELETED, "dispatched": Action.DISPATCHED,
+    "processed": Action.PROCESSED, "denied": Action.DENIED, "failed": Action.FAILED, "error": Action.ERROR,
+}  # fmt: skip
+_DISPOSITION = re.compile(r"(?:([\w-]{1,40}/[\w-]{1,40})\s*;?\s*)?([A-Za-z-]{2,30})?\s*(?:/\s*(.{0,200}))?$", re.DOTALL)
+_SPACES = re.compile(r"\s*([/;,])\s*")
+_DELIVERY_AGENT = re.compile(
+    r"mail delivery agent|\bsieve\b|\bLDA\b|\bLMTP\b|delivery system|mail delivery subsystem", re.IGNORECASE
+)
+_DAEMON = re.compile(r"postmaster|mailer-daemon", re.IGNORECASE)
+_REJECTED = re.compile(r"\breject", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Disposition:
+    """What one MDN says."""
+
+    recipient: ReportedRecipient
+    reporting_ua: str | None
+    original_message_id: str | None
+    mode: str | None
+    modifiers: tuple[str, ...]
+    is_refusal: bool
+    from_delivery_agent: bool
+
+
+def find(root: Part) -> Part | None:
+    """Return the outermost disposition-notification part."""
+    return next((part for part in root.walk() if part.type in _TYPES), None)
+
+
+def read(part: Part, header: Fields) -> Disposition | None:
+    """Read an MDN's fields; None where the part holds none of them."""
+    body = [item for block in fields.blocks(part.text()) for item in block.items]
+    stray = [item for item in part.header.items if not item[0].startswith("content-")]
+    said = Fields([*body, *stray])
+    if not any(
+        name in said for name in ("disposition", "final-recipient", "original-recipient", "original-message-id")
+    ):
+        return None
+    mode, action, modifiers = disposition(said.first("disposition"))
+    agent = _is_delivery_agent(said, header)
+    return Disposition(
+        recipient=_recipient(said, action),
+        reporting_ua=said.first("reporting-ua") or None,
+        original_message_id=envelope.message_id(said.first("original-message-id")) or _answered(header),
+        mode=mode,
+        modifiers=modifiers,
+        is_refusal=agent and action is Action.DELETED,
+        from_delivery_agent=agent,
+    )
+
+
+def disposition(value: str | None) -> tuple[str | None, Action | None, tuple[str, ...]]:
+    """Split `manual-action/MDN-sent-manually; displayed/error` into mode, type and modifiers; any of them may be missing."""
+    found = _DISPOSITION.match(_SPACES.sub(r"\1", fields.without_comments(value)[:1000]).strip()) if value else None
+    if not found:
+        return None, None, ()
+    mode, kind, modifiers = found[1], found[2], found[3] or ""
+    if mode and not kind and mode.partition("/")[0].lower() in _DISPOSITIONS:
+        (kind, _, modifiers), mode = mode.partition("/"), None
+    listed = tuple(word.strip().lower() for word in modifiers.split(",") if word.strip())
+    return (mode.lower() if mode else None), _DISPOSITIONS.get((kind or "").lower()), listed
+
+
+def _recipient(said: Fields, action: Action | None) -> ReportedRecipient:
+    stated = said.first("original-recipient")
+    original = addresses.of_field(stated)
+    if stated and len(addresses.find(stated)) > 1:
+        original = None  # Roundcube copies the whole To
+    diagnostic = said.first("failure") or said.first("error") or said.first("warning")
+    return ReportedRecipient(
+        action=action,
+        stated_action=said.first("disposition"),
+        final_recipient=addresses.of_field(charset.decode_words(said.first("final-recipient") or "")),
+        original_recipient=original,
+        diagnostic_code=diagnostic or None,
+        reply_code=next(iter(codes.reply_codes(diagnostic)), None) if diagnostic else None,
+    )
+
+
+def _is_delivery_agent(said: Fields, header: Fields) -> bool:
+    """Whether the server wrote this on behalf of the reader, as Sieve's `reject` does (RFC 5429 §2.2)."""
+    if _REJECTED.search(header.first("auto-submitted") or ""):
+        return True
+    return bool(
+        _DELIVERY_AGENT.search(said.first("reporting-ua") or "")
+        or _DAEMON.search(addresses.first(header.first("from")) or "")
+    )
+
+
+def _answered(header: Fields) -> str | None:
+    """Old versions of Exchange leave Original-Message-ID out and answer with In-Reply-To."""
+    ids = envelope.message_ids(header, "in-reply-to") or envelope.message_ids(header, "references")
+    return ids[-1] if ids else None

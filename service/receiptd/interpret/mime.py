@@ -1,0 +1,167 @@
+"""Our own bounded reader: offsets, depth 8, 64 parts, nothing behind 2 MiB; stdlib email for header decoding only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from receiptd.interpret import charset, fields
+
+HORIZON = 2 * 1024 * 1024
+DEEPEST = 8
+MOST_PARTS = 64
+LONGEST_HEADER = 256 * 1024
+LONGEST_TEXT = 128 * 1024
+
+_BEFORE_MESSAGE = re.compile(rb"(?:[ \t]*+\r?\n|>?From [^\r\n]*+\r?\n)*+")
+_BEFORE_PART = re.compile(rb"(?:[ \t]*+\r?\n)++(?=content-[a-z-]{1,30}[ \t]*:)", re.IGNORECASE)
+_FIELD = re.compile(rb"[!-9;-~]{1,76}[ \t]*:")
+_BLANK_LINE = re.compile(rb"[ \t]*\r?\n")
+_END_OF_HEADER = re.compile(rb"\n[ \t]*\r?\n|\r\r")
+_PARAMETER = re.compile(r";\s*([\w-]{1,30})(?:\*0?\*?)?\s*=\s*(?:\"([^\"]{0,500})\"|([^;\s\"]{1,500}))")
+_TYPE = re.compile(r"\s*([\w.+-]{1,60}/[\w.+-]{1,80})")
+_DELIMITER_LINE = re.compile(
+    rb"(?:^|\n)--([^\s\"][^\r\n\"]{3,98}?)[ \t]*\r?\n(?:content-[a-z-]+[ \t]*:|[ \t]*\r?\n)", re.IGNORECASE
+)
+_EMBEDS = ("message/rfc822", "message/global", "message/news")
+
+
+class Part:
+    """One entity of a message: a view by offsets on the raw bytes, its children read once."""
+
+    __slots__ = ("body", "children", "end", "header", "parameters", "raw", "type")
+
+    def __init__(self, raw: bytes, start: int, end: int) -> None:
+        self.raw, self.end = raw, end
+        header_end, self.body = _extent_of_header(raw, start, end)
+        self.header = fields.parse(charset.decode(raw[start:header_end]))
+        self.type, self.parameters = content_type(self.header.first("content-type"))
+        self.children: list[Part] = []
+
+    @property
+    def is_multipart(self) -> bool:
+        return self.type.startswith("multipart/")
+
+    @property
+    def embeds_message(self) -> bool:
+        return self.type in _EMBEDS
+
+    def content(self, limit: int = LONGEST_TEXT) -> bytes:
+        """Return the body's first *limit* bytes, its transfer encoding undone."""
+        encoding = (self.header.first("content-transfer-encoding") or "").strip().lower()
+        return charset.decode_transfer(self.raw[self.body : min(self.end, self.body + limit)], encoding)
+
+    def text(self, limit: int = LONGEST_TEXT) -> str:
+        """Return the body's beginning as text with plain line ends; HTML without its tags."""
+        text = charset.decode(self.content(limit), self.parameters.get("charset"))
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        return charset.strip_html(text) if self.type == "text/html" else text
+
+    def embedded(self) -> Part:
+        """Return the message this part carries, its header read and its parts left alone."""
+        if (self.header.first("content-transfer-encoding") or "").lower() in ("base64", "quoted-printable"):
+            content = self.content(HORIZON)
+            return Part(content, _start_of_message(content, 0, len(content)), len(content))
+        return Part(self.raw, _start_of_message(self.raw, self.body, self.end), self.end)
+
+    def walk(self) -> Iterator[Part]:
+        """Yield this part and all below it, in order; what an embedded message holds is not below it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+def read(raw: bytes) -> Part:
+    """Read a message; never raises, whatever the bytes."""
+    end = min(len(raw), HORIZON)
+    root = Part(raw, _start_of_message(raw, 0, end), end)
+    _split(root, depth=1, room=[MOST_PARTS])
+    return root
+
+
+def content_type(value: str | None) -> tuple[str, dict[str, str]]:
+    """Return the lower-case media type and the parameters of a Content-Type; no or broken type is text/plain."""
+    if not value:
+        return "text/plain", {}
+    found = _TYPE.match(value)
+    parameters: dict[str, str] = {}
+    for name, quoted, bare in _PARAMETER.findall(value[:4000]):
+        parameters.setdefault(name.lower(), quoted or bare)
+    return (found[1].lower() if found else "text/plain"), parameters
+
+
+def _start_of_message(raw: bytes, start: int, end: int) -> int:
+    """Return where the header begins: blank lines and an mbox `From ` line may stand before it."""
+    found = _BEFORE_MESSAGE.match(raw, start, end)
+    return found.end() if found else start
+
+
+def _extent_of_header(raw: bytes, start: int, end: int) -> tuple[int, int]:
+    """Return where a header ends and where its body begins; text that begins with no field has no header."""
+    if misplaced := _BEFORE_PART.match(raw, start, end):
+        start = misplaced.end()
+    elif blank := _BLANK_LINE.match(raw, start, end):
+        return start, blank.end()
+    if not _FIELD.match(raw, start, end):
+        return start, start
+    horizon = min(end, start + LONGEST_HEADER)
+    found = _END_OF_HEADER.search(raw, start, horizon)
+    return (found.start(), found.end()) if found else (horizon, horizon)
+
+
+def _split(part: Part, *, depth: int, room: list[int]) -> None:
+    if not part.is_multipart or depth > DEEPEST:
+        return
+    for start, end in _between_delimiters(part):
+        if room[0] <= 0:
+            return
+        room[0] -= 1
+        child = Part(part.raw, start, end)
+        part.children.append(child)
+        _split(child, depth=depth + 1, room=room)
+
+
+def _between_delimiters(part: Part) -> Iterator[tuple[int, int]]:
+    """Yield the extents of a multipart's parts; a closing delimiter may be missing."""
+    boundary = part.parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
+    begun = -1
+    for start, after, closes in _delimiters(part, boundary) or _delimiters(part, _likely_boundary(part)):
+        if begun >= 0:
+            yield begun, start
+        if closes:
+            return
+        begun = after
+    if begun >= 0:
+        yield begun, part.end
+
+
+def _likely_boundary(part: Part) -> bytes:
+    """Return the boundary that the body seems to use where the declared one never occurs."""
+    found = _DELIMITER_LINE.search(part.raw, max(part.body - 1, 0), min(part.end, part.body + LONGEST_TEXT))
+    return found[1] if found else b""
+
+
+def _delimiters(part: Part, boundary: bytes) -> list[tuple[int, int, bool]]:
+    """Return (where the line begins, where the next begins, whether it closes) of each delimiter line."""
+    found: list[tuple[int, int, bool]] = []
+    if not boundary:
+        return found
+    raw, needle, at = part.raw, b"--" + boundary, part.body
+    while len(found) <= MOST_PARTS and (at := raw.find(needle, at, part.end)) >= 0:
+        after = at + len(needle)
+        line_end = raw.find(b"\n", after, part.end)
+        line_end = part.end if line_end < 0 else line_end + 1
+        tail = raw[after : min(line_end, after + 80)].strip()
+        if (at <= part.body or raw[at - 1 : at] in (b"\n", b"\r")) and tail in (b"", b"--"):
+            found.append((_before_line_break(raw, at, part.body), line_end, tail == b"--"))
+        at = after
+    return found
+
+
+def _before_line_break(raw: bytes, at: int, floor: int) -> int:
+    """Return *at* less the line break before it, which belongs to the delimiter (RFC 2046 §5.1.1)."""
+    if at > floor and raw[at - 1 : at] == b"\n":
+        at -= 1
+        if at > floor and raw[at - 1 : at] == b"\r":
+            at -= 1
+    return at

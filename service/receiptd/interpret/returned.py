@@ -1,0 +1,109 @@
+"""The original that a report returns: its Message-ID, its sender, and the headers in which a token counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from receiptd.facts import FoundToken, MatchedBy
+from receiptd.interpret import addresses, envelope, fields
+from receiptd.interpret.fields import Fields
+from receiptd.interpret.mime import Part
+
+_HEADER_TYPES = ("text/rfc822-headers", "message/global-headers", "text/rfc822-header", "message/rfc822-headers")
+_TOKEN_FIELDS = ("disposition-notification-to", "return-path", "receipt-token")
+_ALIASES = ("x-microsoft-original-message-id", "x-google-original-message-id")
+_HEADER_LINE = re.compile(
+    r"^[> \t]{0,4}(?:Return-Path|Received|Message-ID|DKIM-Signature|X-[\w-]{1,40}|From|Delivered-To|Date|To|Subject|MIME-Version)[ \t]?:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_QUOTE = re.compile(r"^[> \t]{1,4}(?=[!-9;-~]{1,76}[ \t]?:)", re.MULTILINE)
+_ENVELOPE_FOR = re.compile(r"\bfor\s+<?([^\s<>;]{1,320}@[^\s<>;]{1,255})>?")
+_LONGEST_HEADER = 64 * 1024
+_MOST_BLOCKS = 20
+NOTHING = Fields([])
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The header of the returned original, and whether a report part vouches for it."""
+
+    header: Fields = NOTHING
+    beside_report: bool = False
+
+    @property
+    def message_id(self) -> str | None:
+        return envelope.message_id(self.header.first("message-id"))
+
+    @property
+    def alias_message_ids(self) -> tuple[str, ...]:
+        return tuple(
+            found for name in _ALIASES for value in self.header.all(name) if (found := envelope.message_id(value))
+        )
+
+    @property
+    def sender(self) -> str | None:
+        return addresses.first(self.header.first("from"))
+
+    @property
+    def recipients(self) -> list[str]:
+        """The envelope recipients its header tells, else those of To."""
+        for name in ("x-envelope-to", "x-original-to", "envelope-to", "delivered-to"):
+            if found := [address for value in self.header.all(name) for address in addresses.find(value)]:
+                return found
+        named = [found[1] for value in self.header.all("received") if (found := _ENVELOPE_FOR.search(value[:2000]))]
+        listed = [address for value in self.header.all("to") for address in addresses.find(value)]
+        return listed if len(listed) == 1 or not named else addresses.find(named[-1])
+
+    def tokens(self) -> Iterator[FoundToken]:
+        """Yield the tokens of the headers that the report returns, and of no other place."""
+        if self.beside_report:
+            for name in _TOKEN_FIELDS:
+                for value in self.header.all(name):
+                    yield from envelope.of_place(value, MatchedBy.RETURNED_HEADER)
+
+
+def find(root: Part, report: Part | None) -> Returned:
+    """Return the original that stands in the same multipart as *report*, else the first one anywhere."""
+    beside = _siblings(root, report) if report else []
+    for part in beside:
+        if header := _header_of(part):
+            return Returned(header, beside_report=True)
+    for part in root.walk():
+        if header := _header_of(part):
+            return Returned(header)
+    return Returned()
+
+
+def in_text(text: str) -> Returned:
+    """Return the header of an original that is copied into the text of a bounce."""
+    best, at = NOTHING, 0
+    for _ in range(_MOST_BLOCKS):
+        found = _HEADER_LINE.search(text, at)
+        if not found:
+            break
+        end = text.find("\n\n", found.start())
+        at = min(end if end >= 0 else len(text), found.start() + _LONGEST_HEADER)
+        block = fields.parse(_QUOTE.sub("", text[found.start() : at]))
+        if "message-id" in block:
+            return Returned(block)
+        if len(block.items) > len(best.items):
+            best = block
+    return Returned(best)
+
+
+def _siblings(root: Part, report: Part) -> list[Part]:
+    for part in root.walk():
+        if report in part.children:
+            at = part.children.index(report)
+            return part.children[at + 1 :] + part.children[:at]
+    return []
+
+
+def _header_of(part: Part) -> Fields:
+    if part.embeds_message:
+        return part.embedded().header
+    if part.type in _HEADER_TYPES:
+        return fields.parse(part.text(_LONGEST_HEADER).lstrip("\n").split("\n\n", 1)[0])
+    return NOTHING
