@@ -17,6 +17,7 @@ from receiptd import token
 from receiptd.facts import Level, Trust
 from receiptd.settings.values import (
     Duration,
+    Name,
     Rate,
     SecretFile,
     Size,
@@ -75,7 +76,7 @@ class Listen(Section):
 class ApiToken(Section):
     """Who may use the HTTP API over TCP: a bearer token and what it may do."""
 
-    name: str
+    name: Name
     secret_file: SecretFile
     scopes: tuple[Literal["send", "read", "operate"], ...] = ("send",)
 
@@ -195,7 +196,7 @@ class Receipts(Section):
 class MailboxSettings(Account):
     """An IMAP mailbox that reports (or people's answers) come to."""
 
-    name: str = "receipts"
+    name: Name = "receipts"
     url: Annotated[str, checked(_mailbox_url)]
     folders: tuple[str, ...] = ("INBOX", "Junk")
     role: Literal["receipts", "replies"] = "receipts"
@@ -263,7 +264,7 @@ class PolicySettings(Section):
 class WebhookSettings(Section):
     """One endpoint that alerts are sent to."""
 
-    name: str
+    name: Name
     url: Annotated[str, checked(check_web_url)]
     secret_file: SecretFile
     events: Annotated[tuple[Annotated[str, checked(check_event_pattern)], ...], Field(min_length=1)] = (
@@ -273,7 +274,7 @@ class WebhookSettings(Section):
     omit: tuple[Literal["subject", "address"], ...] = ()
 
 
-Policies = Annotated[Mapping[str, PolicySettings], PlainSerializer(dict, return_type=dict[str, PolicySettings])]
+Policies = Annotated[Mapping[Name, PolicySettings], PlainSerializer(dict, return_type=dict[str, PolicySettings])]
 
 
 class Settings(Section):

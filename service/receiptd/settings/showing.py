@@ -9,7 +9,7 @@ from typing import Any
 
 from receiptd.settings.model import Settings
 
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
+_PASSWORD = re.compile(r"(?<=://)([^/@:]*):.*@")  # as far as the last @: a password may hold any other sign
 _QUERY = re.compile(r"=[^&#]+")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -105,6 +105,13 @@ def check_event_pattern(pattern: str) -> str:
     raise ValueError(f"{pattern!r} takes no type of alert; there are {', '.join(AlertType)}")
 
 
+def check_name(name: str) -> str:
+    """Return *name* if it can stand in a metric's label, which must never hold an address."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise ValueError(f"{name!r} is no name: take letters, digits, '_', '.' and '-'")
+    return name
+
+
 def check_mode(mode: str) -> str:
     """Return *mode* if it is a file mode in octal digits."""
     if not re.fullmatch(r"0?[0-7]{3}", mode):
@@ -147,4 +154,5 @@ def checked(check: Callable[[str], str]) -> AfterValidator:
 Duration = Annotated[timedelta, BeforeValidator(_as_duration), PlainSerializer(duration.show, return_type=str)]
 Size = Annotated[int, BeforeValidator(_as_size), PlainSerializer(_show_size, return_type=str | int)]
 Rate = Annotated[str, checked(_check_rate)]
+Name = Annotated[str, checked(check_name)]
 SecretFile = Annotated[Path, AfterValidator(_resolve)]

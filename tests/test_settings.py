@@ -1,0 +1,338 @@
+"""A good file is one frozen object; a bad one gets a sentence that names the setting and what would be right."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from receiptd import settings
+from receiptd.errors import BadSettings
+from receiptd.facts import Level, Trust
+
+COMMENTED = Path(__file__).parent.parent / "config" / "receiptd.toml"
+MINIMAL = """
+[submission]
+url = "submission://me%40a.org@mail.a.org"
+password_file = "relay"
+[receipts]
+address = "receipts@a.org"
+[[mailbox]]
+url = "imaps://receipts%40a.org@mail.a.org"
+password_file = "mailbox"
+[[webhook]]
+name = "ops"
+url = "https://a.org/hook"
+secret_file = "hook"
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "receiptd.toml"
+    path.write_text(text)
+    return path
+
+
+def loaded(tmp_path: Path, text: str = MINIMAL, **environ: str) -> settings.Settings:
+    return settings.load(written(tmp_path, text), environ)
+
+
+def refusal(tmp_path: Path, text: str = MINIMAL, **environ: str) -> str:
+    path = written(tmp_path, text)
+    with pytest.raises(BadSettings) as refused:
+        settings.load(path, environ)
+    assert refused.value.exit_status == 78
+    return str(refused.value).replace(f"{path}: ", "")
+
+
+# What a good file gives
+
+
+def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
+    got = loaded(tmp_path)
+    assert got.submission.give_up == timedelta(days=5)
+    assert got.receipts.notify == ("success", "failure")
+    assert got.policy["default"].require is Level.RELAYED
+    assert got.service.max_message == 50 * 1024 * 1024
+
+
+def test_policy_default_always_exists(tmp_path: Path) -> None:
+    got = loaded(tmp_path, MINIMAL + '[policy.contract]\nrequire = "displayed"\n')
+    assert set(got.policy) == {"default", "contract"}
+
+
+def test_nothing_can_be_changed_afterwards(tmp_path: Path) -> None:
+    got = loaded(tmp_path)
+    with pytest.raises(ValidationError, match="frozen"):
+        got.submission.connections = 1
+    with pytest.raises(TypeError):
+        got.policy["x"] = got.policy["default"]  # type: ignore[index]
+
+
+def test_a_rate_is_a_count_and_a_time(tmp_path: Path) -> None:
+    assert loaded(tmp_path).submission.rate_limit is None
+    assert loaded(tmp_path, RECEIPTD_SUBMISSION__RATE="30/m").submission.rate_limit == (30, timedelta(minutes=1))
+
+
+def test_domains_of_exceptions_are_compared_in_lower_case(tmp_path: Path) -> None:
+    text = MINIMAL + '[[policy.default.domain]]\nname = "B.Org"\nrequire = "accepted"\n'
+    assert loaded(tmp_path, text).policy["default"].domain[0].name == "b.org"
+
+
+def test_minimum_trust_is_left_to_the_policy_where_it_is_not_said(tmp_path: Path) -> None:
+    assert loaded(tmp_path).policy["default"].minimum_trust is None
+    told = loaded(tmp_path, RECEIPTD_POLICY__DEFAULT__MINIMUM_TRUST="plausible")
+    assert told.policy["default"].minimum_trust is Trust.PLAUSIBLE
+
+
+# Where the file and the values come from
+
+
+def test_the_file_is_found_in_the_order_people_expect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadSettings, match="there is no settings file"):
+        settings.find(None, {})
+    here = written(tmp_path, MINIMAL)
+    assert settings.find(None, {}).resolve() == here
+    assert settings.find(None, {"RECEIPTD_CONFIG": "/x"}) == Path("/x")
+    assert settings.find(Path("/y"), {"RECEIPTD_CONFIG": "/x"}) == Path("/y")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"nowhere\.toml can't be read: No such file"):
+        settings.load(tmp_path / "nowhere.toml", {})
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    got = loaded(
+        tmp_path,
+        RECEIPTD_SUBMISSION__CONNECTIONS="3",
+        RECEIPTD_RECEIPTS__NOTIFY='["failure"]',
+        RECEIPTD_RECEIPTS__SUBADDRESS="",
+        RECEIPTD_POLICY__CONTRACT__WITHIN="3d",
+        RECEIPTD_WEBHOOK='[{name = "boss", url = "http://127.0.0.1/", secret_file = "x"}]',
+        RECEIPTD_CONFIG="is no setting",
+        RECEIPTD_REQUIRE_ALL="1",
+    )
+    assert (got.submission.connections, got.receipts.notify, got.receipts.subaddress) == (3, ("failure",), "")
+    assert got.policy["contract"].within == timedelta(days=3)
+    assert [webhook.name for webhook in got.webhook] == ["boss"]
+
+
+def test_an_unknown_variable_is_an_error_like_an_unknown_key(tmp_path: Path) -> None:
+    assert "did you mean submission.url" in refusal(tmp_path, RECEIPTD_SUBMISSION__URI="smtp://a")
+
+
+def test_a_variable_can_not_reach_into_a_list(tmp_path: Path) -> None:
+    assert "give the whole list $RECEIPTD_MAILBOX" in refusal(tmp_path, RECEIPTD_MAILBOX__URL="imaps://a")
+
+
+# Secrets
+
+
+def test_a_secret_is_looked_for_among_the_credentials_then_beside_the_file(tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "relay").write_text("from systemd\n")
+    (tmp_path / "mailbox").write_text("from beside\n")
+    got = loaded(tmp_path, CREDENTIALS_DIRECTORY=str(credentials))
+    assert got.submission.password_file == credentials / "relay"
+    assert got.mailbox[0].password_file == tmp_path / "mailbox"
+    assert settings.read_secret(credentials / "relay") == "from systemd"
+
+
+def test_a_secret_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"relay can't be read: No such file"):
+        settings.read_secret(tmp_path / "relay")
+    (tmp_path / "relay").write_text(" \n")
+    with pytest.raises(BadSettings, match=r"relay is empty"):
+        settings.read_secret(tmp_path / "relay")
+    (tmp_path / "relay").write_bytes(b"\xff")
+    with pytest.raises(BadSettings, match="not text in UTF-8"):
+        settings.read_secret(tmp_path / "relay")
+
+
+def test_what_is_shown_hides_secrets_and_reads_back_as_the_same_settings(tmp_path: Path) -> None:
+    text = MINIMAL.replace('password_file = "mailbox"', 'oauth = {token_command = "token --key s3cret"}')
+    got = loaded(tmp_path, text + '[[policy."default".domain]]\nname = "b.org"\n')
+    shown = settings.show(got)
+    assert "s3cret" not in shown
+    assert 'token_command = "token …"' in shown
+    again = settings.load(written(tmp_path, shown.replace("token …", "token --key s3cret")), {})
+    assert again == got
+
+
+def test_a_password_inside_a_url_is_hidden(tmp_path: Path) -> None:
+    shown = settings.show(
+        loaded(
+            tmp_path,
+            RECEIPTD_SERVICE__DATABASE="postgresql://receiptd:s3/cr:et@db/receiptd?password=s3cret",
+            RECEIPTD_WEBHOOK='[{name = "a", url = "https://u:s3cret@a.org/x?key=s3cret", secret_file = "x"}]',
+        )
+    )
+    assert "s3" not in shown
+    assert "postgresql://receiptd:…@db/receiptd?password=…" in shown
+
+
+# What a bad file gets
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        (
+            "[submission]",
+            "[submission]\nconections = 3",
+            "submission.conections is no setting; did you mean submission",
+        ),
+        ("[submission]", "[submision]\nx = 1\n[submission]", "submision is no setting; did you mean submission?"),
+        (
+            "[[mailbox]]",
+            '[[mailbox]]\nfolder = ["INBOX"]',
+            "mailbox[0].folder is no setting; did you mean mailbox[0].fo",
+        ),
+        ("[receipts]", '[policy.x]\nwithn = "4h"\n[receipts]', "policy.x.withn is no setting; did you mean policy.x.w"),
+        ("[submission]", "[submission]\ngive_up = 5", "submission.give_up: a duration is a text with its unit"),
+        ("[submission]", '[submission]\ngive_up = "5x"', "submission.give_up: '5x' is no duration"),
+        ("[submission]", "[submission]\nconnections = 0", "submission.connections: input should be greater than or"),
+        (
+            "[submission]",
+            '[submission]\nwithout_dsn = "no"',
+            "submission.without_dsn: input should be 'note' or 'refus",
+        ),
+        ("[submission]", '[submission]\nrate = "30 a minute"', "submission.rate: '30 a minute' is no rate"),
+        ("[submission]", "[submission", "is not TOML"),
+        ('url = "submission:', 'url = "http:', "submission.url: the URL must begin with submission:// or"),
+        ("submission://me%40a.org@", "submission://me:pw@", "submission.url: a password has no place in the URL"),
+        ("submission://me%40a.org@", "submission://", "submission: the URL names no user"),
+        ('password_file = "relay"', "", "submission: the URL names a user: give password_file or oauth"),
+        ('password_file = "relay"', "oauth = {}", "submission.oauth: give one of token_command, token_file and tok"),
+        ("imaps://", "imap://", "mailbox[0].url: imap:// is unencrypted"),
+        ("imaps://receipts%40a.org@", "imaps://", "mailbox[0]"),
+        ("receipts@a.org", "receipts", "receipts.address: 'receipts' is no plain mail address"),
+        ("receipts@a.org", "r" * 40 + "@a.org", "no room for a token"),
+        ("[receipts]", '[receipts]\nnotify = ["success"]', 'receipts.notify: "failure" must be in it'),
+        ("[[mailbox]]", '[[mailbox]]\nafter = "shred"', "mailbox[0].after: 'shred' is not one of"),
+        ("[[mailbox]]", "[[mailbox]]\nfolders = []", "mailbox[0].folders: name at least one folder"),
+        ("[[mailbox]]", '[[mailbox]]\nrole = "replies"', 'mailbox: there is no [[mailbox]] with role "receipts"'),
+        ("[[mailbox]]", '[[mailbox]]\nname = "me@a.org"', "mailbox[0].name: 'me@a.org' is no name"),
+        (
+            "[[webhook]]",
+            '[[webhook]]\nevents = ["receipt.lost"]',
+            "'receipt.lost' takes no type of alert; there are rec",
+        ),
+        ('url = "https://a.org/hook"', 'url = "a.org"', "webhook[0].url: the URL must begin with https:// or http"),
+        (
+            "[receipts]",
+            '[policy.x]\nlevels = [{to = ["boss"]}]\n[receipts]',
+            "policy.x.levels names the webhook 'boss'",
+        ),
+        (
+            "[receipts]",
+            '[service]\ndatabase = "mysql://a"\n[receipts]',
+            "service.database: the database is sqlite:////",
+        ),
+        ("[receipts]", "[service]\nlisten = [{}]\n[receipts]", "service.listen[0]: a socket has one address"),
+        ("[receipts]", '[service]\nlisten = [{tcp = "::"}]\n[receipts]', "service.listen[0].tcp: "),
+        ("[receipts]", '[service]\nmax_report = "1T"\n[receipts]', "service.max_report: '1T' is no size"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_would_be_right(
+    tmp_path: Path, before: str, after: str, sentence: str
+) -> None:
+    assert before in MINIMAL
+    assert sentence in refusal(tmp_path, MINIMAL.replace(before, after, 1))
+
+
+def test_without_a_webhook_nobody_would_be_told(tmp_path: Path) -> None:
+    assert "nobody would be told" in refusal(tmp_path, MINIMAL.partition("[[webhook]]")[0])
+
+
+def test_two_of_a_name_are_refused(tmp_path: Path) -> None:
+    again = MINIMAL.partition("[[webhook]]")
+    assert "two [[webhook]] have the name 'ops'" in refusal(tmp_path, MINIMAL + again[1] + again[2])
+
+
+def test_a_syntax_error_says_its_line(tmp_path: Path) -> None:
+    assert "at line 2" in refusal(tmp_path, "[submission]\nurl = \n")
+
+
+def test_unencrypted_imap_is_taken_on_this_machine(tmp_path: Path) -> None:
+    got = loaded(tmp_path, MINIMAL.replace("imaps://receipts%40a.org@mail.a.org", "imap://me@127.0.0.1:1143"))
+    assert got.mailbox[0].user == "me"
+
+
+# config/receiptd.toml
+
+
+def commented_settings(*, with_examples: bool) -> dict[str, Any]:
+    """Return the file with its defaults (and, if asked for, its examples) switched on."""
+    lines = []
+    for line in COMMENTED.read_text().splitlines():
+        is_default = re.match(r"#(\[\[|[a-z_]+ = )", line) and "# no default" not in line
+        is_example = re.match(r"#[a-z_]+ = .*# no default", line)
+        lines.append(line.removeprefix("#") if is_default or (is_example and with_examples) else line)
+    return tomllib.loads("\n".join(lines))
+
+
+def test_the_commented_file_is_good_as_it_stands_but_for_its_secrets() -> None:
+    got = settings.load(COMMENTED, {})
+    assert got.webhook[0].secret_file == COMMENTED.parent / "webhook-secret"
+
+
+def test_every_default_in_the_commented_file_is_the_true_one() -> None:
+    switched_on = commented_settings(with_examples=False)
+    del switched_on["service"]["token"], switched_on["policy"]["default"]["domain"]  # nothing in them but examples
+    assert settings.Settings.model_validate(switched_on) == settings.Settings.model_validate(
+        tomllib.loads(COMMENTED.read_text())
+    )
+
+
+def test_every_setting_stands_in_the_commented_file() -> None:
+    examples = commented_settings(with_examples=True)
+    mailbox = examples["mailbox"][0]
+    assert set(every_setting(settings.Settings)) - set(named_settings(examples)) == {
+        *("submission.oauth." + key for key in settings.OAuth.model_fields if key != "token_command"),
+        *("mailbox.oauth." + key for key in settings.OAuth.model_fields if key != "token_file"),
+        "service.listen.group",
+    }
+    assert mailbox["oauth"] == {"token_file": "mailbox-token"}
+    for key in settings.OAuth.model_fields:
+        assert key in COMMENTED.read_text()
+
+
+def test_what_the_commented_file_says_has_no_default_has_none() -> None:
+    defaults, all_settings = (named_settings(commented_settings(with_examples=each)) for each in (False, True))
+    fields = every_setting(settings.Settings)
+    for name in set(all_settings) - set(defaults):
+        if name in fields and not name.startswith("policy.levels."):  # those stand inside the example of levels
+            assert fields[name].is_required() or fields[name].default in (None, ()), name
+
+
+def every_setting(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """Return every key as it would be written, dotted, without indices and policy names."""
+    found: dict[str, Any] = {}
+    for key, field in model.model_fields.items():
+        inner = settings.reading._model_in(field.annotation)
+        found |= every_setting(inner, f"{prefix}{key}.") if inner else {f"{prefix}{key}": field}
+    return found
+
+
+def named_settings(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    return dict(_named(table, prefix))
+
+
+def _named(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    tables = value if isinstance(value, list) else [value]
+    if prefix == "policy.":
+        tables = list(value.values())
+    for table in tables:
+        for key, inner in table.items():
+            is_table = isinstance(inner, dict) or (isinstance(inner, list) and inner and isinstance(inner[0], dict))
+            yield from _named(inner, f"{prefix}{key}.") if is_table else [(f"{prefix}{key}", inner)]
