@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from receiptd.sandbox.mailworld import World
 
-__all__ = ["world"]
+__all__ = ["demo", "world"]
+
+_INTERRUPTED = 130
 
 
 def world(
@@ -20,3 +22,35 @@ def world(
     from receiptd.sandbox import mailworld
 
     return mailworld.world(directory, pace=pace, offers_dsn=offers_dsn)
+
+
+def demo(json: bool = False, keep: bool = False) -> int:
+    """Show the main job on the embedded mail world; return 0 only if each letter met its fate.
+
+    With *json*, stdout gets the result as data and the story goes to stderr. With *keep*, world and
+    daemon stay until Ctrl-C. Raises Unavailable where the extra `demo` isn't installed or the daemon
+    doesn't start.
+    """
+    import asyncio
+    import sys
+
+    _check_installed()
+    from receiptd.sandbox.play import play
+    from receiptd.sandbox.story import Story
+
+    story = Story(sys.stderr, data=sys.stdout) if json else Story(sys.stdout)
+    try:
+        result = asyncio.run(play(story, keep=keep))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return _INTERRUPTED
+    return 0 if result.ok else 1
+
+
+def _check_installed() -> None:
+    import importlib.util
+
+    from receiptd.errors import Unavailable
+
+    for name in ("aiosmtpd", "pymap", "trustme"):
+        if importlib.util.find_spec(name) is None:
+            raise Unavailable(f"The demo needs {name}: install receiptd with its extra, pip install 'receiptd[demo]'.")

@@ -47,11 +47,11 @@ FATES: dict[str, Fate] = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Told:
-    """An alert as far as a letter's fate fixes it: who is told, what, at which level, late or not."""
+    """An alert as far as a letter's fate fixes it: who is told, what, at which level of silence, late or not."""
 
     webhook: str
     type: str
-    escalation: int | None = None
+    escalation: int = 0
     late: bool = False
 
     def __str__(self) -> str:
@@ -69,7 +69,12 @@ class Outcome:
     alerts: tuple[Told, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.delivery} / {self.disposition} / {self.receipt}"
+        tracks = f"{self.delivery} / {self.disposition} / {self.receipt}"
+        return f"{tracks:<33}  {'; '.join(map(str, self.alerts)) or 'no alert'}"
+
+
+UNKNOWN = Outcome("unknown", "unknown", "unknown")
+"""Of a letter that nothing has been heard of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,8 @@ class Letter:
     shows: str
     expected: Outcome
     require: str = "relayed"
+    released_by: Told | None = None
+    """The alert on which its destination goes on (see `Hold`)."""
 
     @property
     def body(self) -> str:
@@ -112,7 +119,7 @@ LETTERS = (
         "nobody@unknown.example",
         "Offer 3",
         "the bounce (5.1.1) is an alert at once",
-        Outcome("failed", "none", "failed", (Told("ops", "receipt.failed", 1),)),
+        Outcome("failed", "none", "failed", (Told("ops", "receipt.failed"),)),
     ),
     Letter(
         "delayed",
@@ -120,6 +127,7 @@ LETTERS = (
         "Offer 4",
         "waits in a queue past the deadline, then arrives",
         Outcome("delivered", "none", "met_late", (_OVERDUE, Told("ops", "receipt.resolved", late=True))),
+        released_by=_OVERDUE,
     ),
     Letter(
         "silent",
@@ -145,6 +153,6 @@ LETTERS = (
         "gus@refuses.example",
         "Offer 7",
         "relayed, then a Sieve script of the recipient refuses it",
-        Outcome("failed", "refused", "failed", (Told("ops", "receipt.refused", 1),)),
+        Outcome("failed", "refused", "failed", (Told("ops", "receipt.refused"),)),
     ),
 )

@@ -37,9 +37,10 @@ class Alert:
     """Monotonic seconds."""
 
     @property
-    def escalation(self) -> int | None:
+    def escalation(self) -> int:
+        """The level told, from 1; 0 where the alert names none."""
         value = self.data.get("escalation")
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) else 0
 
     @property
     def late(self) -> bool:
