@@ -26,7 +26,7 @@ RETURN_PATH = f"receipts+{TOKEN}@office.example"
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def embedded() -> AsyncIterator[World]:
     async with sandbox.world() as opened:
         yield opened
 
@@ -43,16 +43,16 @@ def _message(to: str, *, receipt: bool = True) -> bytes:
     return message.as_bytes()
 
 
-def _connect(world: World) -> smtplib.SMTP:
-    parts = urlsplit(world.smtp_url)
+def _connect(embedded: World) -> smtplib.SMTP:
+    parts = urlsplit(embedded.smtp_url)
     client = smtplib.SMTP("127.0.0.1", parts.port or 0, local_hostname="client", timeout=5)
-    client.starttls(context=ssl.create_default_context(cafile=str(world.ca_file)))
-    client.login(unquote(parts.username or ""), world.password)
+    client.starttls(context=ssl.create_default_context(cafile=str(embedded.ca_file)))
+    client.login(unquote(parts.username or ""), embedded.password)
     return client
 
 
 async def _submit(
-    world: World,
+    embedded: World,
     to: str,
     *,
     mail: tuple[str, ...] = ("RET=HDRS", f"ENVID={TOKEN}"),
@@ -60,18 +60,18 @@ async def _submit(
     receipt: bool = True,
 ) -> None:
     def send() -> None:
-        with _connect(world) as client:
+        with _connect(embedded) as client:
             client.sendmail(RETURN_PATH, [to], _message(to, receipt=receipt), mail, rcpt)
 
     await asyncio.to_thread(send)
 
 
-async def _mailbox(world: World, folder: str = "INBOX") -> list[EmailMessage]:
+async def _mailbox(embedded: World, folder: str = "INBOX") -> list[EmailMessage]:
     def fetch() -> list[EmailMessage]:
-        parts = urlsplit(world.imap_url)
-        context = ssl.create_default_context(cafile=str(world.ca_file))
+        parts = urlsplit(embedded.imap_url)
+        context = ssl.create_default_context(cafile=str(embedded.ca_file))
         with imaplib.IMAP4_SSL("127.0.0.1", parts.port or 0, ssl_context=context, timeout=5) as client:
-            client.login(unquote(parts.username or ""), world.password)
+            client.login(unquote(parts.username or ""), embedded.password)
             client.select(folder, readonly=True)
             uids = client.uid("SEARCH", "ALL")[1][0].split()
             raws = [client.uid("FETCH", uid.decode(), "(BODY.PEEK[])")[1][0][1] for uid in uids]
@@ -80,8 +80,8 @@ async def _mailbox(world: World, folder: str = "INBOX") -> list[EmailMessage]:
     return await asyncio.to_thread(fetch)
 
 
-async def _arrived(world: World, count: int = 1) -> None:
-    await world.wait_for(lambda: len(world.imap.kept) >= count)
+async def _arrived(embedded: World, count: int = 1) -> None:
+    await embedded.wait_for(lambda: len(embedded.imap.kept) >= count)
 
 
 def _status(report: EmailMessage) -> dict[str, str]:
@@ -99,10 +99,10 @@ def _status(report: EmailMessage) -> dict[str, str]:
         ("dora@delays.example", "delayed", "4.3.2"),
     ],
 )
-async def test_a_destination_reports_as_rfc_3464_says(world: World, to: str, action: str, status: str) -> None:
-    await _submit(world, to, rcpt=("NOTIFY=SUCCESS,FAILURE,DELAY", f"ORCPT=rfc822;{to}"))
-    await _arrived(world)
-    (report,) = await _mailbox(world)
+async def test_a_destination_reports_as_rfc_3464_says(embedded: World, to: str, action: str, status: str) -> None:
+    await _submit(embedded, to, rcpt=("NOTIFY=SUCCESS,FAILURE,DELAY", f"ORCPT=rfc822;{to}"))
+    await _arrived(embedded)
+    (report,) = await _mailbox(embedded)
     assert report.get_content_type() == "multipart/report"
     assert report.get_param("report-type") == "delivery-status"
     assert report["Return-Path"] == "<>"
@@ -121,10 +121,10 @@ async def test_a_destination_reports_as_rfc_3464_says(world: World, to: str, act
     assert f"Message-ID: <{TOKEN}@office.example>" in str(list(report.iter_parts())[2].get_payload())
 
 
-async def test_a_reader_sends_a_receipt_to_the_address_that_asked_for_it(world: World) -> None:
-    await _submit(world, "ben@reads.example")
-    await _arrived(world, 2)
-    (receipt,) = await _mailbox(world, "Junk")
+async def test_a_reader_sends_a_receipt_to_the_address_that_asked_for_it(embedded: World) -> None:
+    await _submit(embedded, "ben@reads.example")
+    await _arrived(embedded, 2)
+    (receipt,) = await _mailbox(embedded, "Junk")
     assert receipt.get_param("report-type") == "disposition-notification"
     assert receipt["Return-Path"] == "<ben@reads.example>"
     assert receipt["Delivered-To"] == RETURN_PATH
@@ -135,64 +135,64 @@ async def test_a_reader_sends_a_receipt_to_the_address_that_asked_for_it(world: 
     assert not receipt.defects
 
 
-async def test_nobody_sends_a_receipt_that_was_not_asked_for(world: World) -> None:
-    await _submit(world, "ben@reads.example", receipt=False)
-    await _arrived(world)
-    await world.wait_for(lambda: all(task.done() for task in world._fates_underway))
-    assert await _mailbox(world, "Junk") == []
+async def test_nobody_sends_a_receipt_that_was_not_asked_for(embedded: World) -> None:
+    await _submit(embedded, "ben@reads.example", receipt=False)
+    await _arrived(embedded)
+    await embedded.wait_for(lambda: all(task.done() for task in embedded._fates_underway))
+    assert await _mailbox(embedded, "Junk") == []
 
 
-async def test_a_sieve_reject_is_an_mdn_beside_a_relayed_report(world: World) -> None:
-    await _submit(world, "gus@refuses.example")
-    await _arrived(world, 2)
-    relayed, rejected = await _mailbox(world)
+async def test_a_sieve_reject_is_an_mdn_beside_a_relayed_report(embedded: World) -> None:
+    await _submit(embedded, "gus@refuses.example")
+    await _arrived(embedded, 2)
+    relayed, rejected = await _mailbox(embedded)
     assert _status(relayed)["Action"] == "relayed"
     assert rejected["Auto-Submitted"] == "auto-replied (rejected)"
     assert "automatic-action/MDN-sent-automatically; deleted" in rejected.as_string()
 
 
-async def test_a_silent_destination_never_reports(world: World) -> None:
-    await _submit(world, "eve@silent.example")
-    await world.wait_for(lambda: all(task.done() for task in world._fates_underway))
-    assert world.submitted
-    assert await _mailbox(world) == []
+async def test_a_silent_destination_never_reports(embedded: World) -> None:
+    await _submit(embedded, "eve@silent.example")
+    await embedded.wait_for(lambda: all(task.done() for task in embedded._fates_underway))
+    assert embedded.submitted
+    assert await _mailbox(embedded) == []
 
 
 @pytest.mark.parametrize("to", ["ann@delivers.example", "dora@delays.example"])
-async def test_reports_that_notify_does_not_ask_for_stay_away(world: World, to: str) -> None:
-    await _submit(world, to, rcpt=("NOTIFY=FAILURE",))
-    await world.wait_for(lambda: bool(world.submitted))
+async def test_reports_that_notify_does_not_ask_for_stay_away(embedded: World, to: str) -> None:
+    await _submit(embedded, to, rcpt=("NOTIFY=FAILURE",))
+    await embedded.wait_for(lambda: bool(embedded.submitted))
     await asyncio.sleep(0.1)
-    assert world.imap.kept == []
+    assert embedded.imap.kept == []
 
 
-async def test_without_notify_a_failure_is_reported_and_ret_full_returns_the_whole_message(world: World) -> None:
-    await _submit(world, "nobody@unknown.example", mail=("RET=FULL",), rcpt=())
-    await _arrived(world)
-    (report,) = await _mailbox(world)
+async def test_without_notify_a_failure_is_reported_and_ret_full_returns_the_whole_message(embedded: World) -> None:
+    await _submit(embedded, "nobody@unknown.example", mail=("RET=FULL",), rcpt=())
+    await _arrived(embedded)
+    (report,) = await _mailbox(embedded)
     returned = list(report.iter_parts())[2]
     assert returned.get_content_type() == "message/rfc822"
     assert "here it is." in returned.as_string()
 
 
-async def test_a_delayed_message_waits_until_it_is_released(world: World) -> None:
-    await _submit(world, "dora@delays.example")
-    await _arrived(world)
+async def test_a_delayed_message_waits_until_it_is_released(embedded: World) -> None:
+    await _submit(embedded, "dora@delays.example")
+    await _arrived(embedded)
     await asyncio.sleep(0.1)
-    assert len(world.imap.kept) == 1
-    world.release("dora@delays.example")
-    await _arrived(world, 2)
-    assert [_status(report)["Action"] for report in await _mailbox(world)] == ["delayed", "delivered"]
+    assert len(embedded.imap.kept) == 1
+    embedded.release("dora@delays.example")
+    await _arrived(embedded, 2)
+    assert [_status(report)["Action"] for report in await _mailbox(embedded)] == ["delayed", "delivered"]
 
 
-async def test_the_envelope_keeps_its_dsn_parameters_as_written(world: World) -> None:
+async def test_the_envelope_keeps_its_dsn_parameters_as_written(embedded: World) -> None:
     await _submit(
-        world,
+        embedded,
         "Ann@delivers.example",
         mail=("RET=FULL", "ENVID=Mixed+2BCase"),
         rcpt=("NOTIFY=never", "ORCPT=rfc822;Ann+2Bx@delivers.example"),
     )
-    (envelope,) = world.submitted
+    (envelope,) = embedded.submitted
     assert (envelope.ret, envelope.envelope_id) == ("FULL", "Mixed+Case")
     assert envelope.notify == {"NEVER"}
     assert envelope.original_recipient == "rfc822;Ann+x@delivers.example"
@@ -211,9 +211,9 @@ async def test_the_envelope_keeps_its_dsn_parameters_as_written(world: World) ->
         ("RCPT", "TO:<ann@delivers.example> ORCPT=ann@delivers.example"),
     ],
 )
-async def test_a_wrong_dsn_parameter_is_refused(world: World, command: str, line: str) -> None:
+async def test_a_wrong_dsn_parameter_is_refused(embedded: World, command: str, line: str) -> None:
     def attempt() -> int:
-        with _connect(world) as client:
+        with _connect(embedded) as client:
             client.ehlo("client")
             if command == "RCPT":
                 client.docmd("MAIL", f"FROM:<{RETURN_PATH}>")
@@ -222,67 +222,67 @@ async def test_a_wrong_dsn_parameter_is_refused(world: World, command: str, line
     assert await asyncio.to_thread(attempt) == 501
 
 
-async def test_nobody_submits_without_tls_and_a_password(world: World) -> None:
+async def test_nobody_submits_without_tls_and_a_password(embedded: World) -> None:
     def attempt() -> tuple[bool, int, int]:
-        with smtplib.SMTP("127.0.0.1", world.smtp.port, local_hostname="client", timeout=5) as client:
+        with smtplib.SMTP("127.0.0.1", embedded.smtp.port, local_hostname="client", timeout=5) as client:
             client.ehlo("client")
             offered = client.has_extn("auth")
             bare = client.docmd("MAIL", "FROM:<sales@office.example>")[0]
-            client.starttls(context=ssl.create_default_context(cafile=str(world.ca_file)))
+            client.starttls(context=ssl.create_default_context(cafile=str(embedded.ca_file)))
             with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
-                client.login(world.user, "wrong")
+                client.login(embedded.user, "wrong")
             return offered, bare, refused.value.smtp_code
 
     assert await asyncio.to_thread(attempt) == (False, 530, 535)
 
 
 async def test_a_relay_without_dsn_neither_offers_nor_takes_it() -> None:
-    async with sandbox.world(offers_dsn=False) as world:
+    async with sandbox.world(offers_dsn=False) as embedded:
 
         def attempt() -> tuple[bool, int]:
-            with _connect(world) as client:
+            with _connect(embedded) as client:
                 client.ehlo("client")
                 return client.has_extn("dsn"), client.docmd("MAIL", f"FROM:<{RETURN_PATH}> RET=HDRS")[0]
 
         assert await asyncio.to_thread(attempt) == (False, 555)
 
 
-async def test_a_recipient_can_be_refused_at_once(world: World) -> None:
-    world.smtp.replies["x@delivers.example"] = "550 5.1.1 no such user"
+async def test_a_recipient_can_be_refused_at_once(embedded: World) -> None:
+    embedded.smtp.replies["x@delivers.example"] = "550 5.1.1 no such user"
     with pytest.raises(smtplib.SMTPRecipientsRefused):
-        await _submit(world, "x@delivers.example")
-    assert world.submitted == []
+        await _submit(embedded, "x@delivers.example")
+    assert embedded.submitted == []
 
 
-async def test_servers_come_back_on_their_ports_and_mail_under_a_new_uidvalidity(world: World) -> None:
-    await world.deliver(b"Subject: one\r\n\r\nx\r\n")
-    before = await asyncio.to_thread(_uidvalidity, world)
-    urls = world.smtp_url, world.imap_url
-    await world.smtp.stop()
-    await world.imap.stop()
+async def test_servers_come_back_on_their_ports_and_mail_under_a_new_uidvalidity(embedded: World) -> None:
+    await embedded.deliver(b"Subject: one\r\n\r\nx\r\n")
+    before = await asyncio.to_thread(_uidvalidity, embedded)
+    urls = embedded.smtp_url, embedded.imap_url
+    await embedded.smtp.stop()
+    await embedded.imap.stop()
     with pytest.raises(OSError, match="refused"):
-        await asyncio.to_thread(_connect, world)
-    await world.smtp.start()
-    await world.imap.start()
-    assert (world.smtp_url, world.imap_url) == urls
-    await asyncio.to_thread(lambda: _connect(world).quit())
-    assert [message["Subject"] for message in await _mailbox(world)] == ["one"]
-    assert await asyncio.to_thread(_uidvalidity, world) != before
+        await asyncio.to_thread(_connect, embedded)
+    await embedded.smtp.start()
+    await embedded.imap.start()
+    assert (embedded.smtp_url, embedded.imap_url) == urls
+    await asyncio.to_thread(lambda: _connect(embedded).quit())
+    assert [message["Subject"] for message in await _mailbox(embedded)] == ["one"]
+    assert await asyncio.to_thread(_uidvalidity, embedded) != before
 
 
-def _uidvalidity(world: World) -> str:
-    context = ssl.create_default_context(cafile=str(world.ca_file))
-    with imaplib.IMAP4_SSL("127.0.0.1", world.imap.port, ssl_context=context, timeout=5) as client:
-        client.login(world.user, world.password)
+def _uidvalidity(embedded: World) -> str:
+    context = ssl.create_default_context(cafile=str(embedded.ca_file))
+    with imaplib.IMAP4_SSL("127.0.0.1", embedded.imap.port, ssl_context=context, timeout=5) as client:
+        client.login(embedded.user, embedded.password)
         answer = client.status("INBOX", "(UIDVALIDITY)")[1][0]
     found = re.search(r"UIDVALIDITY (\d+)", str(answer))
     assert found
     return found[1]
 
 
-async def test_a_stop_drops_whoever_is_connected(world: World) -> None:
-    client = await asyncio.to_thread(_connect, world)
-    await world.smtp.stop()
+async def test_a_stop_drops_whoever_is_connected(embedded: World) -> None:
+    client = await asyncio.to_thread(_connect, embedded)
+    await embedded.smtp.stop()
     noop: Callable[[], Any] = client.noop
     with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
         await asyncio.to_thread(noop)
