@@ -1,0 +1,119 @@
+"""What every test shares: Hypothesis profiles, loopback only, the real mail servers, and what is left out."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.servers.availability import why_not
+from tests.servers.world import World
+
+settings.register_profile("fast", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", parent=settings.get_profile("fast"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+REQUIRE_ALL = os.environ.get("RECEIPTD_REQUIRE_ALL") == "1"
+
+_marks = pytest.StashKey[dict[str, int]]()
+
+
+# --- no network beyond loopback -------------------------------------------------------------------------------------
+
+
+class BeyondLoopback(AssertionError):
+    """A test reached for the network; tests talk to loopback only."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loopback_only() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        yield
+
+
+def _guarded(connect: Any) -> Any:
+    def guarded(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = str(address[0])
+            if not (host.startswith("127.") or host in ("::1", "localhost", "0.0.0.0")):
+                raise BeyondLoopback(f"a test tried to connect to {host}")
+        return connect(self, address)
+
+    return guarded
+
+
+# --- the real mail servers ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    """Return the mail world, started once for the whole run (tests/servers/world.py says what is in it)."""
+    world = World()
+    try:
+        world.start()
+        yield world
+    finally:
+        world.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "world" in getattr(item, "fixturenames", ()):
+            item.add_marker("servers")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave a test out where its servers can't run: here and nowhere else."""
+    if item.get_closest_marker("servers") and (reason := why_not()) is not None:
+        pytest.skip(f"no real mail servers: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failed test what the mail servers wrote into their logs meanwhile."""
+    report = yield
+    world = getattr(item, "funcargs", {}).get("world")
+    if world is not None and call.when == "setup":
+        item.stash[_marks] = {name: len(log) for name, log in world.logs().items()}
+    elif world is not None and call.when == "call" and report.failed:
+        for name, log in world.logs().items():
+            if since := log[item.stash[_marks].get(name, 0) :].strip():
+                report.sections.append((f"log of {name}", since[-20_000:]))
+    return report
+
+
+# --- what was left out ----------------------------------------------------------------------------------------------
+
+
+def _left_out(terminal: pytest.TerminalReporter) -> dict[str, list[str]]:
+    """Return the tests that were skipped, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for report in terminal.stats.get("skipped", []):
+        if isinstance(report, pytest.TestReport) and not hasattr(report, "wasxfail"):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            reasons.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+    return reasons
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reason, tests in _left_out(terminalreporter).items():
+        files = sorted({test.partition("::")[0] for test in tests})
+        terminalreporter.section("left out", sep="-")
+        terminalreporter.line(f"{len(tests)} tests of {', '.join(files)}: {reason}")
+        if REQUIRE_ALL:
+            terminalreporter.line("RECEIPTD_REQUIRE_ALL=1: that is a failure.", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if REQUIRE_ALL and isinstance(terminal, pytest.TerminalReporter) and _left_out(terminal):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,1 @@
+"""Real mail servers for the tests: downloaded, unpacked, each run in namespaces of its own, gone with the test run."""

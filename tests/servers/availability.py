@@ -1,0 +1,31 @@
+"""Whether real mail servers can run here, and why not."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from tests.servers.packages import Unobtainable, unpack
+from tests.servers.programs import PROGRAMS
+from tests.servers.server import can_enter
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Return in one sentence why the mail servers can't run here, or None when they are unpacked and can.
+
+    The first call on a machine downloads them.
+    """
+    if os.geteuid() != 0:
+        return "only root may make the mount and PID namespaces they run in"
+    if not Path("/etc/debian_version").exists():
+        return "they come as Debian packages, and this is no Debian"
+    if (refused := can_enter()) is not None:
+        return refused
+    try:
+        for program in PROGRAMS:
+            unpack(*program.packages)
+    except Unobtainable as missing:
+        return f"the Debian packages are not to be had ({missing})"
+    return None
