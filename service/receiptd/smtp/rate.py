@@ -1,0 +1,27 @@
+"""How many transactions may start in a period: a bucket that knows no clock."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Bucket:
+    """At most *count* starts in any *period* seconds, wherever that period begins.
+
+    A refilling bucket would allow twice the rate in its first period; providers count plainly and answer
+    with a penalty. A burst up to *count* costs no waiting.
+    """
+
+    def __init__(self, count: int, period: float) -> None:
+        self._period = period
+        self._starts: deque[float] = deque(maxlen=count)
+
+    def reserve(self, now: float) -> float:
+        """Take the next start for the caller and return when it is, in *now*'s clock: never before *now*."""
+        start = now
+        if self._starts:
+            start = max(start, self._starts[-1])
+        if len(self._starts) == self._starts.maxlen:
+            start = max(start, self._starts[0] + self._period)
+        self._starts.append(start)
+        return start
