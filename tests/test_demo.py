@@ -125,4 +125,4 @@ def test_the_story_shows_no_control_characters_of_strangers() -> None:
     Story(out).events(Course(LETTERS[2], "1", got=Outcome("", "", "")), {"events": [event]})
     assert "\x1b" not in out.getvalue()
     assert "\u202e" not in out.getvalue()
-    assert "smtp; \ufffd[2J 550 \ufffdno" in out.getvalue()
+    assert "smtp; \\x1b[2J 550 \\u202eno" in out.getvalue()

@@ -113,7 +113,7 @@ async def _watch(world: World, daemon: Daemon, story: Story, courses: list[Cours
     alerts_told = 0
     while time.monotonic() < patience:
         for course in courses:
-            _, message = await daemon.get(f"/v1/messages/{course.id}")
+            message = await daemon.get(f"/v1/messages/{course.id}")
             story.events(course, message)
             course.got = _outcome(course.letter, message, world.alerts)
             if course.letter.released_by in course.got.alerts:

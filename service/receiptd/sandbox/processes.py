@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from receiptd.errors import Unavailable
+from receiptd import client
+from receiptd.errors import ReceiptdError, Unavailable
 from receiptd.sandbox.letters import SENDER, Letter
 
 _READY_WITHIN = 30.0
@@ -42,11 +41,11 @@ class Daemon:
     def log(self) -> Path:
         return self.settings.parent / "daemon.log"
 
-    async def get(self, path: str) -> tuple[int, Any]:
-        """Return status and JSON of GET *path*; raise Unavailable if the daemon has ended."""
+    async def get(self, path: str) -> Any:
+        """Return what the API has at *path*; raise Unavailable if the daemon has ended."""
         try:
-            return await asyncio.to_thread(_get, self.settings.parent / "api.sock", path)
-        except OSError as fault:
+            return await asyncio.to_thread(client.find(self.settings, environ={}).get, path)
+        except Unavailable as fault:
             if self.process.returncode is not None:
                 raise Unavailable(
                     f"The daemon ended with status {self.process.returncode}: its log says why."
@@ -104,17 +103,17 @@ async def running(settings: Path) -> AsyncIterator[Daemon]:
 async def wait_until_ready(daemon: Daemon) -> None:
     """Return when /readyz says so; raise Unavailable if the daemon ends or takes too long."""
     patience = time.monotonic() + _READY_WITHIN
-    reason = "its socket isn't there"
-    while time.monotonic() < patience:
-        with suppress(OSError):
-            status, answer = await daemon.get("/readyz")
-            if status == http.client.OK:
-                return
-            reason = json.dumps(answer)
-        if daemon.process.returncode is not None:
-            raise Unavailable(f"The daemon ended with status {daemon.process.returncode}: its log says why.")
-        await asyncio.sleep(0.1)
-    raise Unavailable(f"The daemon was not ready within {_READY_WITHIN:.0f} s: {reason}")
+    while True:
+        try:
+            await daemon.get("/readyz")
+        except ReceiptdError as reason:
+            if daemon.process.returncode is not None:
+                raise
+            if time.monotonic() > patience:
+                raise Unavailable(f"The daemon was not ready within {_READY_WITHIN:.0f} s: {reason}") from reason
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
@@ -133,25 +132,3 @@ def _environment() -> dict[str, str]:
     """Return our environment without what would override the demo's settings or speak to our supervisor."""
     strange = ("RECEIPTD_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "CREDENTIALS_DIRECTORY")
     return {name: value for name, value in os.environ.items() if not name.startswith(strange)}
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the Unix socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _get(api: Path, path: str) -> tuple[int, Any]:
-    connection = _UnixConnection(api)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read() or b"null")
-    finally:
-        connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import hmac
+import logging
 import ssl
 import weakref
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from receiptd.sandbox.reports import HOME, new_queue_id
 
 _NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 _MAX_SIZE = 35 * 1024 * 1024
+
+# aiosmtpd warns on each login of an attribute that only it itself sets.
+logging.getLogger("mail.log").setLevel(logging.ERROR)
 
 Take = Callable[[Envelope], None]
 

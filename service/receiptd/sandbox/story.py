@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from receiptd.sandbox.letters import LETTERS, Letter
+from receiptd.terminal import safe
 
 if TYPE_CHECKING:
     from receiptd.sandbox.mailworld import World
@@ -132,6 +133,5 @@ def _because(event: Mapping[str, Any]) -> str:
 
 
 def _plain(text: object) -> str:
-    """Return foreign text on one line, control characters made visible."""
-    line = " ".join(str(text).split())
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    """Return foreign text on one line, its control characters escaped."""
+    return safe(" ".join(str(text).split()))
