@@ -1,0 +1,162 @@
+"""The join: readings of all events -> the three tracks (docs/design.md §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from receiptd import address
+from receiptd.facts import (
+    Delivery,
+    Demand,
+    Disposition,
+    Event,
+    EventKind,
+    Level,
+    Receipt,
+    RecipientState,
+    Trust,
+)
+from receiptd.lifecycle import joining, reasons
+from receiptd.lifecycle.joining import Standing
+from receiptd.lifecycle.reading import RANK, REPORTS, Reading, read
+
+_LEVELS = {
+    Delivery.DELIVERED: Level.DELIVERED,
+    Delivery.RELAYED: Level.RELAYED,
+    Delivery.EXPANDED: Level.RELAYED,
+    Delivery.ACCEPTED: Level.ACCEPTED,
+    Delivery.DELAYED: Level.ACCEPTED,
+}
+_READ = {Disposition.DISPLAYED: Level.DISPLAYED, Disposition.REPLIED: Level.REPLIED}
+_NOT_READ = (Disposition.DELETED, Disposition.DENIED, Disposition.ERROR)
+_BY_TRUST = {RANK[trust]: trust for trust in Trust}
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """What the branches say together, before it is held against the demand."""
+
+    readings: tuple[Reading, ...]
+    bad: tuple[Reading, ...]
+    standings: tuple[Standing, ...]
+    delivery: Delivery
+    disposition: Disposition
+
+    @property
+    def kinds(self) -> set[EventKind]:
+        return {one.kind for one in self.readings}
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether bad news stands that no one's own `displayed` or answer overrides."""
+        return any(one.is_bad and not one.is_overridden for one in self.standings)
+
+
+def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
+    """Return the state of a recipient that *events* prove, in whatever order and however often they came.
+
+    Precedence decides, never time; time is looked at in two places: an automatic `displayed` within ten
+    seconds of acceptance is a scanner's, and evidence is in time if our server had it by the deadline.
+
+    Judgement calls where the table leaves room:
+
+    * Evidence below `minimum_trust` moves nothing but queued, deferred and uncertain (any matched report
+      proves acceptance); a plausible failure moves the state where nothing better trusted stands against it.
+    * `level` is what is proven and undisputed: after delivered + failed that is `relayed`.
+    * A branch that is only delayed never holds another back; a refusal beside `delivered` is the
+      explanation of that delivery, not its contradiction.
+    * A person's `waive` stays, whatever comes later (only `confirm` is stronger); a message cancelled
+      before it was sent needs no receipt, so its receipt track says waived.
+    """
+    readings = read(events, demand)
+    own = address.key(demand.address)
+    bad = joining.bad_news(readings)
+    standings = joining.stand(readings, bad)
+    joined = _Joined(
+        readings,
+        bad,
+        standings,
+        joining.delivery(readings, standings, own),
+        joining.strongest(EventKind(one.disposition.value) for one in standings if one.disposition in _DISPOSED),
+    )
+    level = _level(joined)
+    met_at = _met_at(joined, level, demand)
+    receipt = _receipt(joined, met_at, demand)
+    told = _teller(joined)
+    return RecipientState(
+        delivery=joined.delivery,
+        disposition=joined.disposition,
+        receipt=receipt,
+        level=level,
+        trust=_trust(joined, level),
+        branches=joining.branches(standings, own, demand.address),
+        disposition_mode=told.detail.get("disposition_mode") if told else None,
+        disposition_modifiers=tuple(told.detail.get("modifiers") or ()) if told else (),
+        reason=reasons.reason(readings, bad, standings, joined.delivery, joined.disposition, receipt),
+        met_at=met_at if receipt.is_met else None,
+    )
+
+
+_DISPOSED = frozenset(Disposition) - {Disposition.NONE}
+
+
+def _level(joined: _Joined) -> Level | None:
+    """Return the strongest level that is proven and that nobody disputes."""
+    if joined.disposition in _READ:
+        return _READ[joined.disposition]
+    if joined.delivery not in (Delivery.FAILED, Delivery.CONTRADICTED):
+        return _LEVELS.get(joined.delivery)
+    if any(one.rank >= RANK[Level.RELAYED] for one in joined.readings):
+        return Level.RELAYED
+    is_accepted = EventKind.ACCEPTED in joined.kinds or joining.is_reported(joined.readings)
+    return Level.ACCEPTED if is_accepted else None
+
+
+def _met_at(joined: _Joined, level: Level | None, demand: Demand) -> datetime | None:
+    """Return when the first evidence that satisfies the demand reached our server, or None if none has."""
+    confirmed = [one.event.observed_at for one in joined.readings if one.kind is EventKind.CONFIRMED]
+    if confirmed:
+        return min(confirmed)
+    if level is None or RANK[level] < RANK[demand.require]:
+        return None
+    return min((one.event.observed_at for one in _proofs(joined.readings, demand.require)), default=None)
+
+
+def _proofs(readings: Sequence[Reading], level: Level) -> list[Reading]:
+    return [one for one in readings if one.rank >= RANK[level]]
+
+
+def _receipt(joined: _Joined, met_at: datetime | None, demand: Demand) -> Receipt:
+    kinds = joined.kinds
+    if EventKind.CONFIRMED in kinds:
+        return Receipt.MET
+    if EventKind.WAIVED in kinds or joined.delivery is Delivery.CANCELLED:
+        return Receipt.WAIVED
+    must_be_read = RANK[demand.require] >= RANK[Level.DISPLAYED]
+    if joined.is_failed or (must_be_read and joined.disposition in _NOT_READ):
+        return Receipt.FAILED
+    if met_at is not None:
+        is_late = demand.deadline is not None and met_at > demand.deadline
+        return Receipt.MET_LATE if is_late else Receipt.MET
+    return Receipt.OVERDUE if EventKind.OVERDUE in kinds else Receipt.OPEN
+
+
+def _trust(joined: _Joined, level: Level | None) -> Trust | None:
+    """Return how sure the evidence is on which the state rests."""
+    if joined.is_failed:
+        resting = list(joined.bad)
+    elif level is None:
+        return None
+    else:
+        resting = _proofs(joined.readings, level) or [one for one in joined.readings if one.event.source in REPORTS]
+    return _BY_TRUST[max(one.trust for one in resting)] if resting else None
+
+
+def _teller(joined: _Joined) -> Event | None:
+    """Return the event that tells the disposition; a person's before an automaton's, then the earliest."""
+    telling = [one.event for one in joined.readings if one.kind.value == joined.disposition.value]
+    return min(
+        telling, key=lambda event: (bool(event.detail.get("automatic")), event.observed_at, event.id), default=None
+    )

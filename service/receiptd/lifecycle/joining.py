@@ -1,0 +1,155 @@
+"""Readings -> how each branch stands, and how they stand together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from receiptd.facts import Branch, Delivery, Disposition, EventKind, Level, Trust
+from receiptd.lifecycle.reading import BAD, OURS, RANK, REPORTS, Reading
+
+_STRONGEST = (
+    EventKind.REPLIED,
+    EventKind.DISPLAYED,
+    EventKind.ERROR,
+    EventKind.DENIED,
+    EventKind.REFUSED,
+    EventKind.DELETED,
+    EventKind.DISPATCHED,
+    EventKind.PROCESSED,
+)
+_READ = frozenset({EventKind.DISPLAYED, EventKind.REPLIED})
+_NOT_READ = frozenset({EventKind.DELETED, EventKind.DENIED, EventKind.ERROR})
+_WORST = (Delivery.EXPANDED, Delivery.RELAYED, Delivery.DELIVERED)
+_RELAYED = RANK[Level.RELAYED]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one branch stands. *standing* leaves bad news aside."""
+
+    name: str
+    standing: Delivery | None
+    disposition: Disposition
+    proves_delivery: bool
+    has_failed: bool
+    is_refused: bool
+
+    @property
+    def is_bad(self) -> bool:
+        return self.has_failed or self.is_refused
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether the same final recipient has displayed or answered what a report called failed."""
+        return self.is_bad and self.disposition in (Disposition.DISPLAYED, Disposition.REPLIED)
+
+    @property
+    def delivery(self) -> Delivery:
+        """What is shown of the branch."""
+        if self.has_failed and self.proves_delivery:
+            return Delivery.CONTRADICTED
+        return Delivery.FAILED if self.is_bad else self.standing or Delivery.ACCEPTED
+
+
+def bad_news(readings: Sequence[Reading]) -> tuple[Reading, ...]:
+    """Return the failures that move the state: those with at least the trust of what they contradict.
+
+    They contradict every fact from `relayed` up, whichever branch it stands in, for the receipt rests on it.
+    A refusal by our own submission server says nothing where another attempt may have gone through.
+    """
+    needed = max(
+        (one.trust for one in readings if one.rank >= _RELAYED),
+        default=RANK[Trust.PLAUSIBLE],
+    )
+    sent = any(one.kind in (EventKind.ACCEPTED, EventKind.UNCERTAIN) and one.event.source in OURS for one in readings)
+    return tuple(
+        one for one in readings if one.kind in BAD and one.trust >= needed and not (sent and one.event.source in OURS)
+    )
+
+
+def stand(readings: Sequence[Reading], bad: Sequence[Reading]) -> tuple[Standing, ...]:
+    """Return each branch of which a report (or our own refusal) speaks, sorted by name."""
+    proofs = _by_branch(one for one in readings if one.rank >= _RELAYED)
+    delays = _by_branch(one for one in readings if one.kind is EventKind.DELAYED)
+    # Word that it isn't read is bad news: it needs less trust than proof, for no reader has said otherwise.
+    unread = _by_branch(one for one in readings if one.kind in _NOT_READ)
+    failures = _by_branch(bad)
+    nothing: frozenset[EventKind] = frozenset()
+    return tuple(
+        _standing(
+            name,
+            proofs.get(name, nothing),
+            failures.get(name, nothing),
+            delays.get(name, nothing) | unread.get(name, nothing),
+        )
+        for name in sorted({*proofs, *delays, *unread, *failures})
+    )
+
+
+def _by_branch(readings: Iterable[Reading]) -> dict[str, frozenset[EventKind]]:
+    kinds: dict[str, set[EventKind]] = {}
+    for one in readings:
+        kinds.setdefault(one.branch, set()).add(one.kind)
+    return {name: frozenset(found) for name, found in kinds.items()}
+
+
+def _standing(
+    name: str, proofs: frozenset[EventKind], failures: frozenset[EventKind], asides: frozenset[EventKind]
+) -> Standing:
+    arrivals = proofs - {EventKind.RELAYED, EventKind.EXPANDED}
+    standing: Delivery | None = Delivery.DELIVERED if arrivals else None
+    for kind in (EventKind.RELAYED, EventKind.EXPANDED, EventKind.DELAYED):
+        if standing is None and kind in proofs | asides:
+            standing = Delivery(kind.value)
+    has_failed = EventKind.FAILED in failures
+    return Standing(
+        name=name,
+        standing=standing,
+        disposition=strongest(proofs | failures | asides),
+        # A `displayed` that overrides leaves the record as it was: failed.
+        proves_delivery=bool(arrivals - _READ if has_failed else arrivals),
+        has_failed=has_failed,
+        is_refused=EventKind.REFUSED in failures,
+    )
+
+
+def strongest(kinds: Iterable[EventKind]) -> Disposition:
+    """Return the strongest disposition among *kinds*."""
+    among = frozenset(kinds)
+    return next((Disposition(kind.value) for kind in _STRONGEST if kind in among), Disposition.NONE)
+
+
+def delivery(readings: Sequence[Reading], standings: Sequence[Standing], own: str) -> Delivery:
+    """Return the delivery track: over branches the worst counts."""
+    if any(one.is_bad for one in standings):
+        is_contradicted = any(one.has_failed for one in standings) and any(one.proves_delivery for one in standings)
+        return Delivery.CONTRADICTED if is_contradicted else Delivery.FAILED
+    # A branch that is only delayed says nothing beside another fact: it never holds the others back.
+    named = {one.standing for one in standings if one.name != own and one.standing in _WORST}
+    mine = {one.standing for one in standings if one.name == own and one.standing in _WORST}
+    counted = named | (mine & {Delivery.DELIVERED} if named else mine)
+    if counted:
+        return next(word for word in _WORST if word in counted)
+    return Delivery.DELAYED if any(one.standing is Delivery.DELAYED for one in standings) else _sent(readings)
+
+
+def _sent(readings: Sequence[Reading]) -> Delivery:
+    """Return how far our own submission came; any matched report proves acceptance."""
+    kinds = {one.kind for one in readings}
+    if EventKind.ACCEPTED in kinds or is_reported(readings):
+        return Delivery.ACCEPTED
+    for kind in (EventKind.UNCERTAIN, EventKind.CANCELLED, EventKind.DEFERRED):
+        if kind in kinds:
+            return Delivery(kind.value)
+    return Delivery.QUEUED
+
+
+def is_reported(readings: Sequence[Reading]) -> bool:
+    """Whether any report came back: then the submission server had taken the message."""
+    return any(one.event.source in REPORTS for one in readings)
+
+
+def branches(standings: Sequence[Standing], own: str, address: str) -> tuple[Branch, ...]:
+    """Return the branches as shown; our own address as the sender wrote it."""
+    return tuple(Branch(address if one.name == own else one.name, one.delivery, one.disposition) for one in standings)

@@ -1,0 +1,122 @@
+"""Why a state is what it is: one plain sentence that claims no more than is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from receiptd.facts import Cause, Delivery, Disposition, Event, EventKind, Receipt, Source
+from receiptd.lifecycle.joining import Standing
+from receiptd.lifecycle.reading import Reading
+
+CAUSES = {
+    Cause.USER_UNKNOWN: "there is no such user",
+    Cause.MAILBOX_FULL: "the mailbox is full",
+    Cause.MAILBOX_DISABLED: "the mailbox is disabled",
+    Cause.HOST_UNKNOWN: "the domain has no mail server",
+    Cause.HOST_UNREACHABLE: "the recipient's server couldn't be reached",
+    Cause.EXPIRED: "the time for trying ran out",
+    Cause.BLOCKED: "the sending server is blocked",
+    Cause.SPAM: "it was taken for spam",
+    Cause.VIRUS: "it was taken for malware",
+    Cause.POLICY: "a policy of the recipient's server forbids it",
+    Cause.AUTHENTICATION: "the sender could not be authenticated",
+    Cause.TOO_BIG: "the message is too big",
+    Cause.CONTENT: "its content or format was not taken",
+    Cause.RELAY_DENIED: "the server doesn't relay for this address",
+    Cause.RATE_LIMITED: "too much was sent in too short a time",
+    Cause.LOOP: "the message went round in a loop",
+    Cause.SYSTEM: "the recipient's server has a fault",
+    Cause.SECURITY: "a security requirement wasn't met",
+    Cause.MOVED: "the recipient has moved",
+    Cause.PROTOCOL: "the servers didn't understand each other",
+}
+
+ALIAS = "One branch of an alias failed, others may have arrived."
+CONTRADICTED = "One report says delivered, another says failed: which of them is right is not known."
+REFUSED = "A mail filter at the recipient's server refused the message."
+OVERRIDDEN = "A report said failed, but the same recipient has displayed or answered the message."
+ONE_BRANCH = "Known of one branch behind the address; of others nothing was heard."
+UNCERTAIN = "The submission server gave no answer to the complete message: whether it took it is not known."
+CONFIRMED = "A person confirmed the receipt."
+WAIVED = "A person decided that no receipt is needed."
+CANCELLED = "The message was cancelled before it was sent."
+HELD = "The recipient's server asks the sender to answer a challenge before it lets the message through."
+AUTOMATIC = "An automatic receipt came within ten seconds of acceptance: a machine's, not a reader's."
+DELETED = "The message was reported deleted; whether it was seen before is not known."
+DENIED = "The recipient declined to say whether the message was displayed."
+ERROR = "The recipient's mail program reported an error and did not say that the message was displayed."
+
+TEXTS = (
+    ALIAS, CONTRADICTED, REFUSED, OVERRIDDEN, ONE_BRANCH, UNCERTAIN, CONFIRMED, WAIVED, CANCELLED, HELD, AUTOMATIC,
+    DELETED, DENIED, ERROR,
+)  # fmt: skip
+
+_BY_DISPOSITION = {
+    Disposition.DELETED: DELETED,
+    Disposition.DENIED: DENIED,
+    Disposition.ERROR: ERROR,
+}
+
+
+def reason(
+    readings: Sequence[Reading],
+    bad: Sequence[Reading],
+    standings: Sequence[Standing],
+    delivery: Delivery,
+    disposition: Disposition,
+    receipt: Receipt,
+) -> str | None:
+    """Return why the receipt isn't met, or what limits the claim; None where there is nothing to add."""
+    kinds = {one.kind for one in readings}
+    if EventKind.CONFIRMED in kinds:
+        return CONFIRMED
+    if receipt is Receipt.WAIVED:
+        return CANCELLED if EventKind.WAIVED not in kinds else WAIVED
+    if bad:
+        return _of_bad_news(kinds, bad, standings, delivery)
+    if receipt is Receipt.FAILED:
+        return _BY_DISPOSITION.get(disposition)
+    return _of_limits(readings, standings, delivery, receipt)
+
+
+def _of_bad_news(
+    kinds: set[EventKind], bad: Sequence[Reading], standings: Sequence[Standing], delivery: Delivery
+) -> str:
+    standing = [one for one in standings if one.is_bad and not one.is_overridden]
+    if not standing:
+        return OVERRIDDEN
+    if delivery is Delivery.CONTRADICTED:
+        return CONTRADICTED
+    if any(one.is_refused for one in standing):
+        return REFUSED
+    if EventKind.EXPANDED in kinds or not all(one.is_bad for one in standings):
+        return ALIAS
+    return failure(max(bad, key=lambda one: (one.trust, bool(one.event.detail.get("status")), one.event.id)).event)
+
+
+def failure(event: Event) -> str:
+    """Return what a single failure says, and who says so."""
+    if event.source is Source.CLOCK:
+        return "The submission server did not take the message in the time that was allowed for trying."
+    cause = CAUSES.get(event.detail.get("cause") or Cause.OTHER, "")
+    status = event.detail.get("status")
+    why = (f": {cause}" if cause else "") + (f" ({status})" if status else "")
+    if event.source is Source.SMTP:
+        return f"The submission server refused the message for this recipient{why}."
+    return f"A report says that delivery failed{why}."
+
+
+def _of_limits(
+    readings: Sequence[Reading], standings: Sequence[Standing], delivery: Delivery, receipt: Receipt
+) -> str | None:
+    kinds = {one.kind for one in readings}
+    if delivery is Delivery.UNCERTAIN:
+        return UNCERTAIN
+    if receipt.is_met:
+        is_one_branch = EventKind.EXPANDED in kinds and len({one.branch for one in readings if one.rank > 0}) == 2
+        return ONE_BRANCH if is_one_branch and delivery is Delivery.DELIVERED else None
+    if EventKind.HELD in kinds:
+        return HELD
+    if any(one.kind is EventKind.PROCESSED and one.event.kind is EventKind.DISPLAYED for one in readings):
+        return AUTOMATIC
+    return None
