@@ -34,16 +34,16 @@ def parse_address(text: str) -> str:
     Dots are tolerated where Postfix tolerates them.
     """
     if _CONTROL.search(text):
-        raise BadData(f"The address {_shown(text)} holds a line break or control character: write one address a line")
+        raise BadData(f"the address {_shown(text)} holds a line break or control character: write one address a line")
     local, at, domain = _without_brackets(text.strip()).rpartition("@")
     if not at or not local or not domain:
         raise BadData(f"{_shown(text)} is no mail address: write it as name@example.org")
     if not (_DOT_STRING.fullmatch(local) or _QUOTED_LOCAL.fullmatch(local)):
-        raise BadData(f"The part before the @ in {_shown(text)} can't stand in a mail address: check its spelling")
+        raise BadData(f"the part before the @ in {_shown(text)} can't stand in a mail address: check its spelling")
     if not _is_encodable(local):
-        raise BadData(f"The address {_shown(text)} isn't valid Unicode: write it in UTF-8")
+        raise BadData(f"the address {_shown(text)} isn't valid Unicode: write it in UTF-8")
     if len(local.encode()) > 64:
-        raise BadData(f"The part before the @ in {_shown(text)} is longer than 64 octets (RFC 5321 §4.5.3.1)")
+        raise BadData(f"the part before the @ in {_shown(text)} is longer than 64 octets (RFC 5321 §4.5.3.1)")
     return f"{local}@{_ascii_domain(domain, text)}"
 
 
@@ -104,7 +104,7 @@ class _Entry:
             yield Mailbox("", _close_up(phrase))
 
     def unreadable(self) -> BadData:
-        return BadData(f"The address list {_shown(self.text)} can't be read: put a comma between addresses")
+        return BadData(f"the address list {_shown(self.text)} can't be read: put a comma between addresses")
 
 
 def _pieces(text: str) -> list[str]:
@@ -126,7 +126,7 @@ def _without_comments(text: str) -> str:
         elif not depth:
             kept.append(piece)
     if depth:
-        raise BadData(f"The address list {_shown(text)} has a comment that doesn't end: close the bracket")
+        raise BadData(f"the address list {_shown(text)} has a comment that doesn't end: close the bracket")
     return "".join(kept)
 
 
@@ -159,7 +159,7 @@ def _ascii_domain(domain: str, text: str) -> str:
         try:
             domain = idna.encode(domain, uts46=True).decode("ascii")
         except idna.IDNAError as error:
-            raise BadData(f"The domain of {_shown(text)} is no valid international domain name ({error})") from error
+            raise BadData(f"the domain of {_shown(text)} is no valid international domain name ({error})") from error
     if not _DOMAIN.fullmatch(domain) or len(domain) > 255:
-        raise BadData(f"The domain of {_shown(text)} is no domain name: check its spelling")
+        raise BadData(f"the domain of {_shown(text)} is no domain name: check its spelling")
     return domain.lower()

@@ -57,7 +57,7 @@ def compose(draft: Draft, *, now: datetime) -> Letter:
     """
     senders = _mailboxes("From", (draft.from_,))
     if not senders:
-        raise BadData("The message has no sender: say who sends it (from)")
+        raise BadData("the message has no sender: say who sends it (from)")
     recipients = {
         Role.TO: _mailboxes("To", draft.to),
         Role.CC: _mailboxes("Cc", draft.cc),
@@ -97,7 +97,7 @@ def _shown_mailbox(mailbox: Mailbox) -> str:
     if mailbox.name.isascii():
         name = '"' + re.sub(r'(["\\])', r"\\\1", mailbox.name) + '"'
         if len(name) > _LONGEST_LINE - 340:
-            raise BadData("A name in an address line is longer than a line of mail may be")
+            raise BadData("a name in an address line is longer than a line of mail may be")
     else:
         name = _encoded("", mailbox.name)
     return f"{name} <{mailbox.address}>"
@@ -109,9 +109,9 @@ def _custom_line(name: str, value: str) -> str:
     if not _FIELD_NAME.fullmatch(name):
         raise BadData(f"{name!r} is no header name: write 'Name: value'")
     if lowered in _OPTIONS:
-        raise BadData(f"The header {name} has an option of its own ({lowered}): use that")
+        raise BadData(f"the header {name} has an option of its own ({lowered}): use that")
     if lowered in _OURS or lowered.startswith(_OUR_PREFIXES):
-        raise BadData(f"The header {name} is written by receiptd itself: leave it out")
+        raise BadData(f"the header {name} is written by receiptd itself: leave it out")
     if lowered in _ADDRESS_FIELDS:
         return _address_line(name, _mailboxes(name, (value,)))
     return _line(name, value.strip())
@@ -122,7 +122,7 @@ def _line(name: str, value: str) -> str:
     _refuse_control(name, value)
     line = f"{name}: {_encoded(name, value)}\r\n"
     if any(len(part) > _LONGEST_LINE for part in line.split("\r\n")):
-        raise BadData(f"The header {name} has a word that is longer than a line of mail may be")
+        raise BadData(f"the header {name} has a word that is longer than a line of mail may be")
     return line
 
 
@@ -146,7 +146,7 @@ def _refuse_surrogates(field: str, value: str) -> None:
 def _body(draft: Draft) -> bytes:
     """Return MIME-Version, the content header lines, the empty line and the body."""
     message = EmailMessage(policy=_POLICY)
-    for field, text in (("The text", draft.text), ("The HTML", draft.html)):
+    for field, text in (("the text", draft.text), ("the HTML", draft.html)):
         _refuse_surrogates(field, text or "")
     if draft.html is None or draft.text is not None:
         message.set_content(draft.text or "")
@@ -160,19 +160,19 @@ def _body(draft: Draft) -> bytes:
 
 
 def _attach(message: EmailMessage, attachment: Attachment) -> None:
-    _refuse_control("An attachment's file name", attachment.filename)
+    _refuse_control("an attachment's file name", attachment.filename)
     maintype, subtype, parameters = _content_type(attachment)
     try:
         message.add_attachment(
             attachment.content, maintype=maintype, subtype=subtype, params=parameters, filename=attachment.filename
         )
     except (MessageError, ValueError) as error:
-        raise BadData(f"The attachment {attachment.filename!r} can't be put into a message: {error}") from error
+        raise BadData(f"the attachment {attachment.filename!r} can't be put into a message: {error}") from error
 
 
 def _content_type(attachment: Attachment) -> tuple[str, str, dict[str, str]]:
     """Return type, subtype and parameters; what must not be base64 (RFC 2046 §5.2.1) goes as a plain file."""
-    _refuse_control("An attachment's content type", attachment.content_type)
+    _refuse_control("an attachment's content type", attachment.content_type)
     found = _CONTENT_TYPE.fullmatch(attachment.content_type.strip())
     if not found:
         raise BadData(f"{attachment.content_type!r} is no content type: write it as application/pdf")

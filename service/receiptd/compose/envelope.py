@@ -110,8 +110,8 @@ def _checked_ret(ret: str) -> str:
 
 def _checked_envid(token: str) -> str:
     if not _PRINTABLE.fullmatch(token):
-        raise BadData("An envelope id is printable ASCII: a line break in it would be a command of its own")
+        raise BadData("an envelope id is printable ASCII: a line break in it would be a command of its own")
     encoded = xtext_encode(token)
     if len(encoded) > _LONGEST_ENVID:
-        raise BadData("An envelope id is at most 100 characters long (RFC 3461 §4.4)")
+        raise BadData("an envelope id is at most 100 characters long (RFC 3461 §4.4)")
     return encoded

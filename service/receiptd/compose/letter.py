@@ -80,7 +80,7 @@ def seal(content: bytes, recipients: Iterable[tuple[Role, str]]) -> Letter:
     message = header.split(content)
     addressees = unique(recipients)
     if not addressees:
-        raise BadData("The message has no recipient: name one in To, Cc or Bcc, or as an argument")
+        raise BadData("the message has no recipient: name one in To, Cc or Bcc, or as an argument")
     may_request = not _is_report_or_answer(message)
     field_lines = b"".join(field.raw for field in message.fields)
     return Letter(
@@ -156,7 +156,7 @@ def _from_address(message: header.Split) -> str:
     for value in message.values("from"):
         for mailbox in parse_mailboxes(value):
             return parse_address(mailbox.address)
-    raise BadData("The message has no sender: give it a From line")
+    raise BadData("the message has no sender: give it a From line")
 
 
 def _reply_to(message: header.Split) -> tuple[str, ...]:

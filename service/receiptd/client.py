@@ -1,0 +1,212 @@
+"""The HTTP API over its Unix sockets, or over TCP with a bearer token, for the commands that talk to the daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from receiptd.errors import (
+    BadData,
+    BadSettings,
+    NoInput,
+    NotPermitted,
+    ReceiptdError,
+    TryLater,
+    Unavailable,
+    UsageError,
+)
+
+SOCKETS = (Path("/run/receiptd/api.sock"), Path("/run/receiptd/send.sock"))
+"""Where the daemon listens unless its settings say otherwise; whoever may operate is let in by the first."""
+
+CONFIG_PLACES = (Path("receiptd.toml"), Path("/etc/receiptd/receiptd.toml"))
+_CONNECT_SECONDS = 5
+_ANSWER_SECONDS = 120
+"""A commit under load, or a large message over a thin line, may take its time."""
+
+Query = Iterable[tuple[str, str]]
+
+
+class Daemon:
+    """The daemon, behind the first of its doors that opens."""
+
+    def __init__(self, doors: Iterable[HTTPConnection], token: str | None = None) -> None:
+        self._doors = tuple(doors)
+        self._token = token
+
+    def get(self, path: str, query: Query = ()) -> Any:
+        """Return what is at *path*; raise the ReceiptdError that the daemon's answer means."""
+        return self._ask("GET", path, query, None, {})
+
+    def post(self, path: str, value: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
+        """Post *value* as JSON and return the answer."""
+        try:
+            body = json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise BadData("an option is not valid UTF-8: set LANG to a UTF-8 locale and write it anew") from error
+        return self._ask("POST", path, (), body, {"Content-Type": "application/json", **(headers or {})})
+
+    def post_message(self, raw: bytes, query: Query, *, headers: Mapping[str, str] | None = None) -> Any:
+        """Post the complete message *raw* and return the answer."""
+        return self._ask("POST", "/v1/messages", query, raw, {"Content-Type": "message/rfc822", **(headers or {})})
+
+    def _ask(self, method: str, path: str, query: Query, body: bytes | None, headers: Mapping[str, str]) -> Any:
+        pairs = urlencode(list(query))
+        target = f"{quote(path)}?{pairs}" if pairs else quote(path)
+        authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        connection = self._open()
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it may answer before it read all, as 413 does
+                connection.request(method, target, body, {"Accept": "application/json", **authorization, **headers})
+            answer = connection.getresponse()
+            return _read(answer, answer.read())
+        except (OSError, HTTPException) as error:
+            raise Unavailable(
+                f"the daemon ended the connection before it answered ({_reason(error)}): try again; "
+                "for a message, give the same --idempotency-key and it is taken once"
+            ) from error
+        finally:
+            connection.close()
+
+    def _open(self) -> HTTPConnection:
+        """Return a connection through the first door that opens."""
+        faults: list[tuple[str, OSError]] = []
+        for door in self._doors:
+            try:
+                door.timeout = _CONNECT_SECONDS
+                door.connect()
+            except OSError as error:
+                faults.append((_name(door), error))
+                continue
+            door.sock.settimeout(_ANSWER_SECONDS)
+            return door
+        raise _closed(faults)
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over the Unix socket at *path*."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(str(self.path))
+        except OSError:
+            self.close()
+            raise
+
+
+def find(config: Path | None = None, server: str | None = None, environ: Mapping[str, str] = os.environ) -> Daemon:
+    """Return the daemon: at *server*, or behind the sockets that the settings file names, operators' first.
+
+    A settings file that the caller may not read is no hindrance: it holds what only the daemon needs.
+    """
+    if server is not None:
+        return Daemon([_tcp_door(server)], _token(environ))
+    return Daemon(map(_UnixConnection, _sockets(config, environ)))
+
+
+def _tcp_door(server: str) -> HTTPConnection:
+    try:
+        url = urlsplit(server)
+        port = url.port
+    except ValueError:
+        url, port = urlsplit(""), None
+    if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/") or url.query:
+        raise UsageError(f"{server!r} names no server: write http://127.0.0.1:8025 or https://receiptd.example.org")
+    return (HTTPSConnection if url.scheme == "https" else HTTPConnection)(url.hostname, port)
+
+
+def _token(environ: Mapping[str, str]) -> str | None:
+    """Return the bearer token in the file that $RECEIPTD_TOKEN_FILE names; secrets never come from argv."""
+    path = environ.get("RECEIPTD_TOKEN_FILE")
+    if not path:
+        return None
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoInput(f"the token in {path} ($RECEIPTD_TOKEN_FILE) can't be read: {_reason(error)}") from error
+    if not token.isprintable() or " " in token:
+        raise BadData(f"the file {path} ($RECEIPTD_TOKEN_FILE) holds no token: it is one word on one line")
+    return token
+
+
+def _sockets(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, ...]:
+    named = config or (Path(environ["RECEIPTD_CONFIG"]) if environ.get("RECEIPTD_CONFIG") else None)
+    for path in (named,) if named else CONFIG_PLACES:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            if named:
+                raise BadSettings(f"there is no settings file {path}: name one that is there with --config") from error
+        except PermissionError:
+            return SOCKETS
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSettings(f"the settings file {path} can't be read: {_reason(error)}") from error
+        else:
+            return _listening(path, text) or SOCKETS
+    return SOCKETS
+
+
+def _listening(path: Path, text: str) -> tuple[Path, ...]:
+    """Return the Unix sockets of `[service] listen`, those of operators first; () where the file names none."""
+    import tomllib
+
+    try:
+        entries = tomllib.loads(text).get("service", {}).get("listen", [])
+        found = [(entry.get("scope", "operate"), Path(entry["unix"])) for entry in entries if "unix" in entry]
+    except (tomllib.TOMLDecodeError, AttributeError, TypeError) as error:
+        raise BadSettings(f"the settings file {path} can't be understood ({error}): try `receiptd check`") from error
+    return tuple(socket_path for _, socket_path in sorted(found, key=lambda entry: entry[0] != "operate"))
+
+
+def _read(answer: HTTPResponse, body: bytes) -> Any:
+    try:
+        value = json.loads(body) if body else None
+    except ValueError:
+        value = None
+    if answer.status < 300 and (value is not None or not body):
+        return value
+    problem = value if isinstance(value, dict) else {}
+    sentence = problem.get("detail") or problem.get("title") or f"the server answered {answer.status} {answer.reason}"
+    raise _error(answer.status, problem.get("exit_status"))(str(sentence))
+
+
+def _error(status: int, exit_status: object) -> type[ReceiptdError]:
+    """Return the error that an answer means: what it says itself (`exit_status`), else by its HTTP status."""
+    for error in ReceiptdError.__subclasses__():
+        if exit_status == error.exit_status:
+            return error
+    if status in (401, 403):
+        return NotPermitted
+    if status in (429, 503):
+        return TryLater
+    if status in (502, 504) or status < 400:
+        return Unavailable
+    return BadData if status < 500 else ReceiptdError
+
+
+def _closed(faults: list[tuple[str, OSError]]) -> ReceiptdError:
+    reasons = ", ".join(f"{name}: {_reason(error)}" for name, error in faults)
+    if any(isinstance(error, PermissionError) for _, error in faults):
+        return NotPermitted(f"you may not talk to the daemon ({reasons}): ask to be put into the group of its socket")
+    return Unavailable(f"no daemon answers ({reasons}): start it with `receiptd run`, or name another with --server")
+
+
+def _name(door: HTTPConnection) -> str:
+    return str(door.path) if isinstance(door, _UnixConnection) else f"{door.host}:{door.port}"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

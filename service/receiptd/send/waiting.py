@@ -1,0 +1,88 @@
+"""Wait until every recipient of a message is settled, and show it while it happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from receiptd import client, terminal
+from receiptd.errors import ReceiptdError
+
+FAILED, OVERDUE, STILL_OPEN = 1, 3, 4
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
+_RESTART = 60.0
+"""Seconds for which a daemon that doesn't answer may be one that is being restarted."""
+
+
+def wait(daemon: client.Daemon, message_id: str, seconds: float | None) -> int:
+    """Show the states until all is settled or the time is over; return the exit status that they mean."""
+    live = terminal.LiveTable(sys.stdout) if sys.stdout.isatty() else None
+    shown: dict[str, str] = {}
+    message: Mapping[str, Any] = {"recipients": ()}
+    for message in _states(daemon, message_id, seconds):
+        if live:
+            live.draw(terminal.recipient_table(message))
+            continue
+        for recipient in message["recipients"]:
+            line = terminal.recipient_line(recipient)
+            if shown.get(recipient["id"]) != line:
+                print(line, flush=True)
+            shown[recipient["id"]] = line
+    return _outcome(message)
+
+
+def wait_for_json(daemon: client.Daemon, accepted: dict[str, Any], seconds: float | None) -> int:
+    """Wait without a word, and print what was accepted together with what became of it, interrupted or not."""
+    known = accepted
+    try:
+        for message in _states(daemon, accepted["id"], seconds):
+            known = {**accepted, "recipients": message["recipients"]}
+    finally:
+        print(json.dumps(known), flush=True)
+    return _outcome(known)
+
+
+def _states(daemon: client.Daemon, message_id: str, seconds: float | None) -> Iterator[Mapping[str, Any]]:
+    """Yield the message again and again, until every recipient is settled or *seconds* are over."""
+    end = None if seconds is None else time.monotonic() + seconds
+    pause = _FIRST_PAUSE
+    while True:
+        message = _look(daemon, message_id, end)
+        yield message
+        left = _LONGEST_PAUSE if end is None else end - time.monotonic()
+        if left <= 0 or not any(_is_open(recipient) for recipient in message["recipients"]):
+            return
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _look(daemon: client.Daemon, message_id: str, end: float | None) -> Mapping[str, Any]:
+    """Return the message; a daemon that is being restarted gets a minute to come back."""
+    patience = time.monotonic() + _RESTART if end is None else min(time.monotonic() + _RESTART, end)
+    while True:
+        try:
+            message: Mapping[str, Any] = daemon.get(f"/v1/messages/{message_id}")
+        except ReceiptdError as error:
+            if error.permanent or time.monotonic() >= patience:
+                raise
+            time.sleep(_FIRST_PAUSE)
+        else:
+            return message
+
+
+def _is_open(recipient: Mapping[str, Any]) -> bool:
+    return recipient["receipt"] == "open" and recipient.get("delivery") != "cancelled"
+
+
+def _outcome(message: Mapping[str, Any]) -> int:
+    recipients = message["recipients"]
+    receipts = {"failed" if it.get("delivery") == "cancelled" else it["receipt"] for it in recipients}
+    if "failed" in receipts:
+        return FAILED
+    if "overdue" in receipts:
+        return OVERDUE
+    return STILL_OPEN if "open" in receipts else os.EX_OK

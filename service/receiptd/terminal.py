@@ -1,0 +1,238 @@
+"""What a person sees at the terminal: sentences, tables, a live table, and the exit status of a command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TextIO
+
+from receiptd.errors import ReceiptdError
+
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""Control, bidi and invisible characters: a stranger's text must not move the cursor or turn words around."""
+
+Message = Mapping[str, Any]
+"""A message as the HTTP API gives it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that fails as sysexits.h prescribes."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(os.EX_USAGE, f"{self.prog}: {message}\n")
+
+
+def guard(name: str, command: Callable[[], int]) -> int:
+    """Run *command* and return its exit status; a foreseeable fault becomes one sentence on stderr."""
+    try:
+        status = command()
+        sys.stdout.flush()
+    except ReceiptdError as error:
+        tell(f"{name}: {error}")
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader has seen enough; the interpreter must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    return status
+
+
+def tell(sentence: str) -> None:
+    """Say something to the person: on stderr, for stdout is for data."""
+    sys.stderr.write(safe(sentence) + "\n")
+
+
+def safe(text: object) -> str:
+    """Return *text* on one line with control, bidi and invisible characters escaped."""
+    return _UNSAFE.sub(lambda found: _escape(ord(found.group())), str(text))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the lines of a table, its columns as wide as what they hold."""
+    cells = [[*head], *([safe("-" if cell is None or cell == "" else cell) for cell in row] for row in rows)]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def message_table(messages: Iterable[Message]) -> list[str]:
+    """Return one line a message: what `receiptd list` shows."""
+    rows = [
+        (
+            message["id"],
+            when(message.get("created_at")),
+            _counted(recipient["receipt"] for recipient in message.get("recipients", ())),
+            _named([recipient["address"] for recipient in message.get("recipients", ())]),
+            message.get("subject"),
+        )
+        for message in messages
+    ]
+    return table(("ID", "CREATED", "RECEIPT", "RECIPIENTS", "SUBJECT"), rows)
+
+
+def recipient_table(message: Message) -> list[str]:
+    """Return one line a recipient: its three tracks and what is required."""
+    rows = [
+        (
+            recipient["address"],
+            recipient.get("delivery"),
+            recipient.get("disposition"),
+            recipient.get("receipt"),
+            recipient.get("level"),
+            recipient.get("require"),
+            when(recipient.get("deadline")),
+            recipient["id"],
+        )
+        for recipient in message["recipients"]
+    ]
+    head = ("ADDRESS", "DELIVERY", "DISPOSITION", "RECEIPT", "PROVEN", "REQUIRED", "DEADLINE", "RECIPIENT")
+    return table(head, rows)
+
+
+def message_page(message: Message) -> Iterator[str]:
+    """Yield the lines that say all about one message: what `receiptd show` shows."""
+    for name, value in (
+        ("Message", message["id"]),
+        ("Message-ID", message.get("message_id")),
+        ("From", message.get("from")),
+        ("Subject", message.get("subject")),
+        ("Created", when(message.get("created_at"))),
+        ("Policy", message.get("policy")),
+        ("Labels", ", ".join(f"{key}={label}" for key, label in (message.get("labels") or {}).items())),
+    ):
+        if value:
+            yield f"{name + ':':<12}{safe(value)}"
+    yield ""
+    yield from recipient_table(message)
+    for recipient in message["recipients"]:
+        yield from _remarks(recipient)
+    addresses = {recipient["id"]: recipient["address"] for recipient in message["recipients"]}
+    for event in message.get("events") or ():
+        yield ""
+        yield from _event_lines(event, addresses)
+
+
+def alert_page(alert: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines about one alert: what it says, to whom it went, with every attempt."""
+    recipient = alert.get("recipient")
+    about = recipient.get("address") if isinstance(recipient, Mapping) else recipient
+    words = (when(alert.get("created_at")), alert.get("type"), about, alert.get("state"), alert["id"])
+    yield "  ".join(safe(word) for word in words if word)
+    if alert.get("reason"):
+        yield f"    {safe(alert['reason'])}"
+    for dispatch in alert.get("dispatches") or ():
+        yield f"    to {safe(dispatch.get('webhook'))}: {safe(dispatch.get('state'))}"
+        for attempt in dispatch.get("attempts") or ():
+            outcome = attempt.get("error") or attempt.get("status")
+            yield f"        {when(attempt.get('at'))}  {safe(outcome)}"
+
+
+def recipient_line(recipient: Mapping[str, Any]) -> str:
+    """Return the state of a recipient as one line, for a pipe."""
+    parts = [str(recipient.get("delivery"))]
+    if recipient.get("disposition") not in (None, "none"):
+        parts.append(str(recipient["disposition"]))
+    return safe(f"{recipient['address']}: {', '.join(parts)}, receipt {recipient.get('receipt')}")
+
+
+def when(instant: object) -> str:
+    """Return an RFC 3339 instant in UTC as people read it, to the second."""
+    return safe(re.sub(r"T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)$", r" \1Z", str(instant))) if instant else ""
+
+
+class LiveTable:
+    """A table on a terminal that is drawn over itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._height = 0
+
+    def draw(self, lines: Sequence[str]) -> None:
+        columns = os.get_terminal_size(self._stream.fileno()).columns
+        up = f"\x1b[{self._height}A" if self._height else ""
+        shown = "".join(f"{_cut(line, columns - 1)}\x1b[K\n" for line in lines)
+        self._stream.write(f"{up}{shown}\x1b[J")
+        self._stream.flush()
+        self._height = len(lines)
+
+
+def _remarks(recipient: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the table has no room for."""
+    address = safe(recipient["address"])
+    if recipient.get("dsn_requested") is False:
+        yield f"{address}: no delivery report was asked for"
+    if recipient.get("reason"):
+        yield f"{address}: {safe(recipient['reason'])}"
+    branches = recipient.get("branches") or ()
+    if [branch["final_recipient"] for branch in branches] not in ([], [recipient["address"]]):
+        for branch in branches:
+            yield f"{address} -> {safe(branch['final_recipient'])}: {branch['delivery']}, {branch['disposition']}"
+
+
+def _event_lines(event: Mapping[str, Any], addresses: Mapping[str, str]) -> Iterator[str]:
+    count = event.get("count") or 1
+    yield "  ".join(
+        safe(word)
+        for word in (
+            when(event["observed_at"]),
+            addresses.get(event.get("recipient", ""), event.get("recipient")),
+            event["kind"],
+            f"×{count}" if count > 1 else "",
+        )
+        if word
+    )
+    told = [event.get("source"), event.get("trust"), event.get("matched_by") and f"by {event['matched_by']}"]
+    yield "    " + safe(", ".join(word for word in told if word))
+    detail = {
+        **(event.get("detail") or {}),
+        "occurred_at": when(event.get("occurred_at")),
+        "evidence": event.get("evidence"),
+    }
+    for name, value in detail.items():
+        if value not in (None, "", [], {}):
+            yield from (f"    {name}: {line}" for line in _value_lines(value))
+
+
+def _value_lines(value: object) -> list[str]:
+    """Return a value line by line: an SMTP dialogue has several."""
+    return [safe(line) for line in str(value).splitlines()] if isinstance(value, str) else [safe(value)]
+
+
+def _counted(words: Iterable[str]) -> str:
+    counts: dict[str, int] = {}
+    for word in words:
+        counts[word] = counts.get(word, 0) + 1
+    return ", ".join(word if count == 1 else f"{count} {word}" for word, count in counts.items())
+
+
+def _named(addresses: Sequence[str]) -> str:
+    return addresses[0] + (f" and {len(addresses) - 1} more" if len(addresses) > 1 else "") if addresses else ""
+
+
+def _cut(line: str, columns: int) -> str:
+    while line and _width(line) > columns:
+        line = line[:-1]
+    return line
+
+
+def _width(text: str) -> int:
+    """Return how many columns *text* takes; East Asian characters take two, accents none."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) != 0 for character in text)
+
+
+def _escape(point: int) -> str:
+    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
