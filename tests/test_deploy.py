@@ -1,0 +1,101 @@
+"""The unit is locked in, tells systemd the truth, and names the secrets that the settings name."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.packages import Unobtainable, unpack
+
+HOUSE = Path(__file__).parent.parent
+UNIT = HOUSE / "deploy" / "receiptd.service"
+
+
+@functools.cache
+def analyzer() -> tuple[str, dict[str, str]]:
+    """Return systemd-analyze and its environment: the machine's own, else Debian's package unpacked."""
+    if own := shutil.which("systemd-analyze"):
+        return own, dict(os.environ)
+    try:
+        unpacked = unpack("systemd")
+    except Unobtainable as missing:
+        pytest.skip(f"systemd-analyze is neither here nor to be had ({missing})")
+    libraries = [str(path.parent) for path in unpacked.rglob("lib*.so*")]
+    return str(unpacked / "usr/bin/systemd-analyze"), {
+        **os.environ,
+        "LD_LIBRARY_PATH": ":".join(dict.fromkeys(libraries)),
+    }
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program, environment = analyzer()
+    return subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+def unit() -> dict[str, list[str]]:
+    """Return the settings of [Service], each with all its values."""
+    settings: dict[str, list[str]] = {}
+    for line in UNIT.read_text().partition("[Service]")[2].partition("[Install]")[0].splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            settings.setdefault(key, []).append(value)
+    return settings
+
+
+def test_the_unit_is_locked_in_at_one_and_a_half_or_better() -> None:
+    shown = analyze("security", "--offline=true", "--no-pager", str(UNIT)).stdout
+    exposure = re.search(r"Overall exposure level for receiptd.service: ([\d.]+)", shown)
+    assert exposure is not None, shown
+    assert float(exposure[1]) <= 1.5
+
+
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    copy = tmp_path / "receiptd.service"
+    copy.write_text(UNIT.read_text().replace("/opt/receiptd/bin/receiptd", "/bin/true"))
+    judged = analyze("verify", "--man=no", str(copy))
+    assert (judged.returncode, judged.stderr) == (0, "")
+
+
+def test_bad_settings_are_not_tried_again_and_a_hanging_loop_is() -> None:
+    service = unit()
+    assert service["Type"] == ["notify"]
+    assert service["Restart"] == ["always"]
+    assert service["RestartPreventExitStatus"] == [str(os.EX_CONFIG)]
+    assert service["WatchdogSec"] == ["60s"]
+
+
+def test_send_sock_can_tell_its_users_apart() -> None:
+    assert unit()["PrivateUsers"] == ["no"]
+
+
+def test_every_secret_of_the_commented_settings_is_loaded_as_a_credential() -> None:
+    credentials = {value.partition(":")[0] for value in unit()["LoadCredential"]}
+    assert credentials == set(secrets(tomllib.loads((HOUSE / "config" / "receiptd.toml").read_text())))
+
+
+def test_the_group_of_api_sock_is_made_by_sysusers() -> None:
+    made = (HOUSE / "deploy" / "sysusers.d" / "receiptd.conf").read_text()
+    assert f"\ng {unit()['Group'][0]} " in made
+
+
+def test_what_the_unit_loads_and_runs_stands_in_the_install_steps() -> None:
+    steps = (HOUSE / "docs" / "deploy.md").read_text()
+    for value in [*unit()["LoadCredential"], unit()["ExecStart"][0].partition(" ")[0]]:
+        assert (value.partition(":")[2] or value.rpartition("/")[0]) in steps
+
+
+def secrets(value: Any, key: str = "") -> list[str]:
+    """Return what every `…_file` in *value* names."""
+    if isinstance(value, dict):
+        return [name for key, inner in value.items() for name in secrets(inner, key)]
+    if isinstance(value, list):
+        return [name for inner in value for name in secrets(inner)]
+    return [value] if key.endswith("_file") else []

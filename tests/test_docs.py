@@ -1,0 +1,81 @@
+"""Every name that people can type or see is documented: settings, metrics."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiptd import settings, telemetry
+from receiptd.duration import show
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+SECTIONS: dict[str, type[settings.Section]] = {
+    "[service]": settings.Service,
+    "listen": settings.Listen,
+    "[[service.token]]": settings.ApiToken,
+    "[submission]": settings.Submission,
+    "[receipts]": settings.Receipts,
+    "[[mailbox]]": settings.MailboxSettings,
+    "oauth": settings.OAuth,
+    "[policy.NAME]": settings.PolicySettings,
+    "levels": settings.EscalationLevel,
+    "[[policy.NAME.domain]]": settings.DomainException,
+    "[[webhook]]": settings.WebhookSettings,
+}
+IN_SECTIONS_OF_THEIR_OWN = {("[service]", "token"), ("[policy.NAME]", "domain")}
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def rows(section: str) -> dict[str, str]:
+    """Return the default that docs/settings.md states for each setting of *section*."""
+    body = re.split(r"^#+ ", page("settings.md").split(f" {section}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", body, re.MULTILINE))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_is_documented_and_no_other(section: str) -> None:
+    known = {key for key in SECTIONS[section].model_fields if (section, key) not in IN_SECTIONS_OF_THEIR_OWN}
+    assert set(rows(section)) == known
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_documented_default_is_the_true_one(section: str) -> None:
+    for key, stated in rows(section).items():
+        field = SECTIONS[section].model_fields[key]
+        if field.is_required():
+            assert stated == "needed", key
+        elif field.default in (None, ()) and stated != "`[]`":
+            assert stated == "–", key
+        elif key != "listen":
+            assert stated == f"`{shown(SECTIONS[section], key)}`", key
+
+
+def shown(model: type[settings.Section], key: str) -> str:
+    """Return the default of *key* as it would be written in TOML."""
+    field = model.model_fields[key]
+    if key in ("submit_within", "give_up", "uncertain_wait", "within", "after") and not isinstance(field.default, str):
+        return f'"{show(field.default)}"'
+    if key == "poll":
+        return f'"{int(field.default.total_seconds())}s"'
+    if key.startswith("max_"):
+        return f'"{field.default >> 20}M"'
+    return settings.showing._inline(list(field.default) if isinstance(field.default, tuple) else field.default)
+
+
+def test_every_metric_is_documented_with_its_labels_and_no_other() -> None:
+    documented = set(re.findall(r"^\| `(receiptd_\w+(?:\{[\w,]+\})?)` \|", page("metrics.md"), re.MULTILINE))
+    assert documented == {described(metric) for metric in set(telemetry.REGISTRY._names_to_collectors.values())}
+
+
+def described(metric: Any) -> str:
+    """Return `name_total{label,label}` of *metric*."""
+    (family,) = metric.describe()
+    name = family.name + ("_total" if family.type == "counter" else "")
+    return f"{name}{{{','.join(metric._labelnames)}}}" if metric._labelnames else name
