@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -102,10 +103,11 @@ class Server:
         self.await_up()
 
     def stop(self) -> None:
-        """Kill it and all its processes, as a crash or a power cut does."""
+        """Kill it and all its processes, as a crash or a power cut does; return when none is left."""
         if self._process is not None:
-            # A stopped process dies by SIGKILL all the same.
-            self._process.kill()
+            # The kernel lets the first process of the namespace go only after all others, and unshare waits for it.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._first() or self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -121,12 +123,14 @@ class Server:
         """Stop every process of it: connections stay open and nobody answers."""
         while running := [pid for pid, state in self._processes() if state not in "TZX"]:
             for pid in running:
-                os.kill(pid, signal.SIGSTOP)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
             time.sleep(0.005)
 
     def resume(self) -> None:
         for pid, _ in self._processes():
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def log(self) -> str:
         """What it wrote into its logs and to its output, since it was first started."""
@@ -140,18 +144,26 @@ class Server:
             _render(TEMPLATES / tree, self.here / "etc", {**self.values, "root": self.root, "dir": self.here})
         self.program.prepare(self.here)
 
+    def _first(self) -> int | None:
+        """Process 1 of its PID namespace, as this side numbers it."""
+        if self._process is None:
+            return None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text(encoding="ascii")
+        return int(children.split()[0]) if children.strip() else None
+
     def _processes(self) -> Iterator[tuple[int, str]]:
         """The processes in its PID namespace, with the state of each, as this side numbers them."""
-        assert self._process is not None, f"{self.name} is not running"
-        namespace = Path(f"/proc/{self._process.pid}/ns/pid_for_children").readlink()
+        first = self._first()
+        assert first is not None, f"{self.name} is not running"
+        namespace = Path(f"/proc/{first}/ns/pid").readlink()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
                     if (entry / "ns" / "pid").readlink() == namespace:
                         stat = (entry / "stat").read_text(encoding="utf-8", errors="replace")
                         yield int(entry.name), stat.rpartition(")")[2].split()[0]
-                except (FileNotFoundError, ProcessLookupError):
-                    continue  # it ended while we looked
+                except (FileNotFoundError, ProcessLookupError, PermissionError):
+                    continue  # it ended while we looked, or is none of ours
 
 
 # setpriv: the kernel kills unshare when we die, even by SIGKILL; --kill-child: and then process 1 of the namespace.
