@@ -34,6 +34,11 @@ _ANSWER_SECONDS = 120
 Query = Iterable[tuple[str, str]]
 
 
+def path(*parts: str) -> str:
+    """Return the path of API version 1 that *parts* name, whatever characters an id brings."""
+    return "/".join(("/v1", *(quote(part, safe="") for part in parts)))
+
+
 class Daemon:
     """The daemon, behind the first of its doors that opens."""
 
@@ -59,7 +64,7 @@ class Daemon:
 
     def _ask(self, method: str, path: str, query: Query, body: bytes | None, headers: Mapping[str, str]) -> Any:
         pairs = urlencode(list(query))
-        target = f"{quote(path)}?{pairs}" if pairs else quote(path)
+        target = f"{path}?{pairs}" if pairs else path
         authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         connection = self._open()
         try:

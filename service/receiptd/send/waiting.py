@@ -65,7 +65,7 @@ def _look(daemon: client.Daemon, message_id: str, end: float | None) -> Mapping[
     patience = time.monotonic() + _RESTART if end is None else min(time.monotonic() + _RESTART, end)
     while True:
         try:
-            message: Mapping[str, Any] = daemon.get(f"/v1/messages/{message_id}")
+            message: Mapping[str, Any] = daemon.get(client.path("messages", message_id))
         except ReceiptdError as error:
             if error.permanent or time.monotonic() >= patience:
                 raise

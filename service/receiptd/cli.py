@@ -1,0 +1,286 @@
+"""receiptd …: the command line of the daemon and of the people who look after it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from receiptd import terminal
+from receiptd.errors import UsageError
+
+NAME = "receiptd"
+RECEIPTS = ("open", "met", "met_late", "overdue", "failed", "waived")
+_PAGE = 100
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status (sysexits.h)."""
+    return terminal.guard(NAME, lambda: _run(_parser().parse_args(argv)))
+
+
+def _run(args: argparse.Namespace) -> int:
+    command: Command = args.command
+    return command(args)
+
+
+# Commands that work by themselves
+
+
+def _daemon(args: argparse.Namespace) -> int:
+    from receiptd import daemon  # type: ignore[attr-defined,unused-ignore]
+
+    return int(daemon.run(args.config))
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from receiptd import sandbox
+
+    return sandbox.demo(json=args.json, keep=args.keep)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from receiptd import check  # type: ignore[attr-defined,unused-ignore]
+
+    return int(check.run(args.config, send=args.send))
+
+
+def _interpret(args: argparse.Namespace) -> int:
+    from receiptd.interpret import command
+
+    return command.main(args.files, jobs=args.jobs, as_json=args.json)
+
+
+def _config_show(args: argparse.Namespace) -> int:
+    from receiptd import settings
+
+    sys.stdout.write(settings.show(settings.load(args.config)))
+    return os.EX_OK
+
+
+def _db_upgrade(args: argparse.Namespace) -> int:
+    from receiptd import settings, store
+
+    store.upgrade(settings.load(args.config).service.database)
+    return os.EX_OK
+
+
+# Commands that ask the daemon
+
+
+def _list(args: argparse.Namespace) -> int:
+    query = [("receipt", args.receipt)] if args.receipt else []
+    for page in _pages(args, "messages", query):
+        if args.json:
+            _print_each(page)
+        elif page:
+            _print_lines(terminal.message_table(page))
+    return os.EX_OK
+
+
+def _show(args: argparse.Namespace) -> int:
+    message = _ask(args).get(_path("messages", args.id))
+    _print_lines([json.dumps(message, indent=2)] if args.json else terminal.message_page(message))
+    return os.EX_OK
+
+
+def _alerts(args: argparse.Namespace) -> int:
+    for page in _pages(args, "alerts", []):
+        if args.json:
+            _print_each(page)
+        else:
+            _print_lines(line for alert in page for line in terminal.alert_page(alert))
+    return os.EX_OK
+
+
+def _replay(args: argparse.Namespace) -> int:
+    _ask(args).post(_path("alerts", args.id, "replay"))
+    terminal.tell(f"{NAME}: alert {args.id} goes out again")
+    return os.EX_OK
+
+
+def _decide(args: argparse.Namespace) -> int:
+    """Post what a person decided about a recipient, and say how it stands then."""
+    body = {"reason": _reason(args.reason)}
+    if getattr(args, "span", None):
+        body["for"] = args.span
+    return _report(_ask(args).post(_path("recipients", args.recipient, args.verb), body))
+
+
+def _move(args: argparse.Namespace) -> int:
+    """Cancel, retry or resend a message, and say how its recipients stand then."""
+    return _report(_ask(args).post(_path("messages", args.id, args.verb)))
+
+
+def _report(answer: Any) -> int:
+    """Print an id that is new, and each recipient's state as far as the answer tells it."""
+    if not isinstance(answer, dict):
+        return os.EX_OK
+    recipients = answer.get("recipients", [answer])
+    if "recipients" in answer and "id" in answer:
+        _print_lines([terminal.safe(answer["id"])])
+    _print_lines(terminal.recipient_line(it) for it in recipients if "address" in it and "delivery" in it)
+    for warning in answer.get("warnings") or ():
+        terminal.tell(f"{NAME}: warning: {warning}")
+    return os.EX_OK
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise UsageError("--reason wants words that someone will understand later")
+    return text
+
+
+def _ask(args: argparse.Namespace) -> Any:
+    from receiptd import client
+
+    return client.find(args.config, args.server)
+
+
+def _path(*parts: str) -> str:
+    from receiptd import client
+
+    return client.path(*parts)
+
+
+def _pages(args: argparse.Namespace, what: str, query: list[tuple[str, str]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the daemon's list page by page, as far as there is a next one."""
+    daemon = _ask(args)
+    query = [*query, ("limit", str(_PAGE))]
+    page = daemon.get(_path(what), query)
+    yield page["items"]
+    while page.get("next"):
+        page = daemon.get(_path(what), [*query, ("after", str(page["next"]))])
+        yield page["items"]
+
+
+def _print_each(items: Iterable[Any]) -> None:
+    _print_lines(json.dumps(item) for item in items)
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+# Options
+
+
+def _parser() -> terminal.Parser:
+    parser = terminal.Parser(prog=NAME, description="Return receipts for ordinary SMTP.", parents=[_config_option()])
+    parser.set_defaults(config=None, server=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_own_commands(commands)
+    _add_questions(commands)
+    _add_decisions(commands)
+    return parser
+
+
+def _config_option() -> terminal.Parser:
+    options = terminal.Parser(add_help=False)
+    options.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help="the settings (default: $RECEIPTD_CONFIG, ./receiptd.toml, /etc/receiptd/receiptd.toml)",
+    )
+    return options
+
+
+def _daemon_options() -> terminal.Parser:
+    options = terminal.Parser(add_help=False, parents=[_config_option()])
+    options.add_argument(
+        "--server",
+        metavar="URL",
+        default=argparse.SUPPRESS,
+        help="the daemon elsewhere; $RECEIPTD_TOKEN_FILE holds the token",
+    )
+    return options
+
+
+def _add(commands: Any, name: str, command: Command, about: str, options: terminal.Parser) -> terminal.Parser:
+    """Add one command to the parser and return its own parser."""
+    parser: terminal.Parser = commands.add_parser(name, help=about, description=about, parents=[options])
+    parser.set_defaults(command=command, verb=name)
+    return parser
+
+
+def _add_own_commands(commands: Any) -> None:
+    config = _config_option()
+    _add(commands, "run", _daemon, "run the daemon", config)
+    demo = _add(commands, "demo", _demo, "show the main job on an embedded mail world", config)
+    demo.add_argument("--json", action="store_true", help="print the result as JSON")
+    demo.add_argument("--keep", action="store_true", help="leave world and daemon running until Ctrl-C")
+    check = _add(
+        commands, "check", _check, "try settings, database, relay and mailbox, and say how to mend them", config
+    )
+    check.add_argument("--send", metavar="ADDRESS", help="send a message there and await its receipt")
+    interpret = _add(commands, "interpret", _interpret, "say what raw messages report", config)
+    interpret.add_argument("files", nargs="+", metavar="FILE", help="a message; - is standard input")
+    interpret.add_argument("--json", action="store_true", help="print one object a message")
+    interpret.add_argument("--jobs", metavar="N", type=_positive, default=1, help="processes to share the work")
+    shown = commands.add_parser("config", help="show the settings").add_subparsers(metavar="COMMAND", required=True)
+    _add(shown, "show", _config_show, "print the effective settings with secrets masked", config)
+    database = commands.add_parser("db", help="look after the database").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    _add(database, "upgrade", _db_upgrade, "bring the tables up to this version", config)
+
+
+def _add_questions(commands: Any) -> None:
+    options = _daemon_options()
+    listing = _add(commands, "list", _list, "list messages, newest first", options)
+    listing.add_argument("--receipt", choices=RECEIPTS, help="only those with such a recipient")
+    listing.add_argument("--json", action="store_true", help="print one object a line")
+    show = _add(commands, "show", _show, "show one message with every event and its evidence", options)
+    show.add_argument("id", metavar="ID")
+    show.add_argument("--json", action="store_true", help="print it as JSON")
+    alerts = _add(commands, "alerts", _alerts, "list what was sent to whom, with every attempt", options)
+    alerts.add_argument("--json", action="store_true", help="print one object a line")
+    replay = _add(alerts.add_subparsers(metavar="COMMAND"), "replay", _replay, "send an alert again", options)
+    replay.add_argument("id", metavar="ALERT")
+
+
+def _add_decisions(commands: Any) -> None:
+    options = _daemon_options()
+    for verb, about in (
+        ("acknowledge", "say that you know, and hold further levels for a while"),
+        ("waive", "end the incident without a receipt"),
+        ("confirm", "say that it arrived: the receipt is met by your word"),
+    ):
+        decision = _add(commands, verb, _decide, about, options)
+        decision.add_argument("recipient", metavar="RECIPIENT", help="its id, as `receiptd show` prints it")
+        decision.add_argument("--reason", required=True, metavar="TEXT", help="kept with the event")
+        if verb == "acknowledge":
+            decision.add_argument("--for", dest="span", type=_duration, metavar="DURATION", help="default: 1d")
+    for verb, about in (
+        ("cancel", "don't send what isn't sent yet"),
+        ("retry", "try at once what is queued or held"),
+        ("resend", "send a new copy with new token and Message-ID"),
+    ):
+        _add(commands, verb, _move, about, options).add_argument("id", metavar="ID", help="of the message")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def _duration(text: str) -> str:
+    from receiptd import duration
+
+    try:
+        return duration.show(duration.parse(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
