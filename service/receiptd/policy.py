@@ -1,0 +1,219 @@
+"""Requirement, deadlines, levels: what is asked of a recipient, and who is told if it does not come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from receiptd import address as addresses
+from receiptd.errors import BadData
+from receiptd.facts import (
+    Delivery,
+    Demand,
+    Disposition,
+    Event,
+    EventKind,
+    Level,
+    Receipt,
+    RecipientState,
+    Role,
+    Source,
+    Trust,
+)
+from receiptd.settings import EscalationLevel, PolicySettings, Settings
+
+_UNREAD = {
+    EventKind.DELETED: "deleted, and does not say that it was displayed",
+    EventKind.DENIED: "opened by somebody who declined to say whether it was displayed",
+    EventKind.ERROR: "hit by an error, and does not say that it was displayed",
+}
+_FAILED = (Delivery.FAILED, Delivery.CONTRADICTED)
+_READ = (Disposition.DISPLAYED, Disposition.REPLIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is required of one recipient, within which time of the first final dot, and who is told."""
+
+    require: Level
+    within: timedelta
+    minimum_trust: Trust
+    onward: bool
+    levels: tuple[EscalationLevel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something about one recipient that people must be told.
+
+    *kind* is failed, contradicted, refused or overdue (the `receipt.*` type); *unproven* news moved no state.
+    """
+
+    kind: str
+    unproven: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The next level of an open incident: when it is due and whom it tells."""
+
+    due_at: datetime
+    to: tuple[str, ...]
+
+
+def effective(
+    settings: Settings,
+    name: str,
+    address: str,
+    *,
+    require: Level | None = None,
+    within: timedelta | None = None,
+    role: Role = Role.TO,
+    require_all: bool = False,
+) -> Terms:
+    """Return the terms for *address*: the message's own word before its domain's exception before the policy's.
+
+    An exception holds for that very domain, in any spelling, and for none below it. Cc and Bcc need no more than
+    `delivered` unless *require_all* (docs/design.md §4). Raises BadData where there is no policy *name*.
+    """
+    policy = _named(settings, name)
+    domain = addresses.domain_key(address.rpartition("@")[2])
+    exception = next((one for one in policy.domain if addresses.domain_key(one.name) == domain), None)
+    required = require or (exception and exception.require) or policy.require
+    if role is not Role.TO and not require_all and required.at_least(Level.DELIVERED):
+        required = Level.DELIVERED
+    return Terms(
+        require=required,
+        within=within or (exception and exception.within) or policy.within,
+        minimum_trust=policy.minimum_trust or minimum_trust(settings),
+        onward=policy.onward,
+        levels=levels(settings, name),
+    )
+
+
+def minimum_trust(settings: Settings) -> Trust:
+    """Return what may satisfy where the policy doesn't say: a key, unless the provider lets us give out none."""
+    return Trust.KEYED if settings.receipts.subaddress else Trust.PLAUSIBLE
+
+
+def levels(settings: Settings, name: str) -> tuple[EscalationLevel, ...]:
+    """Return the levels of policy *name*, never none: by default every webhook is told at once."""
+    everyone = EscalationLevel(to=tuple(webhook.name for webhook in settings.webhook))
+    return _named(settings, name).levels or (everyone,)
+
+
+def next_level(levels: Sequence[EscalationLevel], incident_started_at: datetime, n: int) -> Next | None:
+    """Return the level after the first *n*, or None if all have been told.
+
+    Later levels count from the incident's first alert, never from the last one (docs/design.md §7).
+    """
+    if n >= len(levels):
+        return None
+    return Next(incident_started_at + levels[n].after, levels[n].to)
+
+
+def alarms(
+    before: RecipientState, after: RecipientState, new_events: Iterable[Event], demand: Demand
+) -> tuple[Alarm, ...]:
+    """Return what people must be told of a move from *before* to *after*.
+
+    A proven alarm is raised when a state begins to fail, or fails in another way. News that moved nothing for want
+    of trust is an unproven alarm, once per kind, where no proven one says as much already. A waived receipt has no
+    alarm: what comes later is recorded. Auto-replies and challenges are no incidents: see `auto_reply_reason`.
+    `overdue` is the clock's to raise: see `overdue_reason`.
+    """
+    if after.receipt is Receipt.WAIVED:
+        return ()
+    if trouble := _trouble(after):
+        known = _trouble(before)
+        return () if known and known.kind == trouble.kind else (trouble,)
+    unproven = (_unproven(event, after, demand) for event in new_events)
+    return tuple({alarm.kind: alarm for alarm in unproven if alarm}.values())
+
+
+def _trouble(state: RecipientState) -> Alarm | None:
+    """Return the alarm that holds in *state*."""
+    if state.receipt is not Receipt.FAILED:
+        return None
+    kind = "failed"
+    if state.delivery is Delivery.CONTRADICTED:
+        kind = "contradicted"
+    elif state.disposition is Disposition.REFUSED or state.delivery is not Delivery.FAILED:
+        kind = "refused"  # by the recipient's server, or the reading that was required
+    return Alarm(kind, unproven=False, reason=state.reason or "A report says that the message failed.")
+
+
+def _unproven(event: Event, after: RecipientState, demand: Demand) -> Alarm | None:
+    """Return the alarm for bad news that moved nothing, or None if it is no bad news or has moved the state."""
+    if event.kind is EventKind.COMPLAINED:
+        return Alarm("refused", unproven=True, reason=COMPLAINED)
+    if event.kind in (EventKind.FAILED, EventKind.REFUSED):
+        return _unproven_failure(event, after, demand)
+    if event.kind in _UNREAD and event.trust is Trust.WEAK and demand.require.at_least(Level.DISPLAYED):
+        is_read = after.disposition in _READ
+        return None if is_read else Alarm("refused", unproven=True, reason=UNPROVEN[event.kind])
+    return None
+
+
+def _unproven_failure(event: Event, after: RecipientState, demand: Demand) -> Alarm | None:
+    if event.source in (Source.SMTP, Source.CLOCK):  # our own word: it moves the state, or an attempt is uncertain
+        is_uncertain = after.delivery is Delivery.UNCERTAIN
+        return Alarm("failed", unproven=True, reason=REFUSED_AGAIN) if is_uncertain else None
+    branch = event.final_recipient or demand.address
+    for one in after.branches:
+        # It has moved its branch; or the same final recipient's own answer overrides it, as it would proven news.
+        if addresses.same(one.final_recipient, branch) and (one.delivery in _FAILED or one.disposition in _READ):
+            return None
+    kind = "failed" if event.kind is EventKind.FAILED else "refused"
+    return Alarm(kind, unproven=True, reason=UNPROVEN[event.kind])
+
+
+def overdue_reason(state: RecipientState, *, submitted: bool) -> str:
+    """Return why a receipt is overdue: what is known, and that silence proves nothing more."""
+    if not submitted:
+        return UNCERTAIN_TOO_LONG if state.delivery is Delivery.UNCERTAIN else NOT_SUBMITTED
+    return OVERDUE[state.level]
+
+
+def auto_reply_reason(event: Event) -> str:
+    """Return what an automaton's answer amounts to."""
+    if event.kind is EventKind.HELD:
+        return CHALLENGED
+    return RETURNS if event.detail.get("returns_at") else AUTO_REPLIED
+
+
+def _named(settings: Settings, name: str) -> PolicySettings:
+    if name in settings.policy:
+        return settings.policy[name]
+    if name == "default":
+        return PolicySettings()
+    known = ", ".join(sorted({"default", *settings.policy}))
+    raise BadData(f"There is no policy {name!r}; there are: {known}")
+
+
+_NOTHING_MOVED = "It is less sure than what is known, so the state stays as it is."
+UNPROVEN = {
+    EventKind.FAILED: f"A report says that delivery failed. {_NOTHING_MOVED}",
+    EventKind.REFUSED: f"A report says that a mail filter refused the message. {_NOTHING_MOVED}",
+    **{kind: f"A report says that the message was {what}. {_NOTHING_MOVED}" for kind, what in _UNREAD.items()},
+}
+REFUSED_AGAIN = (
+    "The submission server refused the message when it was sent again; whether it took it the first time is not known."
+)
+COMPLAINED = "A complaint came back: the recipient, or a filter, reported the message as unwanted."
+NOT_SUBMITTED = "Not submitted: the submission server has not accepted the message in the time allowed for that."
+UNCERTAIN_TOO_LONG = "Not submitted for certain: the submission server gave no answer to the complete message."
+_SILENCE = "The required receipt has not come by the deadline."
+OVERDUE: dict[Level | None, str] = {
+    None: f"{_SILENCE} It is not known whether the submission server accepted the message.",
+    Level.ACCEPTED: f"{_SILENCE} All that is known: the submission server accepted the message.",
+    Level.RELAYED: f"{_SILENCE} All that is known: the message was handed on to another server.",
+    Level.DELIVERED: f"{_SILENCE} All that is known: a server or mail program reported it delivered.",
+    Level.DISPLAYED: f"{_SILENCE} All that is known: a mail program reported it displayed, which need not mean read.",
+    Level.REPLIED: f"{_SILENCE} All that is known: an answer to the message came.",
+}
+CHALLENGED = "The recipient's server asks the sender to answer a challenge before it lets the message through."
+RETURNS = "An automatic answer came, with a date of return; it does not say whether anybody has seen the message."
+AUTO_REPLIED = "An automatic answer came; it does not say whether anybody has seen the message."
