@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Protocol, cast
@@ -36,7 +36,7 @@ class TokenSource(Protocol):
 class Login:
     """What proves who we are; a file is read at every login, so that a new password needs no restart."""
 
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     password_file: Path | None = None
     access_token: TokenSource | None = None
 
