@@ -68,6 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("servers")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch the servers before the first test, for that may take longer than any test is given."""
+    if not session.config.option.collectonly and any(item.get_closest_marker("servers") for item in session.items):
+        why_not()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave a test out where its servers can't run: here and nowhere else."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -47,8 +48,12 @@ def _release() -> str:
 
 
 def _fingerprint(names: Sequence[str]) -> str:
-    installed = _run("dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\n")
-    return hashlib.sha256("\n".join([*names, installed]).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join([*names, _installed()]).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _installed() -> str:
+    return _run("dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\n")
 
 
 @contextmanager
@@ -58,6 +63,10 @@ def _locked() -> Iterator[None]:
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+# What `dpkg-deb --extract` does, but for one thing: that would put a folder in place of a link.
+_EXTRACT = 'dpkg-deb --fsys-tarfile "$0" > "$1.tar"; tar -xf "$1.tar" -C "$1" --keep-directory-symlink; rm "$1.tar"'
 
 
 def _fill(folder: Path, names: Sequence[str]) -> None:
@@ -72,10 +81,11 @@ def _fill(folder: Path, names: Sequence[str]) -> None:
             (unfinished / merged).symlink_to(f"usr/{merged}")
         (unfinished / "etc").mkdir()
         for archive in archives:
-            _run("dpkg-deb", "--extract", str(archive), str(unfinished))
+            _run("sh", "-ec", _EXTRACT, str(archive), str(unfinished))
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.with_suffix(".tar").unlink(missing_ok=True)
         shutil.rmtree(CACHE / "archives", ignore_errors=True)
 
 

@@ -66,8 +66,8 @@ def _prepare_opensmtpd(here: Path) -> None:
         _folder(spool / name, _OPENSMTPQ, 0, 0o700)
 
 
-# -i: as process 1. The other ways to start Postfix (postfix start) spend two seconds on checks.
-POSTFIX = Program(("postfix",), ("/usr/lib/postfix/sbin/master", "-i"), _prepare_postfix)
+# -d: in the foreground. `postfix start` does the same after two seconds of checks.
+POSTFIX = Program(("postfix",), ("/usr/lib/postfix/sbin/master", "-d"), _prepare_postfix)
 DOVECOT = Program(
     ("dovecot-core", "dovecot-imapd", "dovecot-lmtpd", "dovecot-sieve"), ("dovecot", "-F"), _prepare_dovecot
 )

@@ -17,8 +17,8 @@ from pathlib import Path
 TEMPLATES = Path(__file__).parent / "etc"
 
 # What a server sees: the machine, read-only, with the unpacked package over /usr, its own /etc, /var/spool and
-# /var/lib, an empty /run and /tmp; only the world's folder can be written. It is process 1 of its PID namespace,
-# so that its death ends all that it started.
+# /var/lib, an empty /run and /tmp; only the world's folder can be written. The shell stays as process 1 of the PID
+# namespace: the kernel ends all others with it, and a server that changes its user loses the parent-death signal.
 _ENTER = """
 mount --bind "$ROOT" "$ROOT"
 mount --bind "$PACKAGE" "$HERE/package"
@@ -29,7 +29,8 @@ mount --bind "$HERE/lib" /var/lib
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -o remount,bind,ro /
-exec "$@"
+"$@" &
+wait $!
 """
 
 
@@ -107,7 +108,7 @@ class Server:
         if self._process is not None:
             # The kernel lets the first process of the namespace go only after all others, and unshare waits for it.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._first() or self._process.pid, signal.SIGKILL)
+                os.kill(self.first_process() or self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -144,16 +145,16 @@ class Server:
             _render(TEMPLATES / tree, self.here / "etc", {**self.values, "root": self.root, "dir": self.here})
         self.program.prepare(self.here)
 
-    def _first(self) -> int | None:
+    def first_process(self) -> int | None:
         """Process 1 of its PID namespace, as this side numbers it."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             return None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text(encoding="ascii")
         return int(children.split()[0]) if children.strip() else None
 
     def _processes(self) -> Iterator[tuple[int, str]]:
         """The processes in its PID namespace, with the state of each, as this side numbers them."""
-        first = self._first()
+        first = self.first_process()
         assert first is not None, f"{self.name} is not running"
         namespace = Path(f"/proc/{first}/ns/pid").readlink()
         for entry in Path("/proc").iterdir():

@@ -139,6 +139,10 @@ class World:
         for server in self.servers.values():
             server.stop()
         self.greylist.close()
+        self.remove()
+
+    def remove(self) -> None:
+        """Give up the folder and the ports of a world that was never started, or is closed."""
         self._ports.release()
         remove(self.root)
         os.close(self._lock)
