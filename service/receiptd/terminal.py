@@ -157,7 +157,7 @@ class LiveTable:
         self._height = 0
 
     def draw(self, lines: Sequence[str]) -> None:
-        columns = os.get_terminal_size(self._stream.fileno()).columns
+        columns = os.get_terminal_size(self._stream.fileno()).columns or 80  # 0: it doesn't know
         up = f"\x1b[{self._height}A" if self._height else ""
         shown = "".join(f"{_cut(line, columns - 1)}\x1b[K\n" for line in lines)
         self._stream.write(f"{up}{shown}\x1b[J")

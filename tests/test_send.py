@@ -1,0 +1,370 @@
+"""What send-with-receipt must do, as a real process against a real HTTP server."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fake_api import FakeAPI, problem, serve
+
+MESSAGE = b"From: me@a.org\r\nTo: bob@b.org\r\nCc: carol@c.org\r\nBcc: eve@e.org\r\nSubject: x\r\n\r\nH\xe4llo\r\n"
+MET = {"receipt": "met", "delivery": "relayed"}
+Done = subprocess.CompletedProcess[bytes]
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAPI]:
+    settings = tmp_path / "receiptd.toml"
+    settings.write_text(f'[service]\nlisten = [{{unix = "{tmp_path}/send.sock", scope = "send"}}]\n')
+    monkeypatch.setenv("RECEIPTD_CONFIG", str(settings))
+    monkeypatch.chdir(tmp_path)
+    with serve(tmp_path / "send.sock") as served:
+        yield served
+
+
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "receiptd.send", *options]
+
+
+def send(*options: str, stdin: bytes = b"Hello\n") -> Done:
+    return subprocess.run(command(*options), input=stdin, capture_output=True, timeout=30, check=False)
+
+
+def composed(api: FakeAPI) -> dict[str, object]:
+    body = api.last.json
+    assert isinstance(body, dict)
+    return body
+
+
+# Handing over
+
+
+def test_a_message_from_options_and_standard_input(api: FakeAPI, tmp_path: Path) -> None:
+    Path("Übersicht.pdf").write_bytes(b"%PDF\x00")
+    Path("page.html").write_text("<p>ü</p>")
+    done = send(
+        *("-f", "me@a.org", "-s", "Verträge", "--attach", "Übersicht.pdf", "--html", "page.html", "--text", "-"),
+        *("bob@b.org", "--cc", "carol@c.org", "--bcc", "eve@e.org", "--header", "X-Ref: 47:11", "dave@d.org"),
+        *("--require", "displayed", "--within", "PT72H", "--policy", "slow", "--label", "order=4711=a"),
+        *("--no-mdn", "--require-all"),
+        stdin="Grüße\n".encode(),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"m1\n", b"")
+    assert composed(api) == {
+        "from": "me@a.org",
+        "to": ["bob@b.org", "dave@d.org"],
+        "cc": ["carol@c.org"],
+        "bcc": ["eve@e.org"],
+        "subject": "Verträge",
+        "text": "Grüße\n",
+        "html": "<p>ü</p>",
+        "attachments": [
+            {
+                "filename": "Übersicht.pdf",
+                "content_type": "application/pdf",
+                "content": base64.b64encode(b"%PDF\x00").decode(),
+            }
+        ],
+        "headers": {"X-Ref": "47:11"},
+        "policy": "slow",
+        "require": "displayed",
+        "within": "3d",
+        "labels": {"order": "4711=a"},
+        "mdn": "never",
+        "require_all": True,
+    }
+    assert "Idempotency-Key" not in api.last.headers
+
+
+def test_only_what_was_said_is_asked_for(api: FakeAPI) -> None:
+    assert send("-f", "me@a.org", "bob@b.org", "--mdn").returncode == 0
+    assert composed(api) == {"from": "me@a.org", "to": ["bob@b.org"], "text": "Hello\n", "mdn": "always"}
+
+
+def test_html_alone_reads_no_text(api: FakeAPI) -> None:
+    Path("page.html").write_text("<p>")
+    assert send("-f", "me@a.org", "bob@b.org", "--html", "page.html").returncode == 0
+    assert composed(api) == {"from": "me@a.org", "to": ["bob@b.org"], "html": "<p>"}
+
+
+def test_json_says_who_the_recipients_are(api: FakeAPI) -> None:
+    api.warnings = ["b.org never answered\x1b[2J"]
+    done = send("-f", "me@a.org", "bob@b.org", "--json", "--idempotency-key", "order 4711")
+    assert json.loads(done.stdout) == {
+        "id": "m1",
+        "message_id": api.letters[0].message_id,
+        "recipients": [{"id": "r1", "address": "bob@b.org"}],
+        "warnings": ["b.org never answered\x1b[2J"],
+    }
+    assert done.stderr == b"send-with-receipt: warning: b.org never answered\\x1b[2J\n"
+    assert api.last.headers["Idempotency-Key"] == "order 4711"
+
+
+def test_a_complete_message_goes_as_it_is_to_whom_it_names(api: FakeAPI) -> None:
+    done = send(
+        "-t", "--require", "delivered", "--within", "90s", "--label", "a=b&c", "--mdn", "--require-all", stdin=MESSAGE
+    )
+    assert done.returncode == 0
+    assert api.last.body == MESSAGE
+    assert api.last.headers["Content-Type"] == "message/rfc822"
+    assert sorted(api.last.query) == [
+        ("label", "a=b&c"),
+        ("mdn", "always"),
+        ("require", "delivered"),
+        ("require_all", "1"),
+        ("within", "90s"),
+    ]
+    assert [it.address for it in api.letters[0].recipients] == ["bob@b.org", "carol@c.org", "eve@e.org"]
+
+
+def test_arguments_beside_t_are_recipients_too(api: FakeAPI) -> None:
+    assert send("-t", "dave@d.org", stdin=MESSAGE).returncode == 0
+    assert [(it.address, it.role.value) for it in api.letters[0].recipients] == [
+        ("bob@b.org", "to"),
+        ("carol@c.org", "cc"),
+        ("eve@e.org", "bcc"),
+        ("dave@d.org", "to"),
+    ]
+
+
+def test_without_t_the_arguments_alone_are_recipients(api: FakeAPI) -> None:
+    assert send("-i", "dave@d.org", stdin=MESSAGE).returncode == 0
+    assert [it.address for it in api.letters[0].recipients] == ["dave@d.org"]
+    assert b"eve@e.org" not in api.letters[0].content
+
+
+@pytest.mark.parametrize(
+    ("raw", "sent"),
+    [
+        (b"To: bob@b.org\n\nFrom: x\n", b"From: me@a.org\nTo: bob@b.org\n\nFrom: x\n"),
+        (b"From bob Tue Nov 24\nTo: bob@b.org\n\n", b"From bob Tue Nov 24\nFrom: me@a.org\nTo: bob@b.org\n\n"),
+        (b"FROM : you@a.org\nTo: bob@b.org\n\n", b"FROM : you@a.org\nTo: bob@b.org\n\n"),
+    ],
+)
+def test_f_names_the_sender_of_a_message_that_names_none(api: FakeAPI, raw: bytes, sent: bytes) -> None:
+    assert send("-t", "-f", "me@a.org", stdin=raw).returncode == 0
+    assert api.last.body == sent
+
+
+def test_over_tcp_the_token_comes_from_a_file(api: FakeAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    monkeypatch.setenv("RECEIPTD_TOKEN_FILE", str(tmp_path / "token"))
+    with serve(token="s3cret") as far:
+        assert send("-f", "me@a.org", "bob@b.org", "--server", far.url).returncode == 0
+        assert len(far.letters) == 1
+    assert not api.requests
+
+
+# What can't be sent
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["bob@b.org"], 64, "-f ADDRESS"),
+        (["-f", "me@a.org"], 64, "name a recipient"),
+        (["-i"], 64, "-t"),
+        (["-t", "-s", "x"], 64, "complete"),
+        (["-t", "-f", "me@a.org\nBcc: eve@e.org"], 64, "one line"),
+        (["-f", "me@a.org", "bob@b.org", "--require", "read"], 64, "invalid choice"),
+        (["-f", "me@a.org", "bob@b.org", "--within", "soon"], 64, "no duration"),
+        (["-f", "me@a.org", "bob@b.org", "--wait", "soon"], 64, "no duration"),
+        (["-f", "me@a.org", "bob@b.org", "--label", "x"], 64, "KEY=VALUE"),
+        (["-f", "me@a.org", "bob@b.org", "--header", "x"], 64, "Name: value"),
+        (["-f", "me@a.org", "bob@b.org", "--idempotency-key", "a\nb"], 64, "printable"),
+        (["-f", "me@a.org", "bob@b.org", "--nonsense"], 64, "--nonsense"),
+        (["-f", "me@a.org", "bob@b.org", "-a", "gone.pdf"], 66, "gone.pdf"),
+        (["-f", "me@a.org", "bob@b.org\r\nRCPT TO:<x@y.org>"], 65, "line break"),
+        (["-f", "me@a.org", "bob"], 65, "no mail address"),
+        (["-f", "me@a.org", "bob@b.org", "-s", "x\nBcc: eve@e.org"], 65, "line break"),
+        (["-f", "me@a.org", "bob@b.org", "--config", "gone.toml"], 78, "gone.toml"),
+        (["-f", "me@a.org", "bob@b.org", "--server", "localhost"], 64, "names no server"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_nothing_is_sent(
+    api: FakeAPI, options: list[str], status: int, words: str
+) -> None:
+    done = send(*options, stdin=b"To: bob@b.org\n\nx")
+    assert done.returncode == status
+    assert words in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+    assert not api.letters
+
+
+def test_text_that_is_not_utf_8_is_refused_and_says_what_to_do(api: FakeAPI) -> None:
+    done = send("-f", "me@a.org", "bob@b.org", stdin="Grüße".encode("latin-1"))
+    assert done.returncode == 65
+    assert b"standard input is not UTF-8 (octet 0xfc at 2)" in done.stderr
+    assert b"iconv" in done.stderr
+    assert not api.requests
+    assert send("-t", stdin=b"From: me@a.org\nTo: bob@b.org\n\nGr\xfc\xdfe").returncode == 0
+
+
+def test_an_option_that_is_not_utf_8_is_refused(api: FakeAPI) -> None:
+    done = subprocess.run(
+        [*map(os.fsencode, command("-f", "me@a.org", "bob@b.org", "-s")), b"Gr\xfc\xdfe"],
+        input=b"",
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, api.requests) == (65, [])
+    assert b"UTF-8" in done.stderr
+
+
+def test_the_daemons_refusal_is_its_sentence_and_its_exit_status(api: FakeAPI) -> None:
+    api.answers["POST", "/v1/messages"] = problem(422, "no policy \u202enamed slow", 65)
+    done = send("-f", "me@a.org", "bob@b.org")
+    assert (done.returncode, done.stdout) == (65, b"")
+    assert done.stderr == b"send-with-receipt: no policy \\u202enamed slow\n"
+
+
+def test_no_daemon_is_69(api: FakeAPI, tmp_path: Path) -> None:
+    done = send("-f", "me@a.org", "bob@b.org", "--server", "http://127.0.0.1:1")
+    assert done.returncode == 69
+    assert b"receiptd run" in done.stderr
+
+
+# Waiting
+
+
+@pytest.mark.parametrize(
+    ("bob", "carol", "status"),
+    [
+        (MET, {"receipt": "met_late"}, 0),
+        (MET, {"receipt": "waived"}, 0),
+        (MET, {"receipt": "failed"}, 1),
+        ({"receipt": "overdue"}, {"receipt": "failed"}, 1),
+        (MET, {"receipt": "open", "delivery": "cancelled"}, 1),
+        (MET, {"receipt": "overdue"}, 3),
+        ({"receipt": "open"}, MET, 4),
+        ({"receipt": "open"}, {"receipt": "failed"}, 1),
+    ],
+)
+def test_the_exit_status_tells_what_became_of_it(
+    api: FakeAPI, bob: dict[str, str], carol: dict[str, str], status: int
+) -> None:
+    api.states = [{"bob@b.org": bob, "carol@c.org": carol}]
+    assert send("-f", "me@a.org", "bob@b.org", "carol@c.org", "--wait", "0s").returncode == status
+
+
+def test_a_pipe_gets_a_line_a_change(api: FakeAPI) -> None:
+    queued = {"bob@b.org": {"delivery": "queued"}}
+    displayed = {"bob@b.org": {"delivery": "delivered", "disposition": "displayed", "receipt": "met"}}
+    api.states = [queued, queued, {"bob@b.org": {"delivery": "accepted"}}, displayed]
+    done = send("-f", "me@a.org", "--wait", "bob@b.org")
+    assert done.returncode == 0
+    assert done.stdout.decode().splitlines() == [
+        "m1",
+        "bob@b.org: queued, receipt open",
+        "bob@b.org: accepted, receipt open",
+        "bob@b.org: delivered, displayed, receipt met",
+    ]
+
+
+def test_waiting_ends_when_the_time_is_over(api: FakeAPI) -> None:
+    began = time.monotonic()
+    assert send("-f", "me@a.org", "bob@b.org", "--wait", "1s").returncode == 4
+    assert 1 <= time.monotonic() - began < 3
+
+
+def test_json_with_wait_is_one_object_that_tells_the_end(api: FakeAPI) -> None:
+    api.states = [{}, {"bob@b.org": {"receipt": "overdue"}}]
+    done = send("-f", "me@a.org", "bob@b.org", "--wait", "--json")
+    assert done.returncode == 3
+    [told] = json.loads(done.stdout)["recipients"]
+    assert (told["id"], told["address"], told["receipt"]) == ("r1", "bob@b.org", "overdue")
+
+
+def test_an_interrupted_wait_has_told_the_id(api: FakeAPI) -> None:
+    process = subprocess.Popen(
+        command("-f", "me@a.org", "bob@b.org", "--wait", "--json"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    while not any(request.method == "GET" for request in api.requests):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=10)
+    assert (process.returncode, json.loads(told)["id"]) == (130, "m1")
+
+
+def test_a_restart_of_the_daemon_is_waited_out(api: FakeAPI, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("-f", "me@a.org", "bob@b.org", "--wait"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    while not any(request.method == "GET" for request in api.requests):
+        time.sleep(0.01)
+    (tmp_path / "send.sock").unlink()
+    time.sleep(0.6)
+    with serve(tmp_path / "send.sock") as again:
+        again.letters, again.states = api.letters, [{"bob@b.org": MET}]
+        told, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert told.splitlines()[-1] == b"bob@b.org: relayed, receipt met"
+
+
+def test_a_terminal_gets_one_table_drawn_over_itself(api: FakeAPI) -> None:
+    api.states = [{}, {"bob@b.org": MET}]
+    leader, follower = pty.openpty()
+    os.set_inheritable(follower, True)
+    process = subprocess.run(
+        command("-f", "me@a.org", "bob@b.org", "--wait"), input=b"", stdout=follower, timeout=30, check=False
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            octets = os.read(leader, 65536)
+        except OSError:  # the end, as a terminal tells it
+            break
+        shown += octets
+    os.close(leader)
+    text = shown.decode()
+    assert process.returncode == 0
+    assert text.count("ADDRESS") == 2
+    assert text.count("\x1b[2A") == 1
+    assert "met" in text.rpartition("\x1b[2A")[2]
+
+
+# Cost
+
+
+def test_it_costs_less_than_200_milliseconds(api: FakeAPI) -> None:
+    """Processor time, for the clock on the wall measures who else is busy."""
+    costs = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert send("-f", "me@a.org", "bob@b.org").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(costs) < 0.2
+
+
+def test_nothing_heavy_is_imported(api: FakeAPI) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command("-f", "me@a.org", "bob@b.org", "-a", "receiptd.toml")[1:]],
+        input=b"",
+        capture_output=True,
+        check=True,
+    )
+    heavy = (
+        b"pydantic",
+        b"sqlmodel",
+        b"sqlalchemy",
+        b"asyncio",
+        b"fastapi",
+        b"idna",
+        b"receiptd.compose",
+        b"dataclasses",
+    )
+    assert not [name for name in heavy if b" " + name + b"\n" in done.stderr]
