@@ -15,6 +15,8 @@ ADDRESS = re.compile(
 )
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
+_QUOTED = re.compile(r"<?(\"(?:[^\"\\]|\\.){1,128}+\")@([^\s<>]{1,255}+)")
+_WORD = re.compile(r"<?([^\s<>()]{1,320}+)>?")
 _LOCAL_NAME = re.compile(r"<?([\w.+~&%$#*=-]{1,128})>?")
 
 
@@ -41,6 +43,11 @@ def of_field(value: str | None) -> str | None:
         rest = _UNICODE_ESCAPE.sub(_unescape, rest)
     if rest.startswith(("|", '"|', "/")):
         return None
+    if quoted := _QUOTED.match(rest):
+        return f"{quoted[1]}@{quoted[2].lower()}"
+    if (word := _WORD.fullmatch(rest)) and "@" in word[1]:
+        local, _, domain = word[1].rpartition("@")
+        return f"{local}@{domain.rstrip('.').lower()}" if local and domain else None
     if address := first(rest):
         return address
     name = _LOCAL_NAME.fullmatch(fields.without_comments(rest))
@@ -53,6 +60,8 @@ def from_xtext(text: str) -> str:
 
 
 def _joined(plain: str, quoted: str, domain: str) -> str:
+    if plain[:5].lower() == "smtp=":  # Exchange's X.400 spelling
+        plain = plain[5:]
     local = plain.lstrip(".'*=/!") or plain or quoted
     return f"{local}@{domain.rstrip('.-').lower()}"
 

@@ -3,93 +3,104 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from receiptd.facts import Action, ReportedRecipient
-from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice
+from receiptd.facts import Action, Cause, ReportedRecipient
+from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
 
 _MOST_RECIPIENTS = 200
-_ALONE = re.compile(
-    r"^[\s>*•·\-–\d.)#|]{0,20}(?:(?:to|recipient|rcpt to|address|user|email)[ \t]{0,4}:[ \t]{0,4})?[<\"'\[(]{0,3}(?=[^\s<>\"'()\[\]]{1,128}@)",
+_MARK = r"[\s>*•·\-–\d.)#|+=]{0,20}"
+_ALONE = re.compile(rf"{_MARK}[<\"'\[(]{{0,3}}(?=[^\s<>\"'()\[\]]{{1,128}}@)")
+_LABELLED = re.compile(
+    rf"{_MARK}(?:to|recipients?|rcpt to|address|user|e-?mail|mailbox|destinataires?|empfänger|an|para)"
+    r"(?:\(s\))?[ \t]{0,8}:[ \t]{0,8}[<\"'\[(]{0,3}(?=[^\s<>\"'()\[\]]{1,128}@)",
     re.IGNORECASE,
 )
-_OWN_POST = (
-    "mailer-daemon@",
-    "postmaster@",
-    "mail-daemon@",
-    "abuse@",
-    "hostmaster@",
-    "webmaster@",
-    "support@",
-    "helpdesk@",
-    "noc@",
-)
+_BARE_NAME = re.compile(r"[ \t]{1,20}<?([a-z][\w.-]{1,40})>?(?:[ \t]{2,20}\S[^\n]{0,100})?", re.IGNORECASE)
+_OWN_POST = ("mailer-daemon@", "postmaster@", "mail-daemon@", "abuse@", "hostmaster@", "webmaster@", "support@", "noc@")
+_LONGEST_LIST = 200
+_OF_CONVERSATIONS = frozenset(("in-reply-to", "references", "list-id", "list-unsubscribe", "list-post", "newsgroups"))
 
 
 def is_bounce(header: Fields, said: Notice) -> bool:
-    """Whether this is a report of a failed or delayed delivery: by its sender, its subject and its sentences, two of three."""
+    """Whether this reports a failed or delayed delivery: by sender, subject and sentences, two of the three."""
     if "x-failed-recipients" in header:
         return True
-    sentence = bool(dialects.SENTENCE.search(said.text[:_LONGEST_LOOK]))
-    daemon = _is_from_daemon(header)
-    subject = bool(dialects.SUBJECT.search(envelope.subject(header)[:300]))
-    return (daemon and (sentence or subject)) or (subject and sentence and not _is_conversation(header))
+    subject = phrases.plain(envelope.subject(header)[:300])
+    is_daemon, is_called_so = _is_from_daemon(header), dialects.SUBJECT.are_in(subject)
+    if is_daemon and is_called_so:
+        return True
+    if is_daemon or (is_called_so and not _is_conversation(header)) or dialects.LIST_REFUSALS.are_in(subject):
+        return dialects.SENTENCE.are_in(said.plain)
+    return False
 
 
-_LONGEST_LOOK = 16 * 1024
+def is_forwarded(header: Fields) -> bool:
+    """Whether a person forwards what is called like a bounce."""
+    subject = phrases.plain(envelope.subject(header)[:300])
+    return subject.startswith(dialects.FORWARDED) and dialects.SUBJECT.are_in(subject)
 
 
 def _is_from_daemon(header: Fields) -> bool:
     if envelope.return_path(header) == "":
         return True
-    return bool(dialects.DAEMON.search((header.first("from") or "")[:500]))
+    return dialects.DAEMON.are_in((header.first("from") or "<>")[:500].lower())
 
 
 def _is_conversation(header: Fields) -> bool:
     """People quote bounces; lists, replies and newsletters are no reports of ours."""
-    return (
-        any(name in header for name in ("in-reply-to", "list-id", "list-unsubscribe", "list-post", "newsgroups"))
-        or "references" in header
-    )
+    return header.has_any(_OF_CONVERSATIONS)
 
 
 def recipients(header: Fields, said: Notice, original: Returned) -> tuple[ReportedRecipient, ...]:
-    """Return what the bounce says of each recipient that it names; without one, of the original's only recipient."""
-    named = _named(header, said, original)[:_MOST_RECIPIENTS]
-    everything = f"{envelope.subject(header)}\n{said.text}"
+    """Return what the bounce says of each recipient it names; without one, of the original's only recipient."""
+    named = tuple(_named(header, said, original)[:_MOST_RECIPIENTS])
+    action = _action(phrases.plain(envelope.subject(header)), said.plain)
     if not named:
-        return (_told(None, everything, everything, everything),) if codes.statuses(said.text) else ()
-    told = []
-    for address in named:
-        about = notice.about(said, address, tuple(named)) if len(named) > 1 else said.text
-        told.append(_told(address, about or said.text, notice.about(said, address, tuple(named)), everything))
-    return tuple(told)
+        return (_told(None, action, "", said.text),) if codes.statuses(said.plain) else ()
+    if len(named) == 1:
+        return (_told(named[0], action, notice.about(said, named[0], named), said.text),)
+    return tuple(_told(address, action, notice.about(said, address, named), "") for address in named)
 
 
-def _told(address: str | None, about: str, near: str, everything: str) -> ReportedRecipient:
-    line = notice.unfolded(about)
-    action = _action(everything)
-    found_codes = codes.reply_codes(notice.unfolded(near)) or codes.reply_codes(about) or codes.reply_codes(line)
-    statuses = codes.statuses(notice.unfolded(near)) or codes.statuses(line)
-    reply_code = next((code for code in found_codes if code >= 400), None)
-    status = next((code for code in statuses if code[0] in "45"), None)
-    if status is None:
-        status = "4.0.0" if action is Action.DELAYED else "5.0.0"
+def _told(address: str | None, action: Action, near: str, whole: str) -> ReportedRecipient:
+    """Put together what stands near the address and, where it is the only one, in the *whole* notice."""
+    status, reply_code = _codes(near) or _codes(whole) or (None, None)
+    words = notice.unfolded(near) or notice.unfolded(whole)
+    cause = causes.of(words, status, reply_code)
     origin = dialects.ALIAS_OF.search(near)
     return ReportedRecipient(
         action=action,
-        status=status,
+        status=status or _class(action, reply_code, cause),
         reply_code=reply_code,
         final_recipient=address,
         original_recipient=addresses.first(origin[1]) if origin else None,
-        cause=causes.of(notice.unfolded(near) or line, status, reply_code),
+        cause=cause,
     )
 
 
-def _action(everything: str) -> Action:
-    if dialects.DELAYED.search(everything) and not dialects.GAVE_UP.search(everything):
+def _codes(text: str) -> tuple[str | None, int | None] | None:
+    line = notice.unfolded(text)
+    status = next((code for code in codes.statuses(line) if code[0] in "45"), None)
+    found = [code for code in (*codes.reply_codes(line), *codes.reply_codes(text)) if code >= 400]
+    reply_code = next((code for code in found if status and str(code)[0] == status[0]), found[0] if found else None)
+    return (status, reply_code) if status or reply_code else None
+
+
+def _class(action: Action, reply_code: int | None, cause: Cause) -> str:
+    """Return the bare class that follows from action and text (RFC 3463 §2)."""
+    if reply_code:
+        return f"{reply_code // 100}.0.0"
+    return "4.0.0" if action is Action.DELAYED or cause is Cause.EXPIRED else "5.0.0"
+
+
+def _action(subject: str, text: str) -> Action:
+    if dialects.DELAYED.are_in(subject):
+        return Action.DELAYED
+    if dialects.DELAYED.are_in(text) and not dialects.GAVE_UP.are_in(f"{subject} {text}"):
         return Action.DELAYED
     return Action.FAILED
 
@@ -99,10 +110,12 @@ def _named(header: Fields, said: Notice, original: Returned) -> list[str]:
     if listed:
         return list(dict.fromkeys(listed))
     strangers = _not_recipients(header, original)
-    for find in (_alone, _in_sentences, _anywhere):
+    for find in (_below_heading, _alone, _labelled, _in_sentences, _anywhere):
         if found := _without(find(said), strangers):
             return found
-    return _without(original.recipients, frozenset()) if len(set(original.recipients)) == 1 else []
+    if named := _local_names(header, said):
+        return named
+    return list(dict.fromkeys(original.recipients)) if len(set(original.recipients)) == 1 else []
 
 
 def _not_recipients(header: Fields, original: Returned) -> frozenset[str]:
@@ -111,30 +124,78 @@ def _not_recipients(header: Fields, original: Returned) -> frozenset[str]:
     return frozenset(address.lower() for address in own if address)
 
 
-def _without(found: list[str], strangers: frozenset[str]) -> list[str]:
-    unique = {address.lower(): address for address in reversed(found)}
-    kept = [address for address in dict.fromkeys(found) if unique[address.lower()] == address]
-    likely = [address for address in kept if address.lower() not in strangers]
+def _without(found: Iterable[str], strangers: frozenset[str]) -> list[str]:
+    unique: dict[str, str] = {}
+    for address in found:
+        unique.setdefault(address.lower(), address)
+    likely = [address for key, address in unique.items() if key not in strangers]
     return [address for address in likely if not address.lower().startswith(_OWN_POST)] or likely
+
+
+def _below_heading(said: Notice) -> list[str]:
+    """Addresses that begin lines somewhere below a heading."""
+    found: list[str] = []
+    open_list, above = False, 0
+    for at, line in enumerate(said.lines):
+        address = (_beginning(line, _ALONE) or _x400(line)) if "@" in line else None
+        if not address:
+            continue
+        open_list = open_list or dialects.HEADING.are_in(phrases.plain("\n".join(said.lines[above:at])))
+        above = at + 1
+        if open_list:
+            found.append(address)
+    return found
+
+
+def _x400(line: str) -> str | None:
+    """Old Exchange writes the address as a domain-defined attribute of an X.400 one."""
+    return addresses.first(line) if "smtp=" in line.lower() else None
 
 
 def _alone(said: Notice) -> list[str]:
     """Addresses that begin a line: the list that most servers make."""
-    return [address for line in said.lines if "@" in line and _ALONE.match(line) and (address := addresses.first(line))]
+    return [address for line in said.lines if (address := _beginning(line, _ALONE))]
+
+
+def _labelled(said: Notice) -> list[str]:
+    """Addresses after `To:` and the like."""
+    return [address for line in said.lines if (address := _beginning(line, _LABELLED))]
+
+
+def _beginning(line: str, pattern: re.Pattern[str]) -> str | None:
+    found = pattern.match(line) if "@" in line else None
+    return addresses.first(line[found.end() :]) if found else None
 
 
 def _in_sentences(said: Notice) -> list[str]:
+    text = notice.unfolded(said.text)
     return [
         address
-        for found in dialects.NAMED.finditer(said.text)
-        if (address := addresses.first(next(filter(None, found.groups()), "")))
+        for found in dialects.NAMED.finditer(text)
+        if not dialects.NOT_A_RECIPIENT.search(text[max(0, found.start() - 80) : found.start()])
+        and (address := addresses.first(found[1]))
     ]
 
 
 def _anywhere(said: Notice) -> list[str]:
-    found = []
-    for line in said.lines:
-        for match in addresses.ADDRESS.finditer(line):
-            if not dialects.NOT_A_RECIPIENT.search(line[max(0, match.start() - 100) : match.start()]):
-                found.append(addresses.first(match[0]))
-    return [address for address in found if address]
+    return [
+        address
+        for line in said.lines
+        if "@" in line
+        for found in addresses.ADDRESS.finditer(line)
+        if not dialects.NOT_A_RECIPIENT.search(line[max(0, found.start() - 100) : found.start()])
+        and (address := addresses.first(found[0]))
+    ]
+
+
+def _local_names(header: Fields, said: Notice) -> list[str]:
+    """Names without domain below a heading: users of the host that writes."""
+    writer = addresses.first(header.first("from"))
+    if not writer:
+        return []
+    domain = writer.rpartition("@")[2]
+    for at, line in enumerate(said.lines):
+        if dialects.HEADING.are_in(phrases.plain(line[:_LONGEST_LIST])):
+            below = [found for below in said.lines[at + 1 : at + 6] if (found := _BARE_NAME.fullmatch(below.rstrip()))]
+            return [f"{found[1]}@{domain}" for found in below]
+    return []

@@ -45,6 +45,11 @@ def decode(content: bytes, charset: str | None = None) -> str:
         return content.decode("utf-8" if cut_at_the_end or name == "utf-8" else "cp1252", "replace")
 
 
+def plain_ends(text: str) -> str:
+    """Return *text* with `\\n` alone at the end of lines."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
 def decode_base64(content: bytes) -> bytes:
     """Return what *content* encodes, as far as it goes: line breaks, padding and cut ends don't matter."""
     clean = _BASE64_NOISE.sub(b"", content)

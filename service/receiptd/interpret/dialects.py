@@ -1,92 +1,190 @@
 """How servers without a machine-readable report speak, in a few lines of data each: words, not code.
 
-A bounce is told by its sender, its subject and its sentences; the original begins at one of COPY_BEGINS; a recipient
-stands in one of the NAMED places, or alone at the beginning of a line.
+A bounce is told by its sender, its subject and its sentences; the copy of the original begins at one of the COPY
+lines; recipients stand below a HEADING, alone on a line, or in one of the NAMED places of a sentence.
 """
 
 from __future__ import annotations
 
 import re
 
+from receiptd.interpret.phrases import Phrases
 
-def _any(*patterns: str, flags: re.RegexFlag = re.IGNORECASE | re.MULTILINE) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), flags)
-
-
-DAEMON = _any(
-    r"mailer[-_. ]?daemon|mail[-_. ]?daemon|^<>$|^$|mmdf|uucp\b|mdaemon@",
-    r"post-?(?:master|office)|mail (?:delivery|deliver|system|administrator)|mail\.delivery\.system|delivery (?:sub)?system",
-    r"\b(?:imss|interscan|symantec_antivirus|mailmarshal|surfcontrol|mimesweeper|system administrator|administrateur syst|systemadministrator)\b",
-    r"undeliverable|mail-?gateway|bounce@|mailadmin|mail administrator|no-?reply-bounces|microsoft outlook",
-)
+DAEMON = Phrases("""
+    mailer-daemon | mailer_daemon | mailerdaemon | mail-daemon | maildaemon | mail daemon | mdaemon@ | [mmdf]
+    [uucp] | postmaster | post_master | post-master | post office | mail delivery | mail.delivery.system
+    mail deliver system | delivery subsystem | delivery system | mail system | mail administrator | mailadmin
+    system administrator | systemadministrator | administrateur syst | microsoft outlook | microsoft exchange
+    [imss] | interscan | mailmarshal | surfcontrol | mimesweeper | symantec_antivirus | mail gateway | mailgateway
+    mail-gateway | undeliverable | bounce@ | no-reply-bounces | smtp gateway | message router | mail router | <>
+""")
 """The From of automata that report deliveries."""
 
-SUBJECT = _any(
-    r"deliver[iy]?\w* (?:status|failure|failed|problem|error|report|has failed|notification|warning|not possible|incomplete|unsuccessful|delay)",
-    r"(?:fail(?:ed|ure)|undeliver\w*|unable to deliver|undelivered|non-?deliver\w*|nondeliverable|not delivered|undeliverable)\b",
-    r"return(?:ed|ing)? (?:mail|message|e-?mail|to sender)|message not delivered|could ?n[o']t be delivered|could not send|failure notice|mail (?:system )?error",
-    r"delivery has (?:been )?(?:failed|delayed)|delayed mail|mail delivery|warning: (?:message|could not)|processing error|\bbounced?\b|permanent (?:delivery )?(?:failure|error)",
-    r"error (?:sending|delivering)|still being retried|message (?:you sent )?(?:blocked|rejected|status)|rejected (?:mail|message)|nondelivery|user unknown|not been delivered",
-    r"unzustellbar|nicht zugestellt|zustellung (?:fehlgeschlagen|verz)|zustellbenachrichtigung|zur(?:ü|ue)ckgesandt|fehlgeschlagen|unzustellbarkeit",
-    r"non remis|non d[eé]livr|[eé]chec|impossible de remettre|retour[^\n]{0,20}exp[eé]diteur|non distribu",
-    r"no (?:se )?(?:ha )?(?:podido|pudo|puede) (?:ser )?entreg|devuelto|no entregad|error de entrega|entrega fallida|fallo en la entrega|n[aã]o (?:foi )?entreg|falha na entrega|devolvid",
-    r"mancata consegna|non recapitabil|impossibile (?:recapitare|consegnare)|messaggio non|onbestelbaar|kan niet worden (?:be|af)geleverd|niet bezorgd",
-    r"退信|退回|投递失败|无法投递|傳送失敗|传输失败|配信(?:不能|エラー|できません)|配送|送信(?:できません|エラー)|エラー(?:通知|メール)|не доставлен|недоставлен|ошибка доставки|niedostarcz|nie dostarczon|nedoru|kézbesít|ej levererat|kunne ikke leveres|iletilemedi",
-)
+SUBJECT = Phrases("""
+    delivery status | delivery failure | delivery failed | delivery problem | delivery error | delivery report
+    delivery notification | delivery warning | delivery has * failed | delivery has been | delivery incomplete
+    delivery unsuccessful | delivery delay | deliver* failed | mail failure | failed mail | failed delivery
+    message delivery | mail delivery | could not be delivered | couldn't be delivered | could not send | cannot send
+    unable to deliver | undeliver | non-deliver | nondeliver | not delivered | not been delivered
+    not yet delivered | returned mail | returned message | returned e-mail | returned email | returning mail
+    returning message | return to sender | returned to sender | failure notice | mail system error | mail error
+    processing error | [bounce] | [bounced] | permanent * failure | permanent error | error sending
+    error delivering | sending your mail | still being retried | delayed mail | message delayed | warning: message
+    warning: could not | mail * rejected | message rejected | message * blocked | rejected mail | message you sent
+    user unknown | unknown user | message status | message undeliver | nameserver error | invalid recipient
+    invalid address | mailbox full | unzustellbar | nicht zugestellt | nicht zustellbar
+    zustellung * fehlgeschlagen | zustellung * verz | zustellbenachrichtigung | zustellungsfehler | zurückgesandt
+    rückläufer | unzustellbarkeit | fehler beim versenden | non remis | non délivr | non delivr | échec | echec de
+    impossible de remettre | non distribu | pas été remis | avis de non-remise | retour * expéditeur
+    utilisateur non recens | utilisateur inconnu | message non | no se ha podido entregar | no se pudo entregar
+    no entregad | devuelto | error de entrega | entrega fallida | fallo * entrega | no se puede entregar
+    não entreg | não foi entreg | falha * entrega | devolvid | retornada | mancata consegna | non recapitabil
+    impossibile recapitare | impossibile consegnare | messaggio non consegnat | onbestelbaar | kan niet worden
+    niet bezorgd | niet afgeleverd | mislukt | ej levererat | kunne ikke leveres | ikke levert
+    toimitus * epäonnistu | iletilemedi | niedostarcz | nie dostarczon | nedoru | kézbesít | nelivrat | 退信 | 退回
+    投递失败 | 无法投递 | 傳送失敗 | 传输失败 | 发送失败 | 配信不能 | 配信エラー | 配信できません | 送信できません | 送信エラー | 配達できません | 配送できません | メッセージ配送
+    エラーメール | 配送 | 不達 | 배달 실패 | 반송 | не доставлен | недоставлен | ошибка доставки | не может быть доставлен
+    невозможно доставить
+""")
 """What bounces are called."""
 
-SENTENCE = _any(
-    r"(?:could|can|was|were|has|have|is|are|did)(?: ?not|n'?t)(?: yet)?(?: be| been)? (?:successfully )?(?:deliver|sent|send|relayed|reach|process|transmitted)\w*",
-    r"(?:undeliver(?:ed|able)|delivery (?:to|of|has|failed|failure|attempts|error|problem|notification|failed)|unable to (?:deliver|send|relay|process|transmit)|fail(?:ed|ure) (?:to|addresses|recipients)|failed recipient)",
-    r"permanent(?:ly)? (?:fatal )?(?:error|failure|failed)|transcript of session|returned (?:mail|message|to)|not deliver(?:ed|able)|(?:was|is|been|being) (?:returned|rejected|refused|bounced|delayed|blocked)",
-    r"user unknown|unknown user|no such (?:user|recipient|mailbox|person)|mailbox (?:is )?(?:full|unavailable|not found|disabled)|recipient (?:unknown|rejected|not found)|exceeds? (?:allowed|the|its)|invalid (?:final delivery|recipient|address)|address(?:es)? (?:had|have|has|failed|rejected|below)",
-    r"does not exist|did not exactly match|not (?:recognized|known|listed) (?:here|at|by|in)|failure reason|trouble delivering|have a problem|delivery errors|rejected recipient|(?:over|exceeded)[^\n]{0,20}quota|no matches|has been postponed|couldn'?t be delivered|deferred:",
-    r"konnte[^\n]{0,60}nicht[^\n]{0,30}(?:zugestellt|zustellen|versendet|gesendet|übermittelt)|nicht zugestellt|unzustellbar|zustellung[^\n]{0,40}(?:fehlgeschlagen|nicht möglich)",
-    r"n['’]a pas pu|n['’]ont pas pu|pas [eé]t[eé] (?:remis|d[eé]livr|distribu)|impossible de|n'existe pas|destinataires? (?:inconnu|suivants?)|[eé]chec de",
-    r"no (?:se )?(?:ha |han )?(?:podido|pudo|puede|pudieron)|no (?:fue|ha sido) (?:posible )?(?:entreg|posible)|n[aã]o (?:p[oô]de|foi poss[ií]vel|foi entregue)|non (?:è stato|e' stato)|impossibile|kon niet|niet worden",
-    r"送信できません|配信できません|届けられません|送信に失敗|配達できません|届きません|発信できません|エラー|該当|无法|失败|無法|失敗|退信|не (?:может быть|был[ао]?|удалось) ?(?:доставлен)?|не доставлен|niemożliw|nie (?:można|został)|nebyl|nem (?:sikerült|lehet)",
+FORWARDED = (
+    "fwd:",
+    "fw:",
+    "wg:",
+    "tr:",
+    "rv:",
+    "i:",
+    "vs:",
+    "doorst:",
+    "enc:",
+    "[fwd:",
+    "pd:",
+    "vb:",
+    "转发:",
+    "転送:",
 )
+"""How the subject of a forwarded message begins."""
+
+LIST_REFUSALS = Phrases("are not member | you are not a member | not a member of | loop alert")
+"""What list managers call the refusal of a post, answering it."""
+
+SENTENCE = Phrases("""
+    not be delivered | not delivered | not been delivered | not yet been delivered | n't be delivered | not be sent
+    not be relayed | not be reached | not reach the following | not receive this message | not be processed
+    not deliver | did not reach | undeliver | unable to deliver | unable to send | unable to relay
+    unable to process | was unable to | delivery to the following | delivery to * fail | delivery failed
+    delivery fail | delivery has failed | delivery error | delivery attempt | fail to deliver | failed to deliver
+    fatal error | permanent failure | permanent error | permanently fail | failed permanently | failed recipient
+    failed address | transcript of session | returned mail | returned message | returned to sender | being returned
+    been returned | was returned | was rejected | been rejected | rejected your message | rejected recipient
+    was refused | been blocked | was blocked | been delayed | is delayed | delivery errors | failure reason
+    trouble delivering | having trouble | has been postponed | [deferred] | user unknown | unknown user
+    unknown recipient | no such user | no such recipient | no such mailbox | no such person | no such address
+    mailbox full | mailbox is full | mailbox unavailable | mailbox not found | mailbox disabled | recipient unknown
+    recipient rejected | recipient not found | address rejected | exceeds allowed | exceeded * quota | over quota
+    invalid final delivery | invalid recipient | invalid address | invalid user | not a valid user
+    not a valid recipient | not a valid address | not listed in | does not exist | doesn't exist | no longer exist
+    did not exactly match | not recognized | not known here | no matches to nameserver | could not be found
+    requested action not taken | not a member of | duplicated message-id | couldn't deliver | cannot be delivered
+    cannot deliver | can not be delivered | not accepting mail | were unable to | was undeliverable | had * errors
+    failed with | nicht zugestellt | nicht zustellen | nicht ausgeliefert | nicht versendet | nicht übermittelt
+    unzustellbar | zustellung * fehlgeschlagen | konnte * nicht | unbekannter empfänger | empfänger unbekannt
+    n'a pas pu | n'ont pas pu | pas pu etre | pas été remis | pas été délivr | pas été distribu | impossible de
+    n'existe pas | destinataires suivants | destinataire inconnu | échec de | non remis | no se ha podido
+    no se pudo | no se puede | no ha podido | no fue posible | no ha sido posible | no pudo ser | no existe
+    não pôde ser | não foi possível | não foi entregue | não existe | nao foi possivel | non è stato | non e' stato
+    impossibile | non esiste | kon niet | niet worden | bestaat niet | kunde inte | kunne ikke | ei voitu
+    iletilemedi | teslim edilemedi | nie można | nie został | nie mogła | nebyl | nelze | 送信できません | 配信できません
+    配信されません | 届けられません | 届きません | 送信に失敗 | 配達できません | 発信できません | 送れません | エラー | 配送できません | 送信できなかった | 無法 | 无法 | 失败 | 失敗
+    退信 | 不存在 | 전송 | 배달 | не доставлен | не может быть | не удалось | не было доставлено | не существует | невозможно
+""")
 """Sentences of failure and delay."""
 
-DELAYED = _any(
-    r"\bdelayed\b|\bdelay(?:ed)? (?:mail|notification|reason)|\(delay\)|warning message only|this is a warning only|still being retried|will (?:be retried|continue to be|keep trying|retry|continue to try)|delivery attempts will (?:continue|be)",
-    r"has not yet been delivered|not been delivered (?:yet|for|after)|temporar(?:y|ily) (?:failure|problem|unable|delayed|error)|no action is required on your part|not yet (?:been )?deliver|has been postponed|do not need to (?:re-?send|do)|please do not resend|continue to try to deliver|still undelivered",
-    r"verzögert|verspätet|wird weiterhin versucht|noch nicht zugestellt|retard[eé]|retraso|in ritardo|vertraagd|遅延|再送|задерж",
-)
-GAVE_UP = _any(
-    r"permanent(?:ly)? (?:fatal )?(?:error|failure|failed)|giving up|gave up|given up|i'?ve given up|not going to try again|(?:will|has) be(?:en)? (?:returned|deleted from queue)|no further (?:delivery )?attempts|too long|could not be delivered for|cannot send message for|failed permanently|\(failure\)|returning message to sender|retry time(?:out)? (?:not reached|exceeded)",
-)
+DELAYED = Phrases("""
+    [delayed] | delay reason | (delay) | warning message only | warning only | still being retried | advisory-only
+    will be retried | will keep trying | will continue to be | will continue to try | will retry
+    attempts will continue | not yet been delivered | has not been delivered after | not yet delivered
+    not been delivered yet | still undelivered | has been postponed | no action is required on your part
+    need not resend | not need to resend | not need to re-send | do not resend | temporarily delayed
+    delivery delayed | temporary failure report | delivery * is delayed | verzögert | verspätet
+    wird weiterhin versucht | noch nicht zugestellt | retardé | n'a pas encore | retraso | retrasado | aún no se ha
+    in ritardo | vertraagd | försenad | 遅延 | 延迟 | задерж | opóźnion
+""")
+GAVE_UP = Phrases("""
+    permanent error | permanent failure | permanent fatal | permanently | fatal error | i've given up | giving up on
+    not going to try again | has been returned | will be deleted from queue | no further delivery
+    no further attempts | too long | not be delivered for | cannot send message for | (failure)
+    returning message to sender | retry timeout exceeded | retry time not reached for any host after
+    message expired | endgültig | définitif
+""")
 """What makes a delay final."""
 
-COPY_BEGINS = tuple(
-    re.compile(pattern, re.IGNORECASE | re.MULTILINE)
-    for pattern in (
-        r"^[ \t*=_>#-]{0,80}(?:below (?:this line|is a copy)|(?:here|this) is (?:a|the) copy|this is a copy|enclosed is a copy|included is a copy|a copy of the (?:original|message)|the following is a copy)[^\n]{0,100}$",
-        r"^[ \t*=_>#-]{0,80}(?:the )?(?:header of the )?(?:original|unsent|undelivered|returned|rejected|failed|your) (?:message|mail|e-?mail)(?: header| text| content| details| body| as received)*(?: is)?(?: included| attached| follows?| following| below| as follows| returned)*[ \t.:*=_>#<-]{0,80}$",
-        r"^[ \t*=_>#-]{0,80}(?:unsent|returned|original|undelivered|returned) message (?:follows|below|is attached|headers?)[^\n]{0,60}$",
-        r"^[ \t*=_>#-]{0,80}(?:message header|header of|original (?:message )?headers?|message headers follow|the first \d+ lines|copy of (?:your|the) message|start of (?:the )?(?:returned|original))[^\n]{0,80}$",
-        r"^[ \t*=_>#-]{3,80}(?:original[- ]?nachricht|ursprüngliche nachricht|es folgt|message d'origine|message original|mensaje original|messaggio originale|origineel bericht|原件|以下|元のメッセージ|原(?:邮件|郵件))[^\n]{0,80}$",
-        r"^(?:der header der ursprünglichen|le message original|il messaggio originale|el mensaje original|aquí está|这里是|送信されたメール|返送|以下是|下面是)[^\n]{0,80}$",
-        r"^[> \t]{0,4}(?:Return-Path|Received|DKIM-Signature|DomainKey-Signature|Message-ID|X-Originating-IP|MIME-Version|X-YMail-OSG)[ \t]?:[ \t]*(?!.*(?:recipient|address)\b)[^\n]*\n",
-    )
-)
-"""Where the copy of the original begins in a notice."""
+COPY_STARTS = (
+    "below this line is a copy", "below is a copy", "here is a copy", "this is a copy", "enclosed is a copy",
+    "included is a copy", "a copy of the original", "a copy of the message", "the following is a copy",
+    "a copy of your message", "this is the copy", "the header of the original", "header of the original",
+    "the original message follows", "original message follows", "original message is", "original message below",
+    "original message as received", "original message included", "original message header", "original headers",
+    "original mail as follows", "message header", "message headers", "the message headers", "unsent message",
+    "undelivered message", "returned message", "rejected message", "the first ", "start of returned", "your original message",
+    "the original message headers", "your message follows", "the headers of", "headers of the", "copy of the message",
+    "text of the message", "begin returned", "header of the message", "der header der ursprünglichen", "originalnachricht",
+    "ursprüngliche nachricht", "es folgt", "hier folgt", "unten", "eine kopie", "message d'origine", "le message original",
+    "en-têtes", "mensaje original", "el mensaje original", "mensagem original", "il messaggio originale", "messaggio originale",
+    "origineel bericht", "元のメッセージ", "以下のメッセージ", "原始邮件", "原始郵件", "исходное сообщение", "заголовки исходного",
+)  # fmt: skip
+"""How lines begin after which the copy of the original stands; dashes and the like before them don't count."""
 
-NAMED = _any(
-    r"(?:rcpt to|recipients?|addressee|destinatarios?|destinataires?|empfänger(?:adresse)?|final recipient|failed address|mailbox|account|userid|to address|recipient address|email address|e-mail-adresse|mail address)[ \t]{0,3}(?:is|was|are|were)?[ \t]{0,3}[:=]?[ \t]{0,3}[<\"'\[(]?([^\s<>\"'()\[\]]{1,128}@[^\s<>\"'()\[\],;:]{1,255})",
-    r"(?:deliver(?:y|ed)?|send|relay|message|mail|sent) (?:this |your |the )?(?:message |mail |e-?mail )?(?:to|for|an|à|a|para)[ \t]{0,3}:?[ \t]{0,3}(?:the (?:user|recipient|address|following (?:address|recipient)s?)[ \t:]{0,4})?[<\"'\[(]?([^\s<>\"'()\[\]]{1,128}@[^\s<>\"'()\[\],;:]{1,255})",
-    r"^[ \t]*to[ \t]*:[ \t]*<?([^\s<>\"'()\[\],;]{1,128}@[^\s<>\"'()\[\],;:]{1,255})",
-    r"(?:unknown|invalid|full|size|quota|exist|reach|rejected|illegal|disabled|blocked|unavailable)[^\n@]{0,40}[:<\"' \t]([^\s<>\"'()\[\]]{1,128}@[^\s<>\"'()\[\],;:]{1,255})",
-)
-"""Where a sentence names the recipient; the address is the only group that matched."""
+COPY_LINES = frozenset((
+    "original message", "original mail", "message follows", "original headers", "message text", "included message",
+    "attached message", "headers follow", "message content", "original email", "message source", "message body",
+))  # fmt: skip
+"""Whole lines of that kind."""
 
-NOT_A_RECIPIENT = _any(
-    r"(?:^|\W)(?:from|sender|reply-to|reporting-mta|received|contact|report|mail from|envelope-from|message-?id|in-reply-to|return-path|absender|expéditeur|remitente|mittente|cc|subject|betreff|x-[\w-]{1,30}|host|helo|ehlo|arrived|client|id|by|queue)[ \t]{0,3}(?:is|:|=|<|address|email)?[ \t:=]{0,3}[\"'<\[(]?$",
-    r"(?:please|to|or|and)[ \t]+(?:contact|email|e-mail|mail|write|forward|notify|call|ask|visit|send|reach|try)[^@\n]{0,60}$|https?://[^\s]{0,200}$|mailto:$|generated from[ \t<]{0,3}$|expanded from:?[ \t<]{0,3}$|(?:alternate|alternative|new|instead|help|assistance|questions?|problem|support|administrator|postmaster)[^\n@]{0,60}$",
-)
-"""Words right before an address that is no recipient: it is searched in the line up to the address."""
+COPY_FIELDS = (
+    "received:", "return-path:", "dkim-signature:", "domainkey-signature:", "message-id:", "x-originating-ip:",
+    "mime-version:", "x-ymail-osg:", "x-apparently-to:", "delivered-to:", "x-yahoofilteredbulk:", "x-virus-scanned:",
+)  # fmt: skip
+"""Header fields that begin a copy where nothing announces it."""
 
-ALIAS_OF = _any(
-    r"(?:generated from|expanded from|originally addressed to|ultimately generated from|forwarded from):?[ \t]*<?([^\s<>()]{1,128}@[^\s<>()]{1,255})>?"
+HEADING = Phrases("""
+    following recipient | following address | following e-mail | following email | following person | following user
+    following destination | recipients were affected | recipients affected | not delivered to:
+    not be delivered to: | could not be delivered to | was not delivered to | to the following: | to one or more
+    failed recipient | failed addresses | failed address | fatal errors | delivery errors | not deliver
+    unable to deliver | undeliverable to | the following failed | transient non-fatal | addressees | had * errors
+    address to which * not yet | delivery to the following | recipient(s) | folgende * empfänger
+    folgende * adresse | folgenden | an folgende | empfänger konnte | suivants | suivante | destinataire
+    siguiente * destinatari | siguientes | siguiente dirección | destinatarios | seguintes | seguenti | volgende
+    følgende | 以下のメール | 以下のアドレス | 次の | 以下 | 下列 | 收件人 | следующ | получател | następuj
+""")
+"""Lines that announce a list of recipients."""
+
+NAMED = re.compile(
+    r"\b(?:rcpt to|recipients?|addressee|empfänger(?:adresse)?|destinataires?|destinatarios?|failed address|mailbox"
+    r"|account|userid|to address|(?:e-?mail|mail) address(?:ed)?|user|size|message to|mail to|delivery to|delivered to"
+    r"|sent to|addressed,?|deliver to|unknown|full|quota|violation|an|à|para)"
+    r"(?:(?<![\w])|\b(?!\w))[ \t]{0,3}(?:is|was|are|were|for|the user)?[ \t]{0,3}[:=]?[ \t]{0,3}[<\"'\[(]{0,2}"
+    r"([^\s<>\"'()\[\]]{1,128}@[^\s<>\"'()\[\],;:]{1,255})",
+    re.IGNORECASE,
+)
+"""Where a sentence names the recipient."""
+
+NOT_A_RECIPIENT = re.compile(
+    r"(?:(?:^|\W)(?:from|sender|reply-to|reporting-mta|contact|mail from|envelope-from|message-?id|return-path|absender"
+    r"|expéditeur|remitente|mittente|cc|subject|betreff|x-[\w-]{1,30}|host|helo|ehlo|client|id|by|queue)"
+    r"[ \t]{0,3}(?:is|:|=|<|address|email)?[ \t:=]{0,3}[\"'<\[(]?"
+    r"|(?:please|to|or|and|try)[ \t]+(?:contact|e-?mail|mail|write|forward|notify|call|ask|visit|reach|try|emailing)[^@\n]{0,60}"
+    r"|https?://\S{0,200}|mailto:|(?:generated|expanded) from:?[ \t<]{0,3}"
+    r"|(?:alternate|alternative|instead|help|assistance|questions?|administrator|support|if|e\.g\.)[^\n@]{0,60})$",
+    re.IGNORECASE,
+)
+"""Words right before an address that is no recipient."""
+
+ALIAS_OF = re.compile(
+    r"(?:generated (?:from|by)|expanded from|originally addressed to|ultimately generated from|forwarded from):?[ \t]*"
+    r"<?([^\s<>()]{1,128}@[^\s<>()]{1,255})>?",
+    re.IGNORECASE,
 )
 """The address we sent to, where the notice speaks of another."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from receiptd.facts import Action, ReportedRecipient
-from receiptd.interpret import addresses, causes, codes, fields, notice
+from receiptd.interpret import addresses, causes, codes, dialects, fields, notice
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import HORIZON, Part
 from receiptd.interpret.notice import Notice
@@ -38,9 +38,6 @@ _SAYS_RELAYED = re.compile(
 )
 _ENVELOPE_EXPIRED = re.compile(r":\s*Envelope expired", re.IGNORECASE)
 _SAYS_EXPANDED = re.compile(r"\bexpanded\b|mailing list expansion|distribution list", re.IGNORECASE)
-_SAYS_FAILED = re.compile(
-    r"fatal error|could not be delivered|undeliver|failed permanently|permanent error|not been delivered", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class Status:
 
 def find(root: Part) -> Part | None:
     """Return the outermost delivery-status part, wherever it stands; broken containers count too."""
-    for part in root.walk():
+    for part in root.parts:
         if part.type in _TYPES or part.type.endswith("/delivery-status"):
             return part
     return None
@@ -133,34 +130,57 @@ def _groups(block: Fields) -> list[list[tuple[str, str]]]:
 
 
 def recipients(status: Status, said: Notice) -> tuple[ReportedRecipient, ...]:
-    """Return what the report says of each recipient, in its own order."""
-    told = tuple(
-        _recipient(block, status.message, said, alone=len(status.recipients) == 1) for block in status.recipients
-    )
-    names = tuple(name for one in told for name in (one.final_recipient, one.original_recipient) if name)
-    return tuple(_as_meant(one, said, names) for one in told) if told else _from_text(said)
+    """Return what the report says of each recipient, in its own order, corrected to what is meant."""
+    addressed = [_addresses(block) for block in status.recipients]
+    names = tuple(name for pair in addressed for name in pair if name)
+    told = zip(status.recipients, addressed, strict=True)
+    return tuple(_recipient(block, status.message, said, own, names) for block, own in told) or _from_text(said)
 
 
-def _recipient(block: Fields, message: Fields, said: Notice, *, alone: bool) -> ReportedRecipient:
-    stated = block.first("action") or message.first("action")
-    word = _WORD.match(fields.without_comments(stated)) if stated else None
-    final = addresses.of_field(block.first("final-recipient"))
-    original = addresses.of_field(block.first("original-recipient"))
+def _addresses(block: Fields) -> tuple[str | None, str | None]:
+    return addresses.of_field(block.first("final-recipient")), addresses.of_field(block.first("original-recipient"))
+
+
+def _recipient(
+    block: Fields, message: Fields, said: Notice, own: tuple[str | None, str | None], names: tuple[str, ...]
+) -> ReportedRecipient:
+    final, original = own
+    if not names and (origin := dialects.ALIAS_OF.search(said.text)):
+        original = addresses.first(origin[1])  # a pipe is no address, its owner is
+    about = _about(said, own, names)
     diagnostic = block.first("diagnostic-code") or None
-    aliases = [found for name in _ALIAS_FIELDS for value in block.all(name) if (found := addresses.of_field(value))]
-    aliases += [addresses.from_xtext(address) for address in (original, final) if address and "+" in address]
+    stated = block.first("action") or message.first("action")
+    code = codes.status_of_field(block.first("status") or message.first("status"))
+    action = _action(stated, code, diagnostic, about, said)
+    code = code or _stated_status(diagnostic or about, action) or _class_of(action)
+    reply_code = _reply_code((diagnostic, about), code)
+    is_bad = action in (Action.FAILED, Action.DELAYED)
     return ReportedRecipient(
-        action=_ACTIONS.get(word[1].lower()) if word else None,
+        action=action,
         stated_action=stated,
-        status=codes.status_of_field(block.first("status") or message.first("status")),
+        status=code,
+        reply_code=reply_code,
         final_recipient=final,
         original_recipient=original,
         diagnostic_code=diagnostic,
         remote_mta=host(block.first("remote-mta")),
+        cause=causes.of(f"{diagnostic or ''} {about}", code, reply_code) if is_bad else None,
         occurred_at=fields.instant(block.first("last-attempt-date")),
         will_retry_until=fields.instant(block.first("will-retry-until")),
-        aliases=tuple(dict.fromkeys(alias for alias in aliases if alias not in (final, original))),
+        aliases=_aliases(block, final, original),
     )
+
+
+def _aliases(block: Fields, final: str | None, original: str | None) -> tuple[str, ...]:
+    found = [address for name in _ALIAS_FIELDS for value in block.all(name) if (address := addresses.of_field(value))]
+    found += [addresses.from_xtext(address) for address in (original, final) if address and "+" in address]
+    return tuple(dict.fromkeys(alias for alias in found if alias not in (final, original)))
+
+
+def _about(said: Notice, own: tuple[str | None, str | None], names: tuple[str, ...]) -> str:
+    """Return what the text says of one recipient; of the only one it is all."""
+    lines = "\n".join(notice.about(said, name, names) for name in dict.fromkeys(own) if name)
+    return lines or (said.text if len({name.lower() for name in names}) <= 1 else "")
 
 
 def host(value: str | None) -> str | None:
@@ -170,37 +190,21 @@ def host(value: str | None) -> str | None:
     return fields.untyped(fields.without_comments(value))[1].strip() or None
 
 
-def _as_meant(one: ReportedRecipient, said: Notice, names: tuple[str, ...]) -> ReportedRecipient:
-    """Correct what servers state otherwise than they mean, and take from the text what the fields leave out."""
-    alone = len({name.lower() for name in names}) <= 1
-    own = (one.final_recipient, one.original_recipient)
-    about = "\n".join(notice.about(said, name, names) for name in dict.fromkeys(own) if name)
-    text = one.diagnostic_code or about or (said.text if alone else "")
-    action = _action_as_meant(one, about, said)
-    status = one.status or _stated_status(text, action) or _class_of(action)
-    reply_code = _reply_code(one, about or (said.text if alone else ""), status)
-    is_bad = action in (Action.FAILED, Action.DELAYED)
-    cause = (
-        causes.of(
-            notice.unfolded(one.diagnostic_code or "") + " " + notice.unfolded(about or said.text), status, reply_code
-        )
-        if is_bad
-        else None
-    )
-    return replace(one, action=action, status=status, reply_code=reply_code, cause=cause)
-
-
-def _action_as_meant(one: ReportedRecipient, about: str, said: Notice) -> Action | None:
-    if one.action is Action.DELIVERED and _SAYS_RELAYED.search(f"{one.diagnostic_code or ''}\n{about}"):
+def _action(stated: str | None, status: str | None, diagnostic: str | None, about: str, said: Notice) -> Action | None:
+    """Return the action that is meant, where servers state another one or none."""
+    word = _WORD.match(fields.without_comments(stated)) if stated else None
+    action = _ACTIONS.get(word[1].lower()) if word else None
+    if action is Action.DELIVERED and _SAYS_RELAYED.search(f"{diagnostic or ''}\n{about}"):
         return Action.RELAYED  # Exim can't tell a mailbox from a redirect
-    if one.action is Action.DELAYED and one.status == "4.4.7" and _ENVELOPE_EXPIRED.search(about):
+    if action is Action.DELAYED and status == "4.4.7" and _ENVELOPE_EXPIRED.search(about):
         return Action.FAILED  # OpenSMTPD gives up with the word `delayed`
-    if one.action or one.stated_action:
-        return one.action
-    by_class = {"5": Action.FAILED, "4": Action.DELAYED}
-    if one.status and one.status[0] in by_class:
-        return Action.FAILED if _SAYS_FAILED.search(said.text) else by_class[one.status[0]]
-    return Action.FAILED if _SAYS_FAILED.search(said.text) else None
+    if stated:
+        return action
+    if dialects.SENTENCE.are_in(said.plain) or (status and status[0] == "5"):
+        return (
+            Action.DELAYED if status and status[0] == "4" and not dialects.GAVE_UP.are_in(said.plain) else Action.FAILED
+        )
+    return Action.DELAYED if status and status[0] == "4" else None
 
 
 def _stated_status(text: str, action: Action | None) -> str | None:
@@ -215,8 +219,8 @@ def _class_of(action: Action | None) -> str | None:
     return {Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0"}.get(action) if action else None
 
 
-def _reply_code(one: ReportedRecipient, about: str, status: str | None) -> int | None:
-    for text in (one.diagnostic_code, about):
+def _reply_code(texts: tuple[str | None, ...], status: str | None) -> int | None:
+    for text in texts:
         if text and (found := codes.reply_codes(notice.unfolded(text))):
             return next((code for code in found if status and str(code)[0] == status[0]), found[0])
     return None
@@ -228,13 +232,4 @@ def _from_text(said: Notice) -> tuple[ReportedRecipient, ...]:
     expanded = next(
         (line for line in said.lines if "@" in line and (action is Action.RELAYED or _SAYS_EXPANDED.search(line))), ""
     )
-    return (
-        ReportedRecipient(
-            action=action, status="2.0.0" if expanded else None, final_recipient=addresses.first(expanded)
-        ),
-    )
-
-
-def says_failed(said: Notice) -> bool:
-    """Whether the text of a report tells of a failure."""
-    return bool(_SAYS_FAILED.search(said.text))
+    return (ReportedRecipient(action=action, final_recipient=addresses.first(expanded)),)

@@ -10,7 +10,7 @@ from receiptd.interpret.returned import Returned
 
 def find(root: Part) -> Part | None:
     """Return the feedback-report part."""
-    return next((part for part in root.walk() if part.type == "message/feedback-report"), None)
+    return next((part for part in root.parts if part.type == "message/feedback-report"), None)
 
 
 def is_report(root: Part) -> bool:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 
-_NAME = re.compile(r"([!-9;-~]{1,76})[ \t]*:")
-_MOST_LINES = 4000
-_TYPE = re.compile(r"[ \t]*([A-Za-z][\w-]{0,30})[ \t]*;")
+_FIELD = re.compile(r"^([!-9;-~]{1,76})[ \t]*+:[ \t]*+(.*+(?:\n[ \t].*+)*+)", re.MULTILINE)
+_FOLD = re.compile(r"[ \t]*+\n[ \t]*+")
+_SHORT = 64 * 1024
+_MOST_FIELDS = 2000
+_MOST_BLOCKS = 1000
+_TYPE = re.compile(r"[ \t]*([A-Za-z][\w/-]{0,30})[ \t]*;")
+_BLANK_LINE = re.compile(r"\n[ \t]*+\n")
 _BLANKS = re.compile(r"\s+")
 
 
@@ -25,6 +31,10 @@ class Fields:
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
+
+    def has_any(self, names: AbstractSet[str]) -> bool:
+        """Return whether one of *names* occurs."""
+        return not names.isdisjoint(self._by_name)
 
     def __bool__(self) -> bool:
         return bool(self.items)
@@ -45,30 +55,22 @@ class Fields:
 
 
 def parse(text: str) -> Fields:
-    """Read a header block; lines that are no field and continue none are passed over."""
-    items: list[tuple[str, str]] = []
-    name, value = "", [""]
-    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n", _MOST_LINES)[:_MOST_LINES]:
-        if line[:1] in (" ", "\t"):
-            value.append(line.strip())
-        elif found := _NAME.match(line):
-            if name:
-                items.append((name, " ".join(value).strip()))
-            name, value = found[1].lower(), [line[found.end() :].strip()]
-    if name:
-        items.append((name, " ".join(value).strip()))
-    return Fields(items)
+    """Read a header block with plain line ends; lines that are no field and continue none are passed over."""
+    if len(text) <= _SHORT:
+        found = _FIELD.findall(text)
+    else:
+        found = [match.groups() for match in islice(_FIELD.finditer(text), _MOST_FIELDS)]
+    return Fields([(name.lower(), unfold(value)) for name, value in found[:_MOST_FIELDS]])
+
+
+def unfold(value: str) -> str:
+    """Return a field's value on one line."""
+    return _FOLD.sub(" ", value).strip() if "\n" in value else value.rstrip()
 
 
 def blocks(text: str) -> list[Fields]:
     """Read blocks of fields that blank lines part (RFC 3464 §2.1)."""
-    texts: list[list[str]] = [[]]
-    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n", _MOST_LINES)[:_MOST_LINES]:
-        if line.strip():
-            texts[-1].append(line)
-        elif texts[-1]:
-            texts.append([])
-    return [block for lines in texts if (block := parse("\n".join(lines)))]
+    return [block for lines in _BLANK_LINE.split(text, _MOST_BLOCKS) if (block := parse(lines))]
 
 
 def without_comments(value: str) -> str:

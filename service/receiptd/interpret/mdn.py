@@ -39,7 +39,7 @@ class Disposition:
 
 def find(root: Part) -> Part | None:
     """Return the outermost disposition-notification part."""
-    return next((part for part in root.walk() if part.type in _TYPES), None)
+    return next((part for part in root.parts if part.type in _TYPES), None)
 
 
 def read(part: Part, header: Fields) -> Disposition | None:

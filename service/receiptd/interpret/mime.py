@@ -21,22 +21,25 @@ _END_OF_HEADER = re.compile(rb"\n[ \t]*\r?\n|\r\r")
 _PARAMETER = re.compile(r";\s*([\w-]{1,30})(?:\*0?\*?)?\s*=\s*(?:\"([^\"]{0,500})\"|([^;\s\"]{1,500}))")
 _TYPE = re.compile(r"\s*([\w.+-]{1,60}/[\w.+-]{1,80})")
 _DELIMITER_LINE = re.compile(
-    rb"(?:^|\n)--([^\s\"][^\r\n\"]{3,98}?)[ \t]*\r?\n(?:content-[a-z-]+[ \t]*:|[ \t]*\r?\n)", re.IGNORECASE
+    rb"(?:^|\n)--([^\s\"]{4,98}+)[ \t]*+\r?\n(?:\r?\n)?content-[a-z-]{1,30}+[ \t]*+:", re.IGNORECASE
 )
-_EMBEDS = ("message/rfc822", "message/global", "message/news")
+_LONGEST_PREAMBLE = 1024
+_EMBEDS = ("message/rfc822", "message/global", "message/news", "message/partial")
 
 
 class Part:
     """One entity of a message: a view by offsets on the raw bytes, its children read once."""
 
-    __slots__ = ("body", "children", "end", "header", "parameters", "raw", "type")
+    __slots__ = ("body", "children", "end", "header", "parameters", "parts", "raw", "type")
 
     def __init__(self, raw: bytes, start: int, end: int) -> None:
         self.raw, self.end = raw, end
         header_end, self.body = _extent_of_header(raw, start, end)
-        self.header = fields.parse(charset.decode(raw[start:header_end]))
+        self.header = fields.parse(charset.plain_ends(charset.decode(raw[start:header_end])))
         self.type, self.parameters = content_type(self.header.first("content-type"))
         self.children: list[Part] = []
+        self.parts: list[Part] = [self]
+        """This part and, where it is the message's root, all below it in order, embedded messages unopened."""
 
     @property
     def is_multipart(self) -> bool:
@@ -54,7 +57,7 @@ class Part:
     def text(self, limit: int = LONGEST_TEXT) -> str:
         """Return the body's beginning as text with plain line ends; HTML without its tags."""
         text = charset.decode(self.content(limit), self.parameters.get("charset"))
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = charset.plain_ends(text)
         return charset.strip_html(text) if self.type == "text/html" else text
 
     def embedded(self) -> Part:
@@ -64,19 +67,22 @@ class Part:
             return Part(content, _start_of_message(content, 0, len(content)), len(content))
         return Part(self.raw, _start_of_message(self.raw, self.body, self.end), self.end)
 
-    def walk(self) -> Iterator[Part]:
-        """Yield this part and all below it, in order; what an embedded message holds is not below it."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
-
 
 def read(raw: bytes) -> Part:
     """Read a message; never raises, whatever the bytes."""
     end = min(len(raw), HORIZON)
     root = Part(raw, _start_of_message(raw, 0, end), end)
-    _split(root, depth=1, room=[MOST_PARTS])
+    if "content-type" not in root.header and _begins_with_part(root):
+        root.type = "multipart/mixed"  # some gateways drop the type line and keep the parts
+    _split(root, root.parts, depth=1)
     return root
+
+
+def _begins_with_part(root: Part) -> bool:
+    """Whether nothing but a MIME preamble stands before a delimiter line; copies of originals stand deeper."""
+    found = _DELIMITER_LINE.search(root.raw, max(root.body - 1, 0), min(root.end, root.body + _LONGEST_PREAMBLE))
+    before = root.raw[root.body : found.start()].strip() if found else b"?"
+    return not before or (b"MIME" in before and b"\n\n" not in before.replace(b"\r", b""))
 
 
 def content_type(value: str | None) -> tuple[str, dict[str, str]]:
@@ -109,16 +115,16 @@ def _extent_of_header(raw: bytes, start: int, end: int) -> tuple[int, int]:
     return (found.start(), found.end()) if found else (horizon, horizon)
 
 
-def _split(part: Part, *, depth: int, room: list[int]) -> None:
+def _split(part: Part, parts: list[Part], *, depth: int) -> None:
     if not part.is_multipart or depth > DEEPEST:
         return
     for start, end in _between_delimiters(part):
-        if room[0] <= 0:
+        if len(parts) > MOST_PARTS:
             return
-        room[0] -= 1
         child = Part(part.raw, start, end)
         part.children.append(child)
-        _split(child, depth=depth + 1, room=room)
+        parts.append(child)
+        _split(child, parts, depth=depth + 1)
 
 
 def _between_delimiters(part: Part) -> Iterator[tuple[int, int]]:

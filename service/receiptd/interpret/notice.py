@@ -3,49 +3,94 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from functools import cached_property
 
-from receiptd.interpret import addresses, dialects
-from receiptd.interpret.mime import Part
+from receiptd.interpret import dialects, phrases
+from receiptd.interpret.mime import LONGEST_TEXT, Part
 
-_PREAMBLE = re.compile(r"\s*(?:This is a (?:multi-?part message|MIME)[^\n]*\n\s*)+", re.IGNORECASE)
+_PREAMBLE = re.compile(r"\s*+(?:This is a (?:multi-?part message|MIME)[^\n]*\n\s*+){1,3}", re.IGNORECASE)
 _NO_NOTICE = ("text/rfc822-headers", "text/rfc822-header", "text/calendar", "text/x-vcard", "text/csv")
+_ORNAMENT = "-*=_>#~+|<[( \t.:"
+_FIELD = re.compile(r"[> \t]{0,4}[!-9;-~]{1,76}[ \t]?:|[ \t]+\S")
 _LONGEST_NOTICE = 64 * 1024
+_GLANCE = 8 * 1024
 
 
-@dataclass(frozen=True, slots=True)
 class Notice:
-    """The text a person would read: what the server says, and what it copied below."""
+    """The text a person would read: what the server says, and what it copied below; read only as far as asked."""
 
-    text: str = ""
-    copy: str = ""
-    lines: tuple[str, ...] = field(default=(), repr=False)
+    def __init__(self, root: Part) -> None:
+        self._root = root
+
+    @cached_property
+    def glance(self) -> str:
+        """The first lines, for whoever needs no more."""
+        read = self.__dict__.get("_whole")
+        return _PREAMBLE.sub("", _first_text(self._root, _GLANCE) if read is None else read[:_GLANCE], count=1)
+
+    @cached_property
+    def _whole(self) -> str:
+        return _first_text(self._root, LONGEST_TEXT)
+
+    @cached_property
+    def _copy_at(self) -> int:
+        return _copy_begins(self._whole)
+
+    @cached_property
+    def text(self) -> str:
+        """What the server says."""
+        return _PREAMBLE.sub("", self._whole[: min(self._copy_at, _LONGEST_NOTICE)], count=1)
+
+    @property
+    def copy(self) -> str:
+        """The copy of the original below, if there is one."""
+        return self._whole[self._copy_at :]
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of what the server says."""
+        return tuple(self.text.split("\n"))
+
+    @cached_property
+    def plain(self) -> str:
+        """What the server says, as phrases are compared."""
+        return phrases.plain(self.text)
 
 
-def of(root: Part) -> Notice:
-    """Return the notice of *root*: its first text, plain before HTML."""
-    whole = _first_text(root)
-    end = min(
-        (found.start() for pattern in dialects.COPY_BEGINS if (found := pattern.search(whole))), default=len(whole)
-    )
-    text = _PREAMBLE.sub("", whole[: min(end, _LONGEST_NOTICE)], count=1)
-    return Notice(text, whole[end:], tuple(text.split("\n")))
-
-
-def _first_text(root: Part) -> str:
+def _first_text(root: Part, limit: int) -> str:
     markup = ""
-    for part in root.walk():
+    for part in root.parts:
         if not part.type.startswith("text/") or part.type in _NO_NOTICE:
             continue
-        text = part.text()
+        if part.type == "text/html" and markup:
+            continue
+        text = part.text(limit)
         if not text.strip():
             continue
         if part.type != "text/html":
             return text
-        markup = markup or text
+        markup = text
     if markup or root.children:
         return markup
-    return root.text() if root.is_multipart or root.type.startswith(("message/", "text/")) else ""
+    return root.text(limit) if root.is_multipart or root.type.startswith("message/") else ""
+
+
+def _copy_begins(text: str) -> int:
+    """Return where the copy of the original begins, else the length of *text*."""
+    at = 0
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if line and _is_copy_line(line, lines[number + 1] if number + 1 < len(lines) else ""):
+            return at
+        at += len(line) + 1
+    return len(text)
+
+
+def _is_copy_line(line: str, following: str) -> bool:
+    bare = line.lstrip(_ORNAMENT).lower()
+    if bare.startswith(dialects.COPY_FIELDS):
+        return bool(_FIELD.match(following))
+    return bare.startswith(dialects.COPY_STARTS) or bare.rstrip("-*=_>#~+|])< \t.:") in dialects.COPY_LINES
 
 
 def about(notice: Notice, address: str, others: tuple[str, ...]) -> str:
@@ -67,8 +112,3 @@ def about(notice: Notice, address: str, others: tuple[str, ...]) -> str:
 def unfolded(text: str) -> str:
     """Return *text* on one line, as the servers that broke it meant it."""
     return " ".join(text.split())
-
-
-def addresses_in(notice: Notice) -> list[str]:
-    """Return every address the notice names."""
-    return addresses.find(notice.text)

@@ -2,43 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass
+from datetime import datetime
 
-from receiptd.facts import FoundToken, MatchedBy, Report, ReportKind
-from receiptd.interpret import addresses, bounce, dsn, envelope, feedback, fields, mdn, mime, notice, reply, returned
+from receiptd.facts import FoundToken, MatchedBy, Report, ReportedRecipient, ReportKind
+from receiptd.interpret import (
+    addresses,
+    bounce,
+    dialects,
+    dsn,
+    envelope,
+    feedback,
+    fields,
+    mdn,
+    mime,
+    reply,
+    returned,
+    ses,
+)
 from receiptd.interpret.mime import Part
 from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
 
 _LONGEST_EXCERPT = 500
+_QUOTE = re.compile(r"^(?:> ?){1,3}", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a reader found in the body of a message; the header adds the rest."""
+
+    kind: ReportKind
+    recipients: tuple[ReportedRecipient, ...] = ()
+    original: Returned = Returned()  # noqa: RUF009  frozen
+    reporting_mta: str | None = None
+    reporting_ua: str | None = None
+    envelope_id: str | None = None
+    original_message_id: str | None = None
+    disposition_mode: str | None = None
+    disposition_modifiers: tuple[str, ...] = ()
+    arrival_date: datetime | None = None
+    is_refusal: bool = False
+    is_challenge: bool = False
+    from_delivery_agent: bool = False
+    returns_at: datetime | None = None
 
 
 def interpret(raw: bytes) -> Report:
     """Return what *raw* says; never raises, and is bounded in time, depth and size for any input."""
     root = mime.read(raw)
-    said = notice.of(root)
-    for reader in (_feedback, _disposition, _delivery_status, _bounce):
-        if report := reader(root, said):
-            return _with_header(report, root, said)
-    return _with_header(_answer(root, said), root, said)
+    said = Notice(root)
+    for reader in (_feedback, _disposition, _delivery_status, _bounce, _forwarded, _notification):
+        if told := reader(root, said):
+            return _report(told, root, said)
+    return _report(_answer(root, said), root, said)
 
 
-def _feedback(root: Part, _said: Notice) -> Report | None:
+def _feedback(root: Part, _said: Notice) -> _Told | None:
     part = feedback.find(root)
     if not part and not feedback.is_report(root):
         return None
     original = returned.find(root, part)
-    return _with_original(Report(ReportKind.FEEDBACK, recipients=feedback.recipients(part, original)), original)
+    return _Told(ReportKind.FEEDBACK, feedback.recipients(part, original), original)
 
 
-def _disposition(root: Part, _said: Notice) -> Report | None:
+def _disposition(root: Part, _said: Notice) -> _Told | None:
     part = mdn.find(root)
     told = mdn.read(part, root.header) if part else None
     if not told:
         return None
-    report = Report(
+    return _Told(
         ReportKind.MDN,
-        recipients=(told.recipient,),
+        (told.recipient,),
+        returned.find(root, part),
         reporting_ua=told.reporting_ua,
         original_message_id=told.original_message_id,
         disposition_mode=told.mode,
@@ -46,30 +83,28 @@ def _disposition(root: Part, _said: Notice) -> Report | None:
         is_refusal=told.is_refusal,
         from_delivery_agent=told.from_delivery_agent,
     )
-    return _with_original(report, returned.find(root, part))
 
 
-def _delivery_status(root: Part, said: Notice) -> Report | None:
+def _delivery_status(root: Part, said: Notice) -> _Told | None:
     part = dsn.find(root)
     status = dsn.read(part) if part else None
     if not status or not dsn.is_usable(status):
         return None
-    if not status.recipients and dsn.says_failed(said):
-        return None
-    return _of_status(status, said, returned.find(root, part))
+    if not status.recipients and dialects.SENTENCE.are_in(said.plain):
+        return None  # it tells of a failure, but not in fields
+    original = returned.find(root, part)
+    return _of_status(status, said, original if original.header else returned.in_text(said.copy))
 
 
-def _of_status(status: dsn.Status, said: Notice, original: Returned) -> Report:
-    envelope_id = status.message.only("original-envelope-id")
-    report = Report(
+def _of_status(status: dsn.Status, said: Notice, original: Returned) -> _Told:
+    return _Told(
         ReportKind.DSN,
-        recipients=dsn.recipients(status, said),
+        dsn.recipients(status, said),
+        original,
         reporting_mta=dsn.host(status.message.first("reporting-mta")),
-        envelope_id=envelope_id or None,
+        envelope_id=status.message.only("original-envelope-id") or None,
         arrival_date=fields.instant(status.message.first("arrival-date")),
-        found_tokens=_tokens_of_envelope_id(envelope_id),
     )
-    return _with_original(report, original)
 
 
 def _tokens_of_envelope_id(envelope_id: str | None) -> tuple[FoundToken, ...]:
@@ -80,7 +115,7 @@ def _tokens_of_envelope_id(envelope_id: str | None) -> tuple[FoundToken, ...]:
     return tuple(dict.fromkeys(found for text in spellings for found in envelope.of_place(text, MatchedBy.ENVELOPE_ID)))
 
 
-def _bounce(root: Part, said: Notice) -> Report | None:
+def _bounce(root: Part, said: Notice) -> _Told | None:
     if not bounce.is_bounce(root.header, said):
         return None
     original = returned.find(root, None)
@@ -92,41 +127,60 @@ def _bounce(root: Part, said: Notice) -> Report | None:
     told = bounce.recipients(root.header, said, original)
     if not told and reply.is_auto_reply(root.header):
         return None
-    return _with_original(Report(ReportKind.BOUNCE, recipients=told), original)
+    return _Told(ReportKind.BOUNCE, told, original)
 
 
-def _answer(root: Part, said: Notice) -> Report:
-    kind = reply.kind(root.header, said.text)
+def _forwarded(root: Part, said: Notice) -> _Told | None:
+    """A person forwards a bounce: what it says counts as a bounce without tokens, whatever it holds."""
+    if not bounce.is_forwarded(root.header):
+        return None
+    status = dsn.read_text(_QUOTE.sub("", f"\n{said.text}\n{said.copy}"))
+    return _Told(ReportKind.BOUNCE, dsn.recipients(status, said)) if status.recipients else None
+
+
+def _notification(_root: Part, said: Notice) -> _Told | None:
+    told = ses.read(said.text.strip()) if said.glance.lstrip().startswith("{") else None
+    return _Told(told[0], told[1]) if told else None
+
+
+def _answer(root: Part, said: Notice) -> _Told:
+    kind = reply.kind(root.header, said.glance)
     if kind is not ReportKind.AUTO_REPLY:
-        return Report(kind)
-    return Report(kind, is_challenge=reply.is_challenge(root.header, said.text), returns_at=reply.returns_at(said.text))
+        return _Told(kind)
+    is_challenge = reply.is_challenge(root.header, said.glance)
+    return _Told(kind, is_challenge=is_challenge, returns_at=reply.returns_at(said.glance))
 
 
-def _with_original(report: Report, original: Returned) -> Report:
-    return replace(
-        report,
-        original_message_id=report.original_message_id or original.message_id,
-        alias_message_ids=original.alias_message_ids,
-        returned_from=original.sender,
-        found_tokens=(*report.found_tokens, *original.tokens()),
-    )
-
-
-def _with_header(report: Report, root: Part, said: Notice) -> Report:
+def _report(told: _Told, root: Part, said: Notice) -> Report:
+    """Put together what the body and the message's own header say."""
     header = root.header
-    date = fields.instant(header.first("date"))
-    return replace(
-        report,
-        found_tokens=tuple(dict.fromkeys((*envelope.tokens(header), *report.found_tokens))),
+    tokens = (*envelope.tokens(header), *_tokens_of_envelope_id(told.envelope_id), *told.original.tokens())
+    return Report(
+        kind=told.kind,
+        recipients=told.recipients,
+        reporting_mta=told.reporting_mta,
+        reporting_ua=told.reporting_ua,
+        envelope_id=told.envelope_id,
+        original_message_id=told.original_message_id or told.original.message_id,
+        found_tokens=tuple(dict.fromkeys(tokens)),
+        disposition_mode=told.disposition_mode,
+        disposition_modifiers=told.disposition_modifiers,
+        arrival_date=told.arrival_date,
         message_id=envelope.message_id(header.first("message-id")),
-        date=date,
+        date=fields.instant(header.first("date")),
         subject=envelope.subject(header),
         from_address=addresses.first(header.first("from")),
         to_addresses=envelope.recipients(header),
         return_path=envelope.return_path(header),
         in_reply_to=envelope.message_ids(header, "in-reply-to"),
         references=envelope.message_ids(header, "references"),
+        alias_message_ids=told.original.alias_message_ids,
+        returned_from=told.original.sender,
         authentication_results=tuple(header.all("authentication-results")[:10]),
         is_automatic=envelope.is_automatic(header),
-        excerpt=said.text.strip()[:_LONGEST_EXCERPT],
+        is_refusal=told.is_refusal,
+        is_challenge=told.is_challenge,
+        from_delivery_agent=told.from_delivery_agent,
+        excerpt=said.glance.strip()[:_LONGEST_EXCERPT],
+        returns_at=told.returns_at,
     )

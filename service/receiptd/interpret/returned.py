@@ -52,7 +52,7 @@ class Returned:
         for name in ("x-envelope-to", "x-original-to", "envelope-to", "delivered-to"):
             if found := [address for value in self.header.all(name) for address in addresses.find(value)]:
                 return found
-        named = [found[1] for value in self.header.all("received") if (found := _ENVELOPE_FOR.search(value[:2000]))]
+        named = [match[1] for value in self.header.all("received") if (match := _ENVELOPE_FOR.search(value[:2000]))]
         listed = [address for value in self.header.all("to") for address in addresses.find(value)]
         return listed if len(listed) == 1 or not named else addresses.find(named[-1])
 
@@ -70,10 +70,10 @@ def find(root: Part, report: Part | None) -> Returned:
     for part in beside:
         if header := _header_of(part):
             return Returned(header, beside_report=True)
-    for part in root.walk():
-        if header := _header_of(part):
+    for part in root.parts:
+        if (part is not root or root.embeds_message) and (header := _header_of(part)):
             return Returned(header)
-    return Returned()
+    return in_text(root.children[-1].text(_LONGEST_HEADER)) if len(root.children) > 1 else Returned()
 
 
 def in_text(text: str) -> Returned:
@@ -94,7 +94,7 @@ def in_text(text: str) -> Returned:
 
 
 def _siblings(root: Part, report: Part) -> list[Part]:
-    for part in root.walk():
+    for part in root.parts:
         if report in part.children:
             at = part.children.index(report)
             return part.children[at + 1 :] + part.children[:at]
@@ -104,6 +104,8 @@ def _siblings(root: Part, report: Part) -> list[Part]:
 def _header_of(part: Part) -> Fields:
     if part.embeds_message:
         return part.embedded().header
+    if "message-id" in part.header and "received" in part.header:
+        return part.header  # a part that is the original itself, its type line left out
     if part.type in _HEADER_TYPES:
         return fields.parse(part.text(_LONGEST_HEADER).lstrip("\n").split("\n\n", 1)[0])
     return NOTHING
