@@ -17,6 +17,7 @@ from receiptd.settings.model import (
 )
 from receiptd.settings.reading import find, load, read_secret
 from receiptd.settings.showing import show
+from receiptd.settings.values import is_loopback
 
 __all__ = [
     "ApiToken",
@@ -33,6 +34,7 @@ __all__ = [
     "Submission",
     "WebhookSettings",
     "find",
+    "is_loopback",
     "load",
     "read_secret",
     "show",

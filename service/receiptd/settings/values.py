@@ -57,6 +57,11 @@ def _check_rate(text: str) -> str:
     return text
 
 
+def is_loopback(host: str) -> bool:
+    """Whether what is told to *host* never leaves this machine."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
 def check_url(url: str, schemes: tuple[str, ...], *, plain: tuple[str, ...] = ()) -> SplitResult:
     """Return *url* taken apart; raise ValueError if it is none of *schemes* or has no host.
 
@@ -71,7 +76,7 @@ def check_url(url: str, schemes: tuple[str, ...], *, plain: tuple[str, ...] = ()
         raise ValueError(f"the URL must begin with {_either(schemes)}, not with {parts.scheme or url[:20]!r}")
     if not parts.hostname or port == 0:
         raise ValueError(f"the URL names no host and port: write {schemes[0]}://host or {schemes[0]}://host:port")
-    if parts.scheme in plain and not _LOOPBACK.fullmatch(parts.hostname):
+    if parts.scheme in plain and not is_loopback(parts.hostname):
         raise ValueError(f"{parts.scheme}:// is unencrypted and taken on this machine only: use {_either(schemes)}")
     return parts
 

@@ -1,0 +1,81 @@
+"""receiptd check: do settings, database, relay, mailboxes and webhooks work, and how to mend what doesn't."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from receiptd import compose, settings, terminal
+from receiptd.check import database, mailboxes, relay, roundtrip, webhooks
+from receiptd.check.finding import Finding, fail, good, warn
+from receiptd.errors import BadData, BadSettings, UsageError
+from receiptd.settings import Settings
+
+__all__ = ["Finding", "run"]
+
+
+def run(config: Path | None, send: str | None = None) -> int:
+    """Print one line a finding; return 0, or 1 if something doesn't work.
+
+    With *send*, an address, a message goes there with a token of its own, and what comes back is told.
+    """
+    if send is not None:
+        try:
+            send = compose.parse_address(send)
+        except BadData as error:
+            raise UsageError(f"--send: {error}") from error
+    return asyncio.run(_run(config, send))
+
+
+async def _run(config: Path | None, send: str | None) -> int:
+    failed = False
+    async for finding in _findings(config, send):
+        sys.stdout.write(f"{finding.mark:<5} {finding.what:<10} {terminal.safe(finding.sentence)}\n")
+        sys.stdout.flush()
+        failed |= finding.is_failure
+    return os.EX_OK if not failed else 1
+
+
+async def _findings(config: Path | None, send: str | None) -> AsyncIterator[Finding]:
+    """Yield what is found, room by room; a round trip only where the way there and back is good."""
+    try:
+        path = settings.find(config)
+        loaded = settings.load(path)
+    except BadSettings as error:
+        yield fail("settings", str(error))
+        return
+    yield good("settings", f"{path} is good")
+    for finding in _open_secrets(loaded):
+        yield finding
+    yield database.tables(loaded)
+    async for finding in database.undelivered(loaded):
+        yield finding
+    is_passable = True
+    for room in (relay.findings(loaded), mailboxes.findings(loaded)):
+        async for finding in room:
+            is_passable &= not finding.is_failure
+            yield finding
+    for finding in webhooks.findings(loaded):
+        yield finding
+    if send is None:
+        yield good("round trip", f"not tried; {roundtrip.invitation(loaded)}")
+    elif not is_passable:
+        yield fail("round trip", "not tried: first the relay and the mailbox have to work")
+    else:
+        async for finding in roundtrip.findings(loaded, send):
+            yield finding
+
+
+def _open_secrets(loaded: Settings) -> list[Finding]:
+    """Return a warning for each secret that every user of this machine can read."""
+    accounts = [loaded.submission, *loaded.mailbox]
+    files = [account.password_file for account in accounts] + [webhook.secret_file for webhook in loaded.webhook]
+    files += [token.secret_file for token in loaded.service.token]
+    return [
+        warn("settings", f"every user of this machine can read {path}: chmod 600 {path}")
+        for path in dict.fromkeys(file for file in files if file is not None)
+        if path.exists() and path.stat().st_mode & 0o004
+    ]

@@ -1,0 +1,73 @@
+"""Does the relay let us in, and what can it do?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from receiptd.check.account import access_token
+from receiptd.check.finding import Finding, fail, good, warn
+from receiptd.errors import ReceiptdError
+from receiptd.settings import Settings
+from receiptd.smtp import Capabilities, Relay
+
+WHAT = "relay"
+PATIENCE = 30
+"""Seconds; a submission server that takes longer to greet and to log in would hold up every message."""
+
+
+def open_relay(settings: Settings) -> Relay:
+    """Return the relay of *settings* with its login."""
+    return Relay(settings.submission, access_token=access_token(settings.submission))
+
+
+async def findings(settings: Settings) -> AsyncIterator[Finding]:
+    """Connect, log in, and yield what that shows."""
+    relay = open_relay(settings)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            offered = await relay.probe()
+    except TimeoutError:
+        yield fail(WHAT, f"{relay.server} didn't answer within {PATIENCE} s: check the address, and firewalls between")
+        return
+    except ReceiptdError as error:
+        yield fail(WHAT, str(error))
+        return
+    finally:
+        await relay.close()
+    protection = f"with {offered.tls}" if offered.tls else "in the clear"
+    login = f" and lets {relay.server.user} in" if relay.server.user else ", without a login"
+    yield good(WHAT, f"{relay.server} answers {protection}{login}")
+    if not offered.tls and not relay.server.is_here:
+        yield warn(WHAT, "mail to it can be read on the way: use submission:// or submissions://")
+    for finding in _abilities(settings, offered):
+        yield finding
+
+
+def _abilities(settings: Settings, offered: Capabilities) -> list[Finding]:
+    found = [_dsn(settings, offered)]
+    limit, wanted = offered.size, settings.service.max_message
+    if limit and limit < wanted:
+        found.append(
+            warn(
+                WHAT,
+                f"it takes {limit >> 20} MB at most; larger messages fail at once (max_message is {wanted >> 20} MB)",
+            )
+        )
+    if not offered.smtputf8:
+        found.append(
+            good(WHAT, "it offers no SMTPUTF8: addresses like jörg@example.org are refused, others are not touched")
+        )
+    return found
+
+
+def _dsn(settings: Settings, offered: Capabilities) -> Finding:
+    if offered.dsn:
+        return good(WHAT, "it offers DSN: it will report delivery, or hand the request on")
+    if settings.submission.without_dsn == "refuse":
+        return fail(WHAT, 'it offers no DSN and without_dsn = "refuse": every message would fail; use another relay')
+    return warn(
+        WHAT,
+        "it offers no DSN: failures come back, but nobody reports success; require no more than accepted "
+        "(or displayed, where readers confirm), or use another relay",
+    )
