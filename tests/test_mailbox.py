@@ -130,6 +130,18 @@ async def test_searching_behind_the_last_message_finds_nothing() -> None:
         assert await mailbox.search_from(1 << 32) == []
 
 
+async def test_a_search_finds_what_the_server_had_not_announced_yet() -> None:
+    async with FakeImap() as server, _inside(server) as mailbox:
+
+        async def look(conversation: Conversation, tag: str) -> None:
+            server.messages = _letters(1)
+            await conversation.send("* 1 EXISTS\r\nTAG OK done\r\n", tag)
+
+        server.on("NOOP", look)
+        assert await mailbox.search_from(1) == [1]
+        assert not await mailbox.wait_for_news(0)
+
+
 async def test_a_hundred_thousand_uids_are_found_in_order() -> None:
     async with FakeImap() as server, _inside(server) as mailbox:
         numbers = " ".join(map(str, range(4_000_100_000, 4_000_000_000, -1)))
@@ -338,6 +350,15 @@ async def test_a_cancelled_call_leaves_no_connection_behind() -> None:
             await call
         with pytest.raises(MailboxDown):
             await mailbox.search_from(1)
+
+
+async def test_two_tasks_can_t_mix_their_commands() -> None:
+    async with FakeImap(messages=_letters(1)) as server, _inside(server) as mailbox:
+        first = asyncio.create_task(mailbox.search_from(1))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="one task"):
+            await mailbox.summaries([1])
+        assert await first == [1]
 
 
 async def test_a_connection_lost_in_the_middle_of_a_body_gives_no_half_message() -> None:

@@ -97,6 +97,8 @@ class Mailbox:
         """Return the UIDs from *uid* on, in order."""
         if uid > LAST_UID:
             return []
+        # Dovecot searches what it has already announced; a NOOP makes it look first (RFC 9051 §6.1.2).
+        await self._read("NOOP")
         self._wire.has_news = False
         # `n:*` means `*:n` where n is beyond the end: the last message, however old (RFC 9051 §9, seq-range).
         found = answers.found_uids((await self._read("SEARCH", f"UID {max(uid, 1)}:*", by_uid=True)).responses)

@@ -187,6 +187,8 @@ class Wire(IMAP4ClientProtocol):
     async def _put(self, question: Question, seconds: float, expected: int) -> Answer:
         if self.lost is not None:
             raise self.down()
+        if self._running is not None:
+            raise RuntimeError(f"{question.name} while {self._running.name} runs: a mailbox is for one task at a time")
         self._budget = MOST_BYTES + 2 * expected
         try:
             async with asyncio.timeout(seconds):
