@@ -1,15 +1,19 @@
-"""Every name that people can type or see is documented: settings, metrics."""
+"""Every name that people can type or see is documented: settings, commands, metrics, types of alerts."""
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from receiptd import settings, telemetry
+from receiptd import cli, settings, telemetry
 from receiptd.duration import show
+from receiptd.facts import AlertType
+from receiptd.send import command
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -79,3 +83,41 @@ def described(metric: Any) -> str:
     (family,) = metric.describe()
     name = family.name + ("_total" if family.type == "counter" else "")
     return f"{name}{{{','.join(metric._labelnames)}}}" if metric._labelnames else name
+
+
+def test_every_type_of_alert_is_documented_and_no_other() -> None:
+    if not (DOCS / "webhooks.md").exists():
+        pytest.skip("docs/webhooks.md is not written yet")
+    assert set(re.findall(r"^\| `((?:receipt|monitor)\.\w+)`", page("webhooks.md"), re.MULTILINE)) == set(AlertType)
+
+
+def test_every_command_is_documented_and_no_other() -> None:
+    documented = set(re.findall(r"^\| `receiptd ([\w ]+)` \|", page("commands.md"), re.MULTILINE))
+    assert documented == {name for name, parser in commands(cli._parser()) if parser.get_default("command")}
+
+
+def test_every_option_of_every_command_is_documented() -> None:
+    text = page("commands.md").partition("## send-with-receipt")[0]
+    for name, parser in commands(cli._parser()):
+        row = "".join(line for line in text.splitlines() if line.startswith(f"| `receiptd {name}` |"))
+        for option in options(parser) - {"--config", "--server"}:
+            assert option in row, f"receiptd {name} {option}"
+    assert {"--config FILE", "--server URL"} <= set(re.findall(r"`(--\w+ \w+)`", text))
+
+
+def test_every_option_of_send_with_receipt_is_documented_and_no_other() -> None:
+    rows = re.findall(r"^\| (`-.*?) \|", page("commands.md").partition("## send-with-receipt")[2], re.MULTILINE)
+    assert set(re.findall(r"`(-[\w-]+)`", " ".join(rows))) == options(command._parser())
+
+
+def commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield every command below *parser* with its own parser."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, inner in action.choices.items():
+                yield f"{name} {word}".strip(), inner
+                yield from commands(inner, f"{name} {word}")
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
