@@ -1,0 +1,244 @@
+"""What the commands of receiptd must do; those that ask the daemon ask a real HTTP server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiptd import cli
+from tests.fake_api import FakeAPI, message, problem, recipient, serve
+
+OWN = ("run", "demo", "check", "interpret", "config", "db")
+ASKING = ("list", "show", "alerts", "acknowledge", "waive", "confirm", "cancel", "retry", "resend")
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAPI]:
+    settings = tmp_path / "receiptd.toml"
+    settings.write_text(f'[service]\nlisten = [{{unix = "{tmp_path}/api.sock"}}]\n')
+    monkeypatch.setenv("RECEIPTD_CONFIG", str(settings))
+    with serve(tmp_path / "api.sock") as served:
+        yield served
+
+
+class Ran:
+    """What a command printed and its exit status."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *argv: str) -> None:
+        try:
+            self.status = cli.main(argv)
+        except SystemExit as left:  # argparse's own way, for --help and usage errors
+            self.status = int(left.code or 0)
+        self.out, self.err = capsys.readouterr()
+
+
+def test_messages_are_listed_page_by_page(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    bob, carol = recipient("r1", "bob@b.org", receipt="met"), recipient("r2", "carol@c.org", receipt="met")
+    first = message([bob, carol, recipient("r3", "d@d.org")], "m2", subject="a\x1b[31m\u202eb")
+    pages: list[dict[str, Any]] = [{"items": [first], "next": "c&1"}, {"items": [message([bob])], "next": None}]
+    api.answers = Pages("/v1/messages", pages)
+    ran = Ran(capsys, "list", "--receipt", "met")
+    assert ran.status == 0
+    assert [request.query for request in api.requests] == [
+        [("receipt", "met"), ("limit", "100")],
+        [("receipt", "met"), ("limit", "100"), ("after", "c&1")],
+    ]
+    lines = [line.split("  ") for line in ran.out.splitlines()]
+    assert lines[1] == ["m2", "2026-11-24 09:30:00Z", "2 met, open", "bob@b.org and 2 more", "a\\x1b[31m\\u202eb"]
+
+
+class Pages(dict[tuple[str, str], tuple[int, Any]]):
+    """Answers that come one after the other."""
+
+    def __init__(self, path: str, pages: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.path, self.pages = path, pages
+
+    def get(self, key: tuple[str, str], default: Any = None) -> Any:
+        return (200, self.pages.pop(0)) if key == ("GET", self.path) else default
+
+
+def test_list_json_is_one_object_a_line(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [message([], "m1"), message([], "m2", subject="ü\n")]
+    api.answers["GET", "/v1/messages"] = (200, {"items": items, "next": None})
+    assert [json.loads(line) for line in Ran(capsys, "list", "--json").out.splitlines()] == items
+
+
+def test_no_messages_is_no_output(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    api.answers["GET", "/v1/messages"] = (200, {"items": [], "next": None})
+    ran = Ran(capsys, "list")
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+
+
+def test_show_tells_tracks_events_and_evidence(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    bob = recipient(
+        "r1",
+        "bob@b.org",
+        delivery="contradicted",
+        receipt="failed",
+        dsn_requested=False,
+        branches=[{"final_recipient": "bobby@c.org", "delivery": "failed", "disposition": "none"}],
+    )
+    event = {
+        "id": "e1",
+        "recipient": "r1",
+        "kind": "failed",
+        "observed_at": "2026-11-24T09:31:00.5Z",
+        "occurred_at": None,
+        "source": "dsn",
+        "trust": "keyed",
+        "matched_by": "return_path",
+        "count": 3,
+        "evidence": "sha256:ab",
+        "detail": {"status": "5.1.1", "diagnostic_code": "smtp; 550 \u202eno", "dialogue": "C: DATA\nS: 354 ok"},
+    }
+    whole = message([bob], labels={"order": "4711"}, events=[event])
+    api.answers["GET", "/v1/messages/m1"] = (200, whole)
+    shown = Ran(capsys, "show", "m1").out.splitlines()
+    assert "Labels:     order=4711" in shown
+    assert "bob@b.org: no delivery report was asked for" in shown
+    assert "bob@b.org -> bobby@c.org: failed, none" in shown
+    assert shown[-7:] == [
+        "2026-11-24 09:31:00Z  bob@b.org  failed  ×3",
+        "    dsn, keyed, by return_path",
+        "    status: 5.1.1",
+        "    diagnostic_code: smtp; 550 \\u202eno",
+        "    dialogue: C: DATA",
+        "    dialogue: S: 354 ok",
+        "    evidence: sha256:ab",
+    ]
+    assert json.loads(Ran(capsys, "show", "m1", "--json").out) == whole
+
+
+@pytest.mark.parametrize(
+    ("argv", "path", "body"),
+    [
+        (["acknowledge", "r/1", "--for", "P2D"], "/v1/recipients/r/1/acknowledge", {"for": "2d"}),
+        (["acknowledge", "r1"], "/v1/recipients/r1/acknowledge", {}),
+        (["waive", "r1"], "/v1/recipients/r1/waive", {}),
+        (["confirm", "r1"], "/v1/recipients/r1/confirm", {}),
+    ],
+)
+def test_a_decision_goes_out_with_its_reason(
+    api: FakeAPI, capsys: pytest.CaptureFixture[str], argv: list[str], path: str, body: dict[str, str]
+) -> None:
+    api.answers["POST", path] = (200, recipient("r1", "bob@b.org", delivery="accepted", receipt="waived"))
+    ran = Ran(capsys, *argv, "--reason", "I phoned")
+    assert (ran.status, ran.out) == (0, "bob@b.org: accepted, receipt waived\n")
+    assert api.last.json == {"reason": "I phoned", **body}
+
+
+@pytest.mark.parametrize(
+    "argv", [["waive", "r1"], ["waive", "r1", "--reason", " "], ["acknowledge", "r1", "--for", "x"]]
+)
+def test_a_decision_without_a_reason_is_a_usage_error(
+    api: FakeAPI, capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    assert Ran(capsys, *argv).status == 64
+    assert not api.requests
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry", "resend"])
+def test_a_message_is_cancelled_retried_or_sent_anew(
+    api: FakeAPI, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    api.answers["POST", f"/v1/messages/m1/{verb}"] = (200, message([recipient("r9", "bob@b.org")], "m9"))
+    assert Ran(capsys, verb, "m1").out == "m9\nbob@b.org: queued, receipt open\n"
+
+
+def test_alerts_are_listed_with_every_attempt_and_replayed(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    attempts = [{"at": "2026-11-24T09:31:01Z", "status": 503}, {"at": "2026-11-24T09:31:06Z", "error": "timed out"}]
+    alert = {
+        "id": "a1",
+        "type": "receipt.failed",
+        "created_at": "2026-11-24T09:31:00Z",
+        "state": "pending",
+        "recipient": {"address": "bob@b.org"},
+        "reason": "no such user",
+        "dispatches": [{"webhook": "ops", "state": "pending", "attempts": attempts}],
+    }
+    api.answers["GET", "/v1/alerts"] = (200, {"items": [alert], "next": None})
+    assert Ran(capsys, "alerts").out.splitlines() == [
+        "2026-11-24 09:31:00Z  receipt.failed  bob@b.org  pending  a1",
+        "    no such user",
+        "    to ops: pending",
+        "        2026-11-24 09:31:01Z  503",
+        "        2026-11-24 09:31:06Z  timed out",
+    ]
+    assert json.loads(Ran(capsys, "alerts", "--json").out) == alert
+    api.answers["POST", "/v1/alerts/a1/replay"] = (202, {})
+    assert Ran(capsys, "alerts", "replay", "a1").status == 0
+    assert (api.last.method, api.last.path) == ("POST", "/v1/alerts/a1/replay")
+
+
+def test_a_fault_is_one_sentence_and_an_exit_status(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    api.answers["GET", "/v1/messages/m7"] = problem(404, "there is no message m7", 66)
+    ran = Ran(capsys, "show", "m7")
+    assert (ran.status, ran.out, ran.err) == (66, "", "receiptd: there is no message m7\n")
+
+
+@pytest.mark.parametrize(
+    "argv", [["list"], ["show", "m1"], ["waive", "r1", "--reason", "x"], ["alerts"], ["cancel", "m1"]]
+)
+def test_no_daemon_is_69(tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+    settings = tmp_path / "receiptd.toml"
+    settings.write_text(f'[service]\nlisten = [{{unix = "{tmp_path}/api.sock"}}]\n')
+    ran = Ran(capsys, "--config", str(settings), *argv)
+    assert ran.status == 69
+    assert "receiptd run" in ran.err
+    assert Ran(capsys, *argv, "--config", str(settings)).status == 69
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["nonsense"], ["show"], ["list", "--receipt", "lost"], ["interpret"], ["config"], ["db"]]
+)
+def test_a_wrong_call_is_64(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+    ran = Ran(capsys, *argv)
+    assert (ran.status, ran.out) == (64, "")
+    assert ran.err.startswith("usage: receiptd")
+
+
+def test_every_command_has_help_and_a_settings_file(capsys: pytest.CaptureFixture[str]) -> None:
+    overview = Ran(capsys, "--help").out
+    for name in (*OWN, *ASKING):
+        assert f"\n    {name} " in overview
+        parts = {"config": ["config", "show"], "db": ["db", "upgrade"]}.get(name, [name])
+        ran = Ran(capsys, *parts, "--help")
+        assert ran.status == 0
+        assert "--config FILE" in ran.out
+
+
+def test_settings_that_are_missing_are_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["config", "show"], ["db", "upgrade"]):
+        ran = Ran(capsys, *argv, "--config", str(tmp_path / "gone.toml"))
+        assert ran.status == 78
+        assert "gone.toml" in ran.err
+
+
+def test_interpret_needs_no_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    letter = tmp_path / "a.eml"
+    letter.write_bytes(b"From: me@a.org\n\nhello\n")
+    ran = Ran(capsys, "interpret", "--json", str(letter))
+    assert (ran.status, json.loads(ran.out)["kind"]) == (0, "ordinary")
+    assert Ran(capsys, "interpret", str(tmp_path / "gone.eml")).status == 66
+
+
+def test_a_reader_who_has_seen_enough_is_no_fault(api: FakeAPI) -> None:
+    items = [message([recipient("r1", "bob@b.org")], f"m{n}") for n in range(2000)]
+    api.answers["GET", "/v1/messages"] = (200, {"items": items, "next": None})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "receiptd.cli", "list", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=10) == 141
