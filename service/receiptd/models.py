@@ -60,6 +60,12 @@ class Words(TypeDecorator[StrEnum]):
         return None if value is None else self.kind(value)
 
 
+def _index(name: str, *columns: str, where: str | None = None, unique: bool = False) -> Index:
+    """Return an index, partial with *where*, the same on both databases."""
+    condition = None if where is None else text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
 def _words(kind: type[StrEnum]) -> Any:
     return Words(kind)
 
@@ -90,8 +96,8 @@ class Message(Table, table=True):
     """What a user handed over; it has no state of its own."""
 
     __table_args__ = (
-        Index("uq_message_owner_idempotency_key", "owner", "idempotency_key", unique=True),
-        Index("ix_message_created_at_id", "created_at", "id"),
+        _index("uq_message_owner_idempotency_key", "owner", "idempotency_key", unique=True),
+        _index("ix_message_created_at_id", "created_at", "id"),
     )
 
     id: str = Field(primary_key=True)
@@ -119,20 +125,11 @@ class Recipient(Table, table=True):
     """One address of one message: all state lives here; the state columns are a cache of `lifecycle.fold`."""
 
     __table_args__ = (
-        Index(
-            "ix_recipient_next_attempt_at",
-            "next_attempt_at",
-            sqlite_where=text("next_attempt_at IS NOT NULL"),
-            postgresql_where=text("next_attempt_at IS NOT NULL"),
-        ),
-        Index(
-            "ix_recipient_judge_at",
-            "judge_at",
-            sqlite_where=text("judge_at IS NOT NULL"),
-            postgresql_where=text("judge_at IS NOT NULL"),
-        ),
-        Index("ix_recipient_receipt_id", "receipt", "id"),
-        Index("ix_recipient_domain_id", "domain", "id"),
+        _index("ix_recipient_next_attempt_at", "next_attempt_at", where="next_attempt_at IS NOT NULL"),
+        _index("ix_recipient_judge_submitted", "judge_at", where="judge_at IS NOT NULL AND submitted_at IS NOT NULL"),
+        _index("ix_recipient_judge_unsubmitted", "judge_at", where="judge_at IS NOT NULL AND submitted_at IS NULL"),
+        _index("ix_recipient_receipt_id", "receipt", "id"),
+        _index("ix_recipient_domain_id", "domain", "id"),
     )
 
     id: str = Field(primary_key=True)
@@ -187,14 +184,7 @@ class Recipient(Table, table=True):
 class Attempt(Table, table=True):
     """One SMTP transaction that reached DATA or its refusal; committed before DATA."""
 
-    __table_args__ = (
-        Index(
-            "ix_attempt_unfinished",
-            "started_at",
-            sqlite_where=text("finished_at IS NULL"),
-            postgresql_where=text("finished_at IS NULL"),
-        ),
-    )
+    __table_args__ = (_index("ix_attempt_unfinished", "started_at", where="finished_at IS NULL"),)
 
     id: str = Field(primary_key=True)
     recipient: str = Field(foreign_key="recipient.id", index=True)
@@ -245,15 +235,10 @@ class ReportRow(Table, table=True):
 
     __tablename__ = "report"
     __table_args__ = (
-        Index("uq_report_mailbox_folder_uidvalidity_uid", "mailbox", "folder", "uidvalidity", "uid", unique=True),
-        Index(
-            "ix_report_due_at",
-            "due_at",
-            sqlite_where=text("due_at IS NOT NULL"),
-            postgresql_where=text("due_at IS NOT NULL"),
-        ),
-        Index("ix_report_clear", "mailbox", "folder", sqlite_where=text("clear"), postgresql_where=text("clear")),
-        Index("ix_report_verdict_id", "verdict", "id"),
+        _index("ix_report_due_at", "due_at", where="due_at IS NOT NULL"),
+        _index("ix_report_clear", "mailbox", "folder", where="clear"),
+        _index("ix_report_verdict_fetched_at", "verdict", "fetched_at"),
+        _index("ix_report_fetched_at", "fetched_at"),
     )
 
     id: str = Field(primary_key=True)
@@ -283,15 +268,10 @@ class Alert(Table, table=True):
     """What people are told: written in the transaction that made it true."""
 
     __table_args__ = (
-        Index("ix_alert_recipient_incident", "recipient", "incident"),
-        Index("ix_alert_created_at_id", "created_at", "id"),
-        Index("ix_alert_undelivered", "id", sqlite_where=text("undelivered"), postgresql_where=text("undelivered")),
-        Index(
-            "ix_alert_open_monitor",
-            "subject",
-            sqlite_where=text("resolved_at IS NULL AND recipient IS NULL"),
-            postgresql_where=text("resolved_at IS NULL AND recipient IS NULL"),
-        ),
+        _index("ix_alert_recipient_incident", "recipient", "incident"),
+        _index("ix_alert_created_at_id", "created_at", "id"),
+        _index("ix_alert_undelivered", "id", where="undelivered"),
+        _index("ix_alert_open_monitor", "subject", where="resolved_at IS NULL AND recipient IS NULL"),
     )
 
     id: str = Field(primary_key=True)
@@ -313,13 +293,8 @@ class Dispatch(Table, table=True):
     """One alert on its way to one webhook."""
 
     __table_args__ = (
-        Index(
-            "ix_dispatch_due_at",
-            "due_at",
-            sqlite_where=text("due_at IS NOT NULL"),
-            postgresql_where=text("due_at IS NOT NULL"),
-        ),
-        Index("ix_dispatch_webhook_id", "webhook", "id"),
+        _index("ix_dispatch_due_at", "due_at", where="due_at IS NOT NULL"),
+        _index("ix_dispatch_webhook_id", "webhook", "id"),
     )
 
     id: str = Field(primary_key=True)

@@ -13,7 +13,7 @@ from receiptd.compose.envelope import (
     xtext_decode,
     xtext_encode,
 )
-from receiptd.compose.letter import Addressee, Letter, adopt, for_recipient, make_message_id
+from receiptd.compose.letter import Addressee, Letter, adopt, for_recipient, make_message_id, renew
 
 __all__ = [
     "Addressee",
@@ -33,6 +33,7 @@ __all__ = [
     "parse_address",
     "parse_mailboxes",
     "rcpt_parameters",
+    "renew",
     "return_path",
     "token_in_address",
     "xtext_decode",

@@ -98,6 +98,17 @@ def seal(content: bytes, recipients: Iterable[tuple[Role, str]]) -> Letter:
     )
 
 
+def renew(content: bytes, recipients: Iterable[tuple[Role, str]], *, now: datetime) -> Letter:
+    """Return finished *content* as a new message for *recipients*: the same but for its Message-ID.
+
+    Under the old one, duplicate filters would swallow the copy without a word.
+    """
+    message = header.split(content)
+    message_id = make_message_id(_from_address(message), now)
+    kept = message.without(lambda name: name == "message-id")
+    return seal(kept.join([f"Message-ID: {message_id}\r\n".encode()]), recipients)
+
+
 def for_recipient(content: bytes, *, disposition_notification_to: str | None, receipt_token: str | None) -> bytes:
     """Return one recipient's copy of *content*: with the request for a read receipt, and the token, if given.
 

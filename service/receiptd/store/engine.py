@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
@@ -43,6 +44,23 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+T = TypeVar("T")
+_MOST_TOGETHER = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: Exception
+
+
+async def _attempt(session: AsyncSession, work: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
+    try:
+        async with session.begin_nested():
+            return await work(session)
+    except Exception as error:
+        return _Failed(error)
+
+
 class Store:
     """Transactions on the database that the settings name.
 
@@ -58,6 +76,8 @@ class Store:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._lock: int | None = None
         self._writing = asyncio.Lock()
+        self._waiting: list[tuple[Callable[[AsyncSession], Awaitable[Any]], asyncio.Future[Any]]] = []
+        self._committer: asyncio.Task[None] | None = None
         self._writer = self._engine(is_writer=True)
         self._reader = self._engine(is_writer=False) if self.is_sqlite else self._writer
 
@@ -116,6 +136,37 @@ class Store:
         else:
             async with self._session(self._writer) as session:
                 yield session
+
+    async def together(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """Run *work* in a transaction that it may share with others waiting just now (group commit).
+
+        Each has a savepoint of its own: one that raises takes nothing of the others with it. Returns
+        when all is on disk. What is handed over here is done even if the caller is cancelled.
+        """
+        result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, result))
+        if self._committer is None or self._committer.done():
+            self._committer = asyncio.create_task(self._commit_waiting())
+        done: T = await asyncio.shield(result)
+        return done
+
+    async def _commit_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
+            outcomes: list[Any] = []
+            try:
+                async with self.write() as session:
+                    for work, _ in batch:
+                        outcomes.append(await _attempt(session, work))
+            except Exception as error:
+                outcomes = [_Failed(error)] * len(batch)
+            for (_, result), outcome in zip(batch, outcomes, strict=True):
+                if result.done():
+                    continue
+                if isinstance(outcome, _Failed):
+                    result.set_exception(outcome.error)
+                else:
+                    result.set_result(outcome)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:

@@ -66,9 +66,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_message")),
     )
     with op.batch_alter_table("message", schema=None) as batch_op:
-        batch_op.create_index("ix_message_created_at_id", ["created_at", "id"], unique=False)
+        batch_op.create_index(
+            "ix_message_created_at_id", ["created_at", "id"], unique=False, sqlite_where=None, postgresql_where=None
+        )
         batch_op.create_index(batch_op.f("ix_message_message_id"), ["message_id"], unique=False)
-        batch_op.create_index("uq_message_owner_idempotency_key", ["owner", "idempotency_key"], unique=True)
+        batch_op.create_index(
+            "uq_message_owner_idempotency_key",
+            ["owner", "idempotency_key"],
+            unique=True,
+            sqlite_where=None,
+            postgresql_where=None,
+        )
 
     op.create_table(
         "report",
@@ -108,9 +116,15 @@ def upgrade() -> None:
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )
-        batch_op.create_index("ix_report_verdict_id", ["verdict", "id"], unique=False)
         batch_op.create_index(
-            "uq_report_mailbox_folder_uidvalidity_uid", ["mailbox", "folder", "uidvalidity", "uid"], unique=True
+            "ix_report_fetched_at", ["fetched_at"], unique=False, sqlite_where=None, postgresql_where=None
+        )
+        batch_op.create_index(
+            "ix_report_verdict_fetched_at",
+            ["verdict", "fetched_at"],
+            unique=False,
+            sqlite_where=None,
+            postgresql_where=None,
         )
 
     op.create_table(
@@ -155,13 +169,22 @@ def upgrade() -> None:
         sa.UniqueConstraint("token", name=op.f("uq_recipient_token")),
     )
     with op.batch_alter_table("recipient", schema=None) as batch_op:
-        batch_op.create_index("ix_recipient_domain_id", ["domain", "id"], unique=False)
         batch_op.create_index(
-            "ix_recipient_judge_at",
+            "ix_recipient_domain_id", ["domain", "id"], unique=False, sqlite_where=None, postgresql_where=None
+        )
+        batch_op.create_index(
+            "ix_recipient_judge_submitted",
             ["judge_at"],
             unique=False,
-            sqlite_where=sa.text("judge_at IS NOT NULL"),
-            postgresql_where=sa.text("judge_at IS NOT NULL"),
+            sqlite_where=sa.text("judge_at IS NOT NULL AND submitted_at IS NOT NULL"),
+            postgresql_where=sa.text("judge_at IS NOT NULL AND submitted_at IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_recipient_judge_unsubmitted",
+            ["judge_at"],
+            unique=False,
+            sqlite_where=sa.text("judge_at IS NOT NULL AND submitted_at IS NULL"),
+            postgresql_where=sa.text("judge_at IS NOT NULL AND submitted_at IS NULL"),
         )
         batch_op.create_index(batch_op.f("ix_recipient_message"), ["message"], unique=False)
         batch_op.create_index(
@@ -171,7 +194,9 @@ def upgrade() -> None:
             sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
             postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
         )
-        batch_op.create_index("ix_recipient_receipt_id", ["receipt", "id"], unique=False)
+        batch_op.create_index(
+            "ix_recipient_receipt_id", ["receipt", "id"], unique=False, sqlite_where=None, postgresql_where=None
+        )
 
     op.create_table(
         "alert",
@@ -190,7 +215,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert")),
     )
     with op.batch_alter_table("alert", schema=None) as batch_op:
-        batch_op.create_index("ix_alert_created_at_id", ["created_at", "id"], unique=False)
+        batch_op.create_index(
+            "ix_alert_created_at_id", ["created_at", "id"], unique=False, sqlite_where=None, postgresql_where=None
+        )
         batch_op.create_index(
             "ix_alert_open_monitor",
             ["subject"],
@@ -198,7 +225,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("resolved_at IS NULL AND recipient IS NULL"),
             postgresql_where=sa.text("resolved_at IS NULL AND recipient IS NULL"),
         )
-        batch_op.create_index("ix_alert_recipient_incident", ["recipient", "incident"], unique=False)
+        batch_op.create_index(
+            "ix_alert_recipient_incident",
+            ["recipient", "incident"],
+            unique=False,
+            sqlite_where=None,
+            postgresql_where=None,
+        )
         batch_op.create_index(
             "ix_alert_undelivered",
             ["id"],
@@ -274,7 +307,9 @@ def upgrade() -> None:
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )
-        batch_op.create_index("ix_dispatch_webhook_id", ["webhook", "id"], unique=False)
+        batch_op.create_index(
+            "ix_dispatch_webhook_id", ["webhook", "id"], unique=False, sqlite_where=None, postgresql_where=None
+        )
 
     op.create_table(
         "event_copy",
@@ -318,7 +353,7 @@ def downgrade() -> None:
 
     op.drop_table("event_copy")
     with op.batch_alter_table("dispatch", schema=None) as batch_op:
-        batch_op.drop_index("ix_dispatch_webhook_id")
+        batch_op.drop_index("ix_dispatch_webhook_id", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index(
             "ix_dispatch_due_at",
             sqlite_where=sa.text("due_at IS NOT NULL"),
@@ -345,17 +380,17 @@ def downgrade() -> None:
         batch_op.drop_index(
             "ix_alert_undelivered", sqlite_where=sa.text("undelivered"), postgresql_where=sa.text("undelivered")
         )
-        batch_op.drop_index("ix_alert_recipient_incident")
+        batch_op.drop_index("ix_alert_recipient_incident", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index(
             "ix_alert_open_monitor",
             sqlite_where=sa.text("resolved_at IS NULL AND recipient IS NULL"),
             postgresql_where=sa.text("resolved_at IS NULL AND recipient IS NULL"),
         )
-        batch_op.drop_index("ix_alert_created_at_id")
+        batch_op.drop_index("ix_alert_created_at_id", sqlite_where=None, postgresql_where=None)
 
     op.drop_table("alert")
     with op.batch_alter_table("recipient", schema=None) as batch_op:
-        batch_op.drop_index("ix_recipient_receipt_id")
+        batch_op.drop_index("ix_recipient_receipt_id", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index(
             "ix_recipient_next_attempt_at",
             sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
@@ -363,16 +398,21 @@ def downgrade() -> None:
         )
         batch_op.drop_index(batch_op.f("ix_recipient_message"))
         batch_op.drop_index(
-            "ix_recipient_judge_at",
-            sqlite_where=sa.text("judge_at IS NOT NULL"),
-            postgresql_where=sa.text("judge_at IS NOT NULL"),
+            "ix_recipient_judge_unsubmitted",
+            sqlite_where=sa.text("judge_at IS NOT NULL AND submitted_at IS NULL"),
+            postgresql_where=sa.text("judge_at IS NOT NULL AND submitted_at IS NULL"),
         )
-        batch_op.drop_index("ix_recipient_domain_id")
+        batch_op.drop_index(
+            "ix_recipient_judge_submitted",
+            sqlite_where=sa.text("judge_at IS NOT NULL AND submitted_at IS NOT NULL"),
+            postgresql_where=sa.text("judge_at IS NOT NULL AND submitted_at IS NOT NULL"),
+        )
+        batch_op.drop_index("ix_recipient_domain_id", sqlite_where=None, postgresql_where=None)
 
     op.drop_table("recipient")
     with op.batch_alter_table("report", schema=None) as batch_op:
-        batch_op.drop_index("uq_report_mailbox_folder_uidvalidity_uid")
-        batch_op.drop_index("ix_report_verdict_id")
+        batch_op.drop_index("ix_report_verdict_fetched_at", sqlite_where=None, postgresql_where=None)
+        batch_op.drop_index("ix_report_fetched_at", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index(
             "ix_report_due_at",
             sqlite_where=sa.text("due_at IS NOT NULL"),
@@ -382,9 +422,9 @@ def downgrade() -> None:
 
     op.drop_table("report")
     with op.batch_alter_table("message", schema=None) as batch_op:
-        batch_op.drop_index("uq_message_owner_idempotency_key")
+        batch_op.drop_index("uq_message_owner_idempotency_key", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index(batch_op.f("ix_message_message_id"))
-        batch_op.drop_index("ix_message_created_at_id")
+        batch_op.drop_index("ix_message_created_at_id", sqlite_where=None, postgresql_where=None)
 
     op.drop_table("message")
     op.drop_table("lease")

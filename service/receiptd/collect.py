@@ -1,0 +1,166 @@
+"""Mailbox -> raw report rows, before anyone reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+
+import structlog
+
+from receiptd import telemetry
+from receiptd.errors import Unavailable
+from receiptd.mailbox import Fetched, FolderMissing, Mailbox, MailboxDown
+from receiptd.models import ReportRow
+from receiptd.settings import MailboxSettings
+from receiptd.store import Store, reports
+from receiptd.store.monitors import Health
+from receiptd.store.reports import Raw
+
+_log = structlog.get_logger(__name__)
+
+_AT_A_TIME = 50
+
+Open = Callable[[], AbstractAsyncContextManager[Mailbox]]
+
+
+async def collect(store: Store, box: MailboxSettings, mailbox: Mailbox, missing: set[str]) -> int:
+    """Read every folder to its end once; return how many reports are new.
+
+    Raises MailboxFault where that isn't possible: an INBOX that is missing makes the mailbox blind. Any
+    other folder that isn't there holds nothing, is told once, and remembered in *missing*.
+    """
+    new = 0
+    for name in box.folders:
+        real = await mailbox.resolve(name)
+        if real is None:
+            if name.upper() == "INBOX":
+                raise FolderMissing(f"the mailbox {box.name} has no INBOX: check [[mailbox]] folders")
+            await _note_missing(store, box, name, missing)
+            continue
+        missing.discard(name)
+        new += await _read(store, box, mailbox, name, real)
+    telemetry.MAILBOX_LAST_READ.labels(box.name).set(store.now().timestamp())
+    return new
+
+
+async def _note_missing(store: Store, box: MailboxSettings, name: str, missing: set[str]) -> None:
+    if name not in missing:
+        _log.warning("there is no such folder, so nothing is read there", mailbox=box.name, folder=name)
+        missing.add(name)
+    now = store.now()
+    async with store.write() as session:
+        await reports.complete(session, box.name, name, now)
+
+
+async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str, real: str) -> int:
+    started_at = store.now()
+    selected = await mailbox.select(real)
+    upto = await _cursor(store, box.name, name, selected.uidvalidity)
+    new = 0
+    for uids in _chunks(await mailbox.search_from(upto + 1)):
+        raws = [_raw(fetched) async for fetched in _fetched(store, mailbox, uids)]
+        async with store.write() as session:
+            new += await reports.keep(
+                session, box.name, name, selected.uidvalidity, raws, upto=max(uids), now=store.now()
+            )
+    await _clear(store, box, mailbox, name, selected.uidvalidity)
+    async with store.write() as session:
+        await reports.complete(session, box.name, name, started_at)
+    return new
+
+
+def _fetched(store: Store, mailbox: Mailbox, uids: Sequence[int]) -> AsyncIterator[Fetched]:
+    return mailbox.fetch(uids, max_report=store.settings.service.max_report)
+
+
+async def _cursor(store: Store, mailbox: str, folder: str, uidvalidity: int) -> int:
+    """Return the last UID that was read; nought where the server gave all UIDs a new meaning."""
+    async with store.write() as session:
+        row = await reports.cursor(session, mailbox, folder)
+        if row.uidvalidity != uidvalidity:
+            if row.uidvalidity is not None:
+                _log.warning("the server renumbered a folder; it is read anew", mailbox=mailbox, folder=folder)
+            await reports.restart(session, mailbox, folder, uidvalidity)
+        return row.uid
+
+
+def _raw(fetched: Fetched) -> Raw:
+    return Raw(fetched.uid, fetched.internaldate, fetched.size, fetched.raw, fetched.truncated)
+
+
+def _chunks(uids: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (uids[start : start + _AT_A_TIME] for start in range(0, len(uids), _AT_A_TIME))
+
+
+async def _clear(store: Store, box: MailboxSettings, mailbox: Mailbox, folder: str, uidvalidity: int) -> None:
+    """Do to matched reports what `after` says; what isn't ours is left as it is."""
+    if box.after == "keep":
+        return
+    async with store.read() as session:
+        rows = await reports.to_clear(session, box.name, folder, uidvalidity, _AT_A_TIME)
+    if not rows:
+        return
+    await _apply(box.after, mailbox, rows)
+    async with store.write() as session:
+        await reports.cleared(session, [row.id for row in rows])
+
+
+async def _apply(after: str, mailbox: Mailbox, rows: Sequence[ReportRow]) -> None:
+    uids = [row.uid for row in rows]
+    if after == "seen":
+        await mailbox.mark_seen(uids)
+    elif after == "delete":
+        await mailbox.delete(uids)
+    else:
+        await mailbox.move(uids, after.removeprefix("move:"))
+
+
+async def watch(
+    store: Store,
+    box: MailboxSettings,
+    health: Health,
+    open_mailbox: Open,
+    *,
+    stop: asyncio.Event,
+    on_read: Callable[[int], Awaitable[None]],
+) -> None:
+    """Read *box* again and again until *stop*: at once on news, at the latest after `poll`; reconnect for ever.
+
+    *on_read* is awaited after each complete read with the number of new reports.
+    """
+    missing: set[str] = set()
+    while not stop.is_set():
+        try:
+            async with open_mailbox() as mailbox:
+                while not stop.is_set():
+                    new = await collect(store, box, mailbox, missing)
+                    if not health.is_up:
+                        _log.info("the mailbox can be read again", mailbox=box.name)
+                    health.up()
+                    await on_read(new)
+                    await _wait(mailbox, box)
+        except Unavailable as fault:
+            if health.is_up:
+                _log.warning("the mailbox can't be read", mailbox=box.name, reason=str(fault))
+            health.down(store.now(), str(fault), permanent=isinstance(fault, MailboxDown) and fault.permanent)
+            await _pause(stop, timedelta(seconds=min(2**health.failures, 60)))
+
+
+async def _wait(mailbox: Mailbox, box: MailboxSettings) -> None:
+    """Wait for news at most `poll`; IDLE watches the folder that is open, polling finds all else."""
+    inbox = await mailbox.resolve("INBOX")
+    if box.idle and inbox is not None:
+        await mailbox.select(inbox)
+        await mailbox.wait_for_news(box.poll.total_seconds())
+    else:
+        await asyncio.sleep(box.poll.total_seconds())
+
+
+async def _pause(stop: asyncio.Event, length: timedelta) -> None:
+    try:
+        async with asyncio.timeout(length.total_seconds()):
+            await stop.wait()
+    except TimeoutError:
+        return

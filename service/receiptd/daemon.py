@@ -1,0 +1,263 @@
+"""One event loop: APScheduler ticks the steps, each wakes the next, systemd is told."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from receiptd import settings as configuration
+from receiptd import store as storage
+from receiptd import systemd, telemetry, webhook
+from receiptd.collect import watch
+from receiptd.escalate import escalate, monitor
+from receiptd.mailbox import Mailbox, open_mailbox
+from receiptd.oauth import AccessToken
+from receiptd.pulse import Pulse
+from receiptd.settings import MailboxSettings, OAuth, read_secret
+from receiptd.settle import settle
+from receiptd.smtp import Relay, TokenSource
+from receiptd.store import Store, queue, reports
+from receiptd.store.monitors import Health
+from receiptd.submit import submit
+from receiptd.web import House, create_app, doors
+
+_log = structlog.get_logger(__name__)
+
+DRAIN = timedelta(seconds=20)
+"""How long transactions that are under way may take to end after SIGTERM."""
+_CLOCK_JUMP = timedelta(minutes=1)
+_AFTER_A_FAULT = 1.0
+_SECOND, _MINUTE, _FOR_EVER = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=36500)
+
+
+def run(config: Path | None) -> int:
+    """Run the daemon until SIGTERM or SIGINT; raise a ReceiptdError where it can't start."""
+    settings = configuration.load(config)
+    telemetry.configure_logging()
+    for endpoint in settings.webhook:
+        webhook.secret_of(endpoint)
+    store = Store(settings)
+    store.lock()
+    storage.ensure(settings.service.database)
+    asyncio.run(Daemon(store).run())
+    return 0
+
+
+class Step:
+    """One step of a message's way: runs when its bell rings, again while it moves rows."""
+
+    def __init__(self, name: str, work: Callable[[], Awaitable[int]], *, every: timedelta, patience: timedelta) -> None:
+        self.name = name
+        self.every = every
+        self.bell = asyncio.Event()
+        self._work = work
+        self._patience = patience
+
+    async def run(self, pulse: Pulse, stop: asyncio.Event) -> None:
+        """Do the work at each ring until *stop*; a fault is told and ends nothing."""
+        while not stop.is_set():
+            await self.bell.wait()
+            self.bell.clear()
+            try:
+                while not stop.is_set() and await self._once(pulse):
+                    pass
+            except Exception:
+                _log.exception("a step failed", step=self.name)
+                await asyncio.sleep(_AFTER_A_FAULT)
+
+    async def _once(self, pulse: Pulse) -> int:
+        with pulse.holding(self.name, self._patience), telemetry.STEP_SECONDS.labels(self.name).time():
+            return await self._work()
+
+    async def tick(self) -> None:
+        """Ring the bell."""
+        self.bell.set()
+
+
+class Daemon:
+    """The steps, their bells, and the peers they talk to."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.stop = asyncio.Event()
+        self.pulse = Pulse()
+        self.started_at = store.now()
+        self.relay = Relay(store.settings.submission, access_token=_access_token(store.settings.submission.oauth))
+        self.relay_health = Health("relay:relay")
+        self.clock_health = Health("clock:clock")
+        self.boxes = {box.name: Health(f"mailbox:{box.name}") for box in store.settings.mailbox}
+        self.http = webhook.client()
+        self.clock_offset = _clock_offset()
+        self.submit = Step("submit", self._submit, every=_SECOND, patience=_FOR_EVER)
+        self.settle = Step("settle", self._settle, every=_SECOND, patience=_MINUTE)
+        self.escalate = Step("escalate", self._escalate, every=_SECOND, patience=_MINUTE)
+        self.deliver = Step("deliver", self._deliver, every=_SECOND, patience=_MINUTE)
+        self.monitor = Step("monitor", self._monitor, every=5 * _SECOND, patience=_MINUTE)
+        self.recover = Step("recover", self._recover, every=_MINUTE, patience=_MINUTE)
+        self.steps = (self.submit, self.settle, self.escalate, self.deliver, self.monitor, self.recover)
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT; then let what is under way end, for at most DRAIN."""
+        sockets = doors.open_doors(self.store.settings)
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.store.close)
+            closing.push_async_callback(self.http.aclose)
+            closing.push_async_callback(self.relay.close)
+            await queue.recover(self.store)
+            await closing.enter_async_context(doors.serving(create_app(self.house()), self.store.settings, sockets))
+            self._listen_to_signals()
+            await self._work()
+
+    def house(self) -> House:
+        """Return what the HTTP API needs."""
+        return House(
+            store=self.store,
+            relay=self.relay_health,
+            mailboxes=self.boxes,
+            ring=self.ring,
+            relay_offers_dsn=lambda: self.relay.capabilities.dsn if self.relay.capabilities else None,
+            started_at=self.started_at,
+        )
+
+    def ring(self) -> None:
+        """Wake the steps that a person's act may give work."""
+        self.submit.bell.set()
+        self.deliver.bell.set()
+
+    async def _work(self) -> None:
+        scheduler = AsyncIOScheduler(timezone=UTC)
+        for step in self.steps:
+            scheduler.add_job(
+                step.tick,
+                "interval",
+                seconds=step.every.total_seconds(),
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=None,
+                next_run_time=datetime.now(UTC),
+            )
+        scheduler.start()
+        running = [asyncio.create_task(step.run(self.pulse, self.stop), name=step.name) for step in self.steps]
+        readers = [asyncio.create_task(self._watch(box)) for box in self.store.settings.mailbox]
+        heart = asyncio.create_task(self._beat())
+        _log.info("receiptd is ready", relay=str(self.relay.server), mailboxes=len(readers))
+        systemd.notify("READY=1", "STATUS=sending and collecting")
+        try:
+            await _first_fault(self.stop, [*running, *readers, heart])
+        finally:
+            systemd.notify("STOPPING=1")
+            self.stop.set()
+            scheduler.shutdown(wait=False)
+            await self._drain(running, [*readers, heart])
+
+    async def _drain(self, running: list[asyncio.Task[None]], others: list[asyncio.Task[None]]) -> None:
+        """Let transactions and posts end; what does not in time is cut off, and is `uncertain` at the next start."""
+        for task in others:
+            task.cancel()
+        for step in self.steps:
+            step.bell.set()
+        _, late = await asyncio.wait(running, timeout=DRAIN.total_seconds())
+        for task in late:
+            _log.warning("a step was cut off", step=task.get_name())
+            task.cancel()
+        await asyncio.gather(*running, *others, return_exceptions=True)
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop.set)
+
+    async def _beat(self) -> None:
+        """Pet the watchdog while the loop turns and nothing outlasts its time-out."""
+        interval = systemd.watchdog_interval()
+        while interval is not None:
+            if stuck := self.pulse.stuck():
+                _log.error("a step hangs; the watchdog is left to end this process", steps=", ".join(stuck))
+            else:
+                systemd.notify("WATCHDOG=1")
+            await asyncio.sleep(interval.total_seconds() / 2)
+
+    async def _watch(self, box: MailboxSettings) -> None:
+        token = _access_token(box.oauth)
+
+        def enter() -> AbstractAsyncContextManager[Mailbox]:
+            password = None if token or box.password_file is None else read_secret(box.password_file)
+            return open_mailbox(box, password=password, access_token=token)
+
+        async def on_read(new: int) -> None:
+            if new:
+                self.settle.bell.set()
+            self.escalate.bell.set()
+
+        await watch(self.store, box, self.boxes[box.name], enter, stop=self.stop, on_read=on_read)
+
+    async def _submit(self) -> int:
+        return await submit(
+            self.store, self.relay, self.relay_health, wake=self.submit.bell, stop=self.stop, pulse=self.pulse
+        )
+
+    async def _settle(self) -> int:
+        settled = await settle(self.store)
+        if settled:
+            self.deliver.bell.set()
+        return settled
+
+    async def _escalate(self) -> int:
+        judged = await escalate(self.store)
+        if judged:
+            self.deliver.bell.set()
+        return judged
+
+    async def _deliver(self) -> int:
+        return await webhook.deliver(self.store, self.http)
+
+    async def _monitor(self) -> int:
+        offset = _clock_offset()
+        if abs(offset - self.clock_offset) > _CLOCK_JUMP.total_seconds():
+            await self._distrust_the_clock(offset)
+        await monitor(self.store, self.relay_health, self.boxes, self.clock_health, started_at=self.started_at)
+        return 0
+
+    async def _distrust_the_clock(self, offset: float) -> None:
+        """Hold deadlines until every folder was read once more: the old reads are on another clock's time."""
+        jump = offset - self.clock_offset
+        self.clock_offset = offset
+        _log.warning("the clock jumped", seconds=round(jump))
+        self.clock_health.down(self.store.now(), f"the clock jumped by {jump:+.0f} seconds", permanent=True)
+        async with self.store.write() as session:
+            await reports.distrust(session)
+
+    async def _recover(self) -> int:
+        await queue.recover(self.store)
+        return 0
+
+
+async def _first_fault(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait until *stop*, or raise what ended one of *tasks*: none ends by itself before that."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_EXCEPTION)
+        while stopping not in done:
+            for task in done:
+                task.result()
+            tasks = [task for task in tasks if task not in done]
+            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+
+
+def _access_token(oauth: OAuth | None) -> TokenSource | None:
+    return AccessToken(oauth).get if oauth is not None else None
+
+
+def _clock_offset() -> float:
+    """Return the wall clock less the monotonic one, in seconds: constant unless somebody sets the clock."""
+    return time.time() - time.monotonic()

@@ -1,0 +1,124 @@
+"""Deadlines and bad news -> alert rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd import policy, telemetry
+from receiptd.facts import EventKind, Fact, Receipt, Source
+from receiptd.models import Message, Recipient
+from receiptd.settings import MailboxSettings
+from receiptd.store import Store, deadlines, monitors
+from receiptd.store.monitors import Health
+from receiptd.store.recipients import Beside, Told, record, state_of
+
+_log = structlog.get_logger(__name__)
+
+_BLIND_AFTER = timedelta(minutes=5)
+_PUSH = timedelta(minutes=1)
+
+
+async def escalate(store: Store, *, limit: int = 200) -> int:
+    """Judge every deadline that may be judged, and tell the next level of incidents; return how many were.
+
+    A deadline may be judged when every folder was searched after it and all it held is settled.
+    """
+    now = store.now()
+    async with store.read() as session:
+        upto = await deadlines.horizon(session, folders_to_read(store.settings.mailbox))
+        rows = await deadlines.due(session, now, upto, limit)
+        telemetry.OVERDUE_HELD.set(await deadlines.held(session, now, upto))
+    judged = 0
+    for row in rows:
+        try:
+            judged += await store.together(partial(_judge, store=store, recipient=row.id, upto=upto))
+        except Exception:
+            _log.exception("a deadline can't be judged", recipient=row.id)
+            await store.together(partial(deadlines.push_ahead, recipient=row.id, at=now + _PUSH))
+    return judged
+
+
+def folders_to_read(mailboxes: Sequence[MailboxSettings]) -> list[tuple[str, str]]:
+    """Return the (mailbox, folder) pairs that must be searched before a deadline is judged."""
+    return [(box.name, folder) for box in mailboxes if box.role == "receipts" for folder in box.folders]
+
+
+async def _judge(session: AsyncSession, *, store: Store, recipient: str, upto: datetime | None) -> int:
+    """Judge one recipient as it stands inside the transaction."""
+    now = store.now()
+    row = await session.get_one(Recipient, recipient, populate_existing=True)
+    may_judge = row.submitted_at is None or (upto is not None and row.judge_at is not None and row.judge_at <= upto)
+    if row.judge_at is None or row.judge_at > now or not may_judge:
+        return 0
+    if row.receipt is Receipt.OPEN and (row.deadline_at or row.submit_by) <= now:
+        await _alert_overdue(session, store, row, now)
+    else:
+        await _alert_next_level(session, store, row, now)
+    return 1
+
+
+async def _alert_overdue(session: AsyncSession, store: Store, row: Recipient, now: datetime) -> None:
+    is_submitted = row.submitted_at is not None
+    fact = Fact(row.id, EventKind.OVERDUE, Source.CLOCK, variant="" if is_submitted else "not submitted")
+    reason = policy.overdue_reason(state_of(row), submitted=is_submitted)
+    alarm = policy.Alarm("overdue", unproven=False, reason=reason)
+    told = Told(f"clock:{fact.variant}", now)
+    await record(session, store.settings, row.id, [fact], told, now=now, beside=Beside(alarms=[alarm]))
+    telemetry.EVENTS.labels(fact.kind, fact.source).inc()
+
+
+async def _alert_next_level(session: AsyncSession, store: Store, row: Recipient, now: datetime) -> None:
+    """Tell the next level of an open incident if it is due; either way the row gets its next judgement."""
+    level = None
+    if row.incident_opened_at is not None:
+        message = await session.get_one(Message, row.message)
+        levels = policy.levels(store.settings, message.policy)
+        further = policy.next_level(levels, row.incident_opened_at, row.escalation)
+        level = row.escalation + 1 if further is not None and further.due_at <= now else None
+    await record(session, store.settings, row.id, [], Told("clock", now), now=now, beside=Beside(escalate_to=level))
+
+
+async def monitor(
+    store: Store, relay: Health, boxes: Mapping[str, Health], clock: Health, *, started_at: datetime
+) -> int:
+    """Say once what we can't see, and once that we can again; return how many alerts that made."""
+    now, told = store.now(), 0
+    async with store.read() as session:
+        upto = await deadlines.horizon(session, folders_to_read(store.settings.mailbox))
+        held = await deadlines.held(session, now, upto)
+        reads = {box.name: await _last_read(session, box) for box in store.settings.mailbox}
+    for box in store.settings.mailbox:
+        health, last = boxes[box.name], reads[box.name]
+        is_stale = now - (last or started_at) > max(3 * box.poll, _BLIND_AFTER)
+        is_blind = is_stale or (not health.is_up and (health.permanent or held > 0))
+        since = health.since or last or started_at
+        told += await _tell(store, health, is_blind=is_blind, since=since, last=last, held=held)
+    is_down = relay.since is not None and (relay.permanent or now - relay.since > _BLIND_AFTER)
+    told += await _tell(store, relay, is_blind=is_down, since=relay.since or now, last=None, held=0)
+    if all(last is not None for last in reads.values()):
+        clock.up()
+    told += await _tell(store, clock, is_blind=not clock.is_up, since=clock.since or now, last=None, held=held)
+    return told
+
+
+async def _last_read(session: AsyncSession, box: MailboxSettings) -> datetime | None:
+    return await deadlines.last_read(session, [(box.name, folder) for folder in box.folders])
+
+
+async def _tell(
+    store: Store, health: Health, *, is_blind: bool, since: datetime, last: datetime | None, held: int
+) -> bool:
+    async def work(session: AsyncSession) -> bool:
+        now, settings = store.now(), store.settings
+        if is_blind:
+            reason = health.reason or "it was not read to its end for too long"
+            sight = monitors.Sight(since=since, reason=reason, last_complete_read=last, held=held)
+            return await monitors.blind(session, settings, health.subject, sight, now=now)
+        return health.is_up and await monitors.clear(session, settings, health.subject, now=now)
+
+    return await store.together(work)

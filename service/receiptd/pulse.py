@@ -1,0 +1,34 @@
+"""What is being waited for, since when, and how long that may take: what the watchdog looks at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+MARGIN = timedelta(seconds=30)
+"""What anything may take beyond the time-out of what it waits for."""
+
+
+class Pulse:
+    """The waits of this process; one that outlasts its time-out and a margin means that something hangs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._waits: dict[object, tuple[str, float]] = {}
+
+    @contextmanager
+    def holding(self, name: str, patience: timedelta) -> Iterator[None]:
+        """Wait for something that ends by itself within *patience*."""
+        key = object()
+        self._waits[key] = (name, self._clock() + (patience + MARGIN).total_seconds())
+        try:
+            yield
+        finally:
+            del self._waits[key]
+
+    def stuck(self) -> list[str]:
+        """Return the names of waits that should be over."""
+        now = self._clock()
+        return sorted({name for name, until in self._waits.values() if now > until})

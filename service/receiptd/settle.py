@@ -1,0 +1,88 @@
+"""Interpret, match, append events, move the recipient, commit."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import structlog
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd import match, telemetry
+from receiptd.facts import Fact, Report, Verdict
+from receiptd.interpret import interpret
+from receiptd.models import ReportRow
+from receiptd.settings import MailboxSettings
+from receiptd.store import Store, monitors, reports
+from receiptd.store.recipients import Told, record
+
+_log = structlog.get_logger(__name__)
+
+_LARGE = 256 * 1024
+"""Bytes from which a report is read beside the event loop."""
+
+
+async def settle(store: Store, *, limit: int = 50) -> int:
+    """Settle up to *limit* raw reports; return how many are settled or set aside.
+
+    The try is counted and committed before anyone reads a byte: a report that kills the process is
+    set aside after three tries, not for ever the first in line.
+    """
+    settled = 0
+    for row, raw in await reports.begin_reading(store, limit):
+        try:
+            report = await _interpret(raw)
+            await store.together(partial(_settle, store=store, row=row, report=report))
+            settled += 1
+        except Exception as error:
+            _log.exception("a report can't be settled", report=row.id, tries=row.tries)
+            if row.tries >= reports.MOST_TRIES:
+                await _set_aside(store, row, f"a report could not be read in {row.tries} tries: {error!r}")
+                settled += 1
+    return settled
+
+
+async def _interpret(raw: bytes) -> Report:
+    return await asyncio.to_thread(interpret, raw) if len(raw) > _LARGE else interpret(raw)
+
+
+async def _settle(session: AsyncSession, store: Store, row: ReportRow, report: Report) -> None:
+    box = _mailbox(store, row)
+    found = await reports.candidates(session, match.keys(report))
+    matched = match.match(
+        report,
+        found,
+        receipts_address=store.settings.receipts.address,
+        subaddress=store.settings.receipts.subaddress,
+        authserv_id=box.authserv_id if box else None,
+    )
+    told = Told(row.id, row.received_at, f"sha256:{row.evidence}")
+    for recipient, facts in _by_recipient(matched.facts).items():
+        await record(session, store.settings, recipient, facts, told, now=store.now())
+        for fact in facts:
+            telemetry.EVENTS.labels(fact.kind, fact.source).inc()
+    row.verdict, row.kind = matched.verdict, report.kind
+    row.subject, row.from_address = reports.shown(report.subject), reports.shown(report.from_address)
+    row.clear = matched.verdict is Verdict.MATCHED and box is not None and box.after != "keep"
+    await reports.close(session, row)
+    telemetry.REPORTS.labels(report.kind, matched.verdict).inc()
+
+
+def _mailbox(store: Store, row: ReportRow) -> MailboxSettings | None:
+    return next((box for box in store.settings.mailbox if box.name == row.mailbox), None)
+
+
+def _by_recipient(facts: tuple[Fact, ...]) -> dict[str, list[Fact]]:
+    grouped: dict[str, list[Fact]] = {}
+    for fact in facts:
+        grouped.setdefault(fact.recipient_id, []).append(fact)
+    return grouped
+
+
+async def _set_aside(store: Store, row: ReportRow, reason: str) -> None:
+    async def work(session: AsyncSession) -> None:
+        await reports.set_aside(session, row.id, reason)
+        await monitors.set_aside(session, store.settings, row.id, row.mailbox, reason=reason, now=store.now())
+
+    await store.together(work)
+    telemetry.REPORTS.labels(row.kind or "unread", Verdict.SET_ASIDE).inc()

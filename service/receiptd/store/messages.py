@@ -1,0 +1,138 @@
+"""Messages: put one in with its recipients, and find them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import update
+from sqlmodel import and_, col, func, or_, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd.facts import Event, EventKind, Receipt, Source, Trust
+from receiptd.models import EventRow, Message, Recipient, id_of
+from receiptd.store.recipients import event_of
+
+IDEMPOTENCY = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A message with its recipients and all that is known of them."""
+
+    message: Message
+    recipients: tuple[Recipient, ...]
+    events: tuple[Event, ...] = ()
+
+
+async def insert(session: AsyncSession, message: Message, recipients: Sequence[Recipient]) -> None:
+    """Write a message, its recipients and their `queued` events."""
+    session.add(message)
+    await session.flush()
+    session.add_all(recipients)
+    await session.flush()
+    session.add_all(
+        EventRow(
+            id=id_of("event", row.id, EventKind.QUEUED, "", ""),
+            recipient=row.id,
+            kind=EventKind.QUEUED,
+            observed_at=message.created_at,
+            source=Source.PERSON,
+            trust=Trust.KEYED,
+        )
+        for row in recipients
+    )
+    await session.flush()
+
+
+async def by_idempotency_key(session: AsyncSession, owner: str, key: str) -> Message | None:
+    """Return the message that *owner* sent under *key* in the last seven days; an older key is free again."""
+    query = select(Message).where(Message.owner == owner, Message.idempotency_key == key)
+    return (await session.exec(query)).first()
+
+
+async def free_key(session: AsyncSession, message: Message) -> None:
+    """Let go of an idempotency key that has served its time."""
+    await session.execute(update(Message).where(col(Message.id) == message.id).values(idempotency_key=None))
+
+
+async def whole(session: AsyncSession, message: str, *, owner: str | None = None) -> Whole | None:
+    """Return one message with everything about it; with *owner*, only if that one sent it."""
+    row = await session.get(Message, message)
+    if row is None or (owner is not None and row.owner != owner):
+        return None
+    recipients = await _recipients(session, [message])
+    ids = [recipient.id for recipient in recipients]
+    query = (
+        select(EventRow).where(col(EventRow.recipient).in_(ids)).order_by(col(EventRow.observed_at), col(EventRow.id))
+    )
+    events = tuple(event_of(event) for event in (await session.exec(query)).all())
+    return Whole(row, tuple(recipients), events)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which messages to list: those from behind the id *after*, and *text* in subject, address or Message-ID."""
+
+    after: str | None = None
+    receipt: Receipt | None = None
+    text: str | None = None
+    label: tuple[str, str] | None = None
+    owner: str | None = None
+
+
+async def newest(session: AsyncSession, only: Filter, *, limit: int) -> list[Whole]:
+    """Return messages without their events, newest first. Ids sort by time, so the id is the cursor."""
+    query = select(Message).order_by(col(Message.id).desc()).limit(limit)
+    if only.after:
+        query = query.where(col(Message.id) < only.after)
+    if only.owner is not None:
+        query = query.where(Message.owner == only.owner)
+    if only.receipt is not None:
+        having = select(Recipient.message).where(Recipient.receipt == only.receipt)
+        query = query.where(col(Message.id).in_(having))
+    if only.text:
+        addressed = select(Recipient.message).where(col(Recipient.address).icontains(only.text, autoescape=True))
+        query = query.where(
+            or_(
+                col(Message.subject).icontains(only.text, autoescape=True),
+                col(Message.from_address).icontains(only.text, autoescape=True),
+                col(Message.message_id).icontains(only.text, autoescape=True),
+                col(Message.id).in_(addressed),
+            )
+        )
+    if only.label:
+        query = query.where(col(Message.labels)[only.label[0]].as_string() == only.label[1])
+    rows = list((await session.exec(query)).all())
+    recipients = await _recipients(session, [row.id for row in rows])
+    return [Whole(row, tuple(r for r in recipients if r.message == row.id)) for row in rows]
+
+
+async def _recipients(session: AsyncSession, messages: Sequence[str]) -> list[Recipient]:
+    query = (
+        select(Recipient)
+        .where(col(Recipient.message).in_(messages))
+        .order_by(col(Recipient.message), col(Recipient.position))
+    )
+    return list((await session.exec(query)).all())
+
+
+async def counts(session: AsyncSession) -> dict[tuple[str, str], int]:
+    """Return how many recipients stand at each (delivery, receipt)."""
+    query = select(Recipient.delivery, Recipient.receipt, func.count()).group_by(
+        col(Recipient.delivery), col(Recipient.receipt)
+    )
+    return {(str(delivery), str(receipt)): count for delivery, receipt, count in (await session.exec(query)).all()}
+
+
+async def has_met(session: AsyncSession, domain: str, levels: Sequence[str]) -> tuple[int, int]:
+    """Return how many of a domain's last ten requests at one of *levels* have ended, and how many were met."""
+    ended = and_(
+        col(Recipient.domain) == domain,
+        col(Recipient.require).in_(levels),
+        col(Recipient.receipt) != Receipt.OPEN,
+    )
+    last = select(Recipient.receipt).where(ended).order_by(col(Recipient.id).desc()).limit(10)
+    receipts = (await session.exec(last)).all()
+    return len(receipts), sum(Receipt(receipt).is_met for receipt in receipts)

@@ -1,0 +1,149 @@
+"""Monitors: what we can't see (a mailbox, the relay, the clock) is one alert until we can again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd import token
+from receiptd.facts import AlertType
+from receiptd.models import Alert, id_of
+from receiptd.settings import Settings
+from receiptd.store import alerts
+
+
+@dataclass(slots=True)
+class Health:
+    """How something we depend on is doing, as this process sees it; *subject* is `relay:relay`, `mailbox:NAME`."""
+
+    subject: str
+    since: datetime | None = None
+    """When it was first found down; None: it is up, as far as we know."""
+    reason: str = ""
+    permanent: bool = False
+    """Waiting won't help: a person must act."""
+    failures: int = 0
+    retry_at: datetime | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self.since is None
+
+    def up(self) -> None:
+        """It answered."""
+        self.since, self.reason, self.permanent, self.failures, self.retry_at = None, "", False, 0, None
+
+    def down(self, now: datetime, reason: str, *, permanent: bool) -> None:
+        """It failed again; wait longer each time, at most five minutes."""
+        self.since = self.since or now
+        self.reason, self.permanent = reason, permanent
+        self.failures += 1
+        self.retry_at = now + min(timedelta(seconds=2**self.failures), timedelta(minutes=5))
+
+    def may_try(self, now: datetime) -> bool:
+        """Whether the wait after the last failure is over."""
+        return self.retry_at is None or now >= self.retry_at
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What an alert about blindness says: since when, why, and how many deadlines it holds up."""
+
+    since: datetime
+    reason: str
+    last_complete_read: datetime | None = None
+    held: int = 0
+
+
+async def open_alerts(session: AsyncSession) -> dict[str, Alert]:
+    """Return what is known to be blind, by subject (`mailbox:receipts`, `relay:relay`, `clock:clock`)."""
+    query = select(Alert).where(
+        col(Alert.recipient).is_(None), col(Alert.resolved_at).is_(None), Alert.type == AlertType.MONITOR_BLIND
+    )
+    return {alert.subject or "": alert for alert in (await session.exec(query)).all()}
+
+
+async def blind(
+    session: AsyncSession,
+    settings: Settings,
+    subject: str,
+    sight: Sight,
+    *,
+    now: datetime,
+) -> bool:
+    """Alert once that *subject* can't be reached; False if that is known already."""
+    if subject in await open_alerts(session):
+        return False
+    alert = Alert(
+        id=id_of("monitor", subject, sight.since.isoformat()),
+        type=AlertType.MONITOR_BLIND,
+        created_at=now,
+        kind="blind",
+        subject=subject,
+        data=_data(subject, sight),
+    )
+    if await session.get(Alert, alert.id) is not None:
+        return False
+    await alerts.post(session, settings, alert, [webhook.name for webhook in settings.webhook], now=now)
+    return True
+
+
+async def clear(session: AsyncSession, settings: Settings, subject: str, *, now: datetime) -> bool:
+    """Alert that *subject* can be reached again; False if nobody was told that it couldn't."""
+    known = (await open_alerts(session)).get(subject)
+    if known is None:
+        return False
+    known.resolved_at, known.undelivered = now, False
+    told = await alerts.withdraw(session, [known.id], now=now)
+    if not told:
+        return False
+    data = {**known.data, "reason": f"{_name(subject)} can be reached again", "resolves": [known.id]}
+    alert = Alert(
+        id=id_of("monitor", subject, known.id, "clear"),
+        type=AlertType.MONITOR_CLEAR,
+        created_at=now,
+        kind="clear",
+        subject=subject,
+        data=data,
+        resolved_at=now,
+    )
+    await alerts.post(session, settings, alert, sorted(told), now=now, only=sorted(told))
+    return True
+
+
+async def set_aside(
+    session: AsyncSession, settings: Settings, report: str, mailbox: str, *, reason: str, now: datetime
+) -> None:
+    """Alert once that a report couldn't be read."""
+    alert = Alert(
+        id=id_of("monitor", "set_aside", report),
+        type=AlertType.MONITOR_SET_ASIDE,
+        created_at=now,
+        kind="set_aside",
+        subject=f"report:{report}",
+        data={**_data(f"mailbox:{mailbox}", Sight(since=now, reason=reason)), "report": report},
+        resolved_at=now,
+    )
+    if await session.get(Alert, alert.id) is None:
+        await alerts.post(session, settings, alert, [webhook.name for webhook in settings.webhook], now=now)
+
+
+def _data(subject: str, sight: Sight) -> dict[str, Any]:
+    what, _, name = subject.partition(":")
+    return {
+        "what": what,
+        "name": name,
+        "since": alerts.rfc3339(sight.since),
+        "last_complete_read": alerts.rfc3339(sight.last_complete_read),
+        "held": sight.held,
+        "reason": token.mask(sight.reason)[:500],
+    }
+
+
+def _name(subject: str) -> str:
+    what, _, name = subject.partition(":")
+    return f"the mailbox {name}" if what == "mailbox" else f"the {what}"

@@ -1,0 +1,162 @@
+"""The queue of submission: which recipients are due, and the attempt that is committed before DATA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import update
+from sqlmodel import col, or_, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd.facts import EventKind, Fact, Source
+from receiptd.models import Attempt, Evidence, Message, Recipient
+from receiptd.store.engine import Store
+from receiptd.store.recipients import Beside, Told, record
+
+LEASE = timedelta(minutes=15)
+"""How long a claimed recipient is left alone: longer than every time-out before DATA together (RFC 5321 §4.5.3.2)."""
+IN_DATA = timedelta(minutes=12)
+"""How long an attempt in DATA is left alone at least: the 10 minutes of RFC 5321 §4.5.3.2.6 and a margin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One recipient to submit, with its message and the message's bytes."""
+
+    recipient: Recipient
+    message: Message
+    content: bytes
+
+
+class NoLongerDue(Exception):
+    """A report or a person settled the recipient between claim and DATA: it must not be sent."""
+
+
+async def claim(store: Store, limit: int) -> list[Work]:
+    """Take up to *limit* due recipients, oldest first, and keep others off them for a lease."""
+    async with store.write() as session:
+        now = store.now()
+        due = (
+            select(Recipient)
+            .where(col(Recipient.next_attempt_at) <= now)
+            .order_by(col(Recipient.next_attempt_at))
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        rows = (await session.exec(due)).all()
+        if not rows:
+            return []
+        await session.execute(
+            update(Recipient)
+            .where(col(Recipient.id).in_([row.id for row in rows]))
+            .values(next_attempt_at=now + LEASE, claimed_by=store.node, claimed_until=now + LEASE)
+            .execution_options(synchronize_session=False)
+        )
+        return [await _load(session, row) for row in rows]
+
+
+async def _load(session: AsyncSession, row: Recipient) -> Work:
+    message = await session.get_one(Message, row.message)
+    evidence = await session.get_one(Evidence, message.evidence)
+    return Work(row, message, evidence.content)
+
+
+async def begin(session: AsyncSession, attempt: Attempt, *, hold: timedelta) -> None:
+    """Commit that DATA is about to begin: from here on the outcome is unknown until a reply is committed."""
+    session.add(attempt)
+    await session.flush()
+    until = attempt.started_at + max(hold, IN_DATA)
+    held = await session.execute(
+        update(Recipient)
+        .where(col(Recipient.id) == attempt.recipient, col(Recipient.next_attempt_at).is_not(None))
+        .values(next_attempt_at=until, claimed_until=until)
+        .execution_options(synchronize_session=False)
+    )
+    if held.rowcount != 1:  # type: ignore[attr-defined]
+        raise NoLongerDue(attempt.recipient)
+
+
+async def release(session: AsyncSession, recipient: str, at: datetime) -> None:
+    """Give a claimed recipient back, to be taken up again at *at*; nothing was sent."""
+    await session.execute(
+        update(Recipient)
+        .where(col(Recipient.id) == recipient, col(Recipient.next_attempt_at).is_not(None))
+        .values(next_attempt_at=at, claimed_by=None, claimed_until=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def finish(session: AsyncSession, attempt: Attempt, outcome: str, now: datetime) -> None:
+    """Write what came of an attempt, whether its beginning was committed or it never came to DATA."""
+    attempt.outcome, attempt.finished_at = outcome, now
+    await session.merge(attempt)
+    await session.flush()
+
+
+async def recover(store: Store) -> int:
+    """Take over what dead processes left: claims are given back, attempts in DATA become uncertain.
+
+    On SQLite the lock says that every other process is dead. Elsewhere, and for our own, an attempt
+    is only taken over when its hold is over. Returns the number of attempts.
+    """
+    async with store.write() as session:
+        now = store.now()
+        is_over = col(Attempt.started_at) < now - max(IN_DATA, store.settings.submission.uncertain_wait)
+        if store.is_sqlite:
+            is_over = or_(is_over, col(Attempt.node) != store.node)
+        left = select(Attempt).where(col(Attempt.finished_at).is_(None), is_over)
+        attempts = (await session.exec(left)).all()
+        for attempt in attempts:
+            await make_uncertain(session, store, attempt, "receiptd stopped while the relay's answer was out")
+        if store.is_sqlite:
+            await session.execute(
+                update(Recipient)
+                .where(
+                    col(Recipient.next_attempt_at).is_not(None),
+                    col(Recipient.claimed_by).is_not(None),
+                    col(Recipient.claimed_by) != store.node,
+                )
+                .values(next_attempt_at=now, claimed_by=None, claimed_until=None)
+                .execution_options(synchronize_session=False)
+            )
+        return len(attempts)
+
+
+async def make_uncertain(session: AsyncSession, store: Store, attempt: Attempt, reason: str) -> None:
+    """Record that the outcome of *attempt* is unknown; it is sent again only after the wait for evidence."""
+    now = store.now()
+    attempt.finished_at, attempt.outcome = now, "uncertain"
+    await session.merge(attempt)
+    row = await session.get_one(Recipient, attempt.recipient, populate_existing=True)
+    submitted_at = row.submitted_at or attempt.started_at
+    fact = Fact(row.id, EventKind.UNCERTAIN, Source.SMTP, variant=attempt.id, detail={"reason": reason})
+    changes = {
+        "next_attempt_at": now + store.settings.submission.uncertain_wait,
+        "attempts": row.attempts + 1,
+        "claimed_by": None,
+        "claimed_until": None,
+        "submitted_at": submitted_at,
+        "deadline_at": submitted_at + timedelta(seconds=row.within),
+    }
+    await record(
+        session, store.settings, row.id, [fact], Told(attempt.id, attempt.started_at), now=now, beside=Beside(changes)
+    )
+
+
+async def is_in_data(session: AsyncSession, recipient: str) -> bool:
+    """Whether an attempt for this recipient is in DATA: its outcome is not ours to decide."""
+    query = select(Attempt.id).where(Attempt.recipient == recipient, col(Attempt.finished_at).is_(None)).limit(1)
+    return (await session.exec(query)).first() is not None
+
+
+async def oldest(session: AsyncSession) -> datetime | None:
+    """Return since when the oldest recipient waits to be accepted by the relay."""
+    query = (
+        select(Message.created_at)
+        .join(Recipient, col(Recipient.message) == col(Message.id))
+        .where(col(Recipient.next_attempt_at).is_not(None))
+        .order_by(col(Recipient.id))
+        .limit(1)
+    )
+    return (await session.exec(query)).first()

@@ -1,0 +1,271 @@
+"""Recipients: append what was told of them, move them, and write the alerts that their new state demands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd import lifecycle, policy
+from receiptd.facts import (
+    Branch,
+    Delivery,
+    Demand,
+    Event,
+    EventKind,
+    Fact,
+    Receipt,
+    RecipientState,
+    Source,
+    Trust,
+)
+from receiptd.models import EventCopy, EventRow, Message, Recipient, id_of
+from receiptd.settings import EscalationLevel, Settings
+from receiptd.store import incidents
+from receiptd.store.incidents import Moved
+
+MOST_EVENTS = 200
+"""Events kept of one recipient; further ones are only counted."""
+MOST_UNKEYED_EVENTS = 100
+"""Of these, events that a stranger could have sent: a flood of them must leave room for the true ones."""
+
+_NOT_SUBMITTED = (Delivery.QUEUED, Delivery.DEFERRED, Delivery.UNCERTAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who told a fact (id of a report, an attempt, a decision), when our server had it, and the bytes it rests on."""
+
+    by: str
+    observed_at: datetime
+    evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What happens in the same move without being a fact.
+
+    *columns* are set in the same update; *alarms* (the clock's) are raised beside those that the facts
+    demand; *escalate_to* tells that level of the open incident.
+    """
+
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    alarms: Sequence[policy.Alarm] = ()
+    escalate_to: int | None = None
+
+
+def demand_of(row: Recipient) -> Demand:
+    """Return what the sender requires of this recipient."""
+    return Demand(
+        address=row.address,
+        require=row.require,
+        deadline=row.deadline_at,
+        minimum_trust=row.minimum_trust,
+        onward=row.onward,
+    )
+
+
+def state_of(row: Recipient) -> RecipientState:
+    """Return the state that the columns cache."""
+    return RecipientState(
+        delivery=row.delivery,
+        disposition=row.disposition,
+        receipt=row.receipt,
+        level=row.level,
+        trust=row.trust,
+        branches=tuple(Branch(**branch) for branch in row.branches),  # type: ignore[arg-type]
+        reason=row.reason,
+    )
+
+
+def event_of(row: EventRow) -> Event:
+    """Return the event that a row keeps."""
+    return Event(
+        id=row.id,
+        recipient=row.recipient,
+        kind=row.kind,
+        observed_at=row.observed_at,
+        source=row.source,
+        trust=row.trust,
+        occurred_at=row.occurred_at,
+        matched_by=row.matched_by,
+        final_recipient=row.final_recipient,
+        count=row.count,
+        evidence=row.evidence,
+        detail=row.detail,
+    )
+
+
+async def events_of(session: AsyncSession, recipient: str) -> tuple[Event, ...]:
+    """Return the events of one recipient in the order in which our server had them."""
+    query = (
+        select(EventRow).where(EventRow.recipient == recipient).order_by(col(EventRow.observed_at), col(EventRow.id))
+    )
+    return tuple(event_of(row) for row in (await session.exec(query)).all())
+
+
+async def record(
+    session: AsyncSession,
+    settings: Settings,
+    recipient: str,
+    facts: Sequence[Fact],
+    told: Told,
+    *,
+    now: datetime,
+    beside: Beside | None = None,
+) -> Moved:
+    """Append *facts*, fold all events into the state, and write what follows, in the caller's transaction.
+
+    The update is a compare-and-set on `version`: only one writer moves a recipient, and only that one
+    writes alerts.
+    """
+    row = (await session.exec(select(Recipient).where(Recipient.id == recipient).with_for_update())).one()
+    session.expunge(row)  # no write but the compare-and-set below
+    message = await session.get_one(Message, row.message)
+    version, before = row.version, state_of(row)
+    if row.submitted_at is not None and told.observed_at < row.submitted_at:
+        told = replace(told, observed_at=row.submitted_at)  # no report is older than its message
+    new_events = await _append(session, row, facts, told)
+    beside = beside or Beside()
+    values = dict(beside.columns)
+    _set(row, values)
+    after = lifecycle.fold(await events_of(session, recipient), demand_of(row))
+    _set(row, values, _state_columns(after))
+    _set(row, values, _submission_columns(row, after, told))
+    if after.receipt.is_met and not before.receipt.is_met:
+        await _append(session, row, [Fact(row.id, EventKind.MET, Source.CLOCK)], Told(row.id, now))
+    moved = Moved(row, before, after, tuple(new_events))
+    raised = (*policy.alarms(before, after, new_events, demand_of(row)), *beside.alarms)
+    _set(row, values, await incidents.follow(session, settings, message, moved, raised, now=now))
+    if beside.escalate_to is not None:
+        _set(row, values, await incidents.escalate(session, settings, message, row, beside.escalate_to, now=now))
+    _set(row, values, {"judge_at": next_judgement(row, policy.levels(settings, message.policy))})
+    values["event_count"] = row.event_count
+    await _compare_and_set(session, row, version, values)
+    return moved
+
+
+class Stale(Exception):
+    """Somebody else moved the recipient in between: the transaction must be done again."""
+
+
+async def _compare_and_set(session: AsyncSession, row: Recipient, version: int, values: dict[str, Any]) -> None:
+    row.version = version + 1
+    statement = (
+        update(Recipient)
+        .where(col(Recipient.id) == row.id, col(Recipient.version) == version)
+        .values(version=version + 1, **values)
+        .execution_options(synchronize_session=False)
+    )
+    if (await session.execute(statement)).rowcount != 1:  # type: ignore[attr-defined]
+        raise Stale(row.id)
+
+
+def _set(row: Recipient, values: dict[str, Any], more: dict[str, Any] | None = None) -> None:
+    values.update(more or {})
+    for name, value in values.items():
+        setattr(row, name, value)
+
+
+def _state_columns(state: RecipientState) -> dict[str, Any]:
+    return {
+        "delivery": state.delivery,
+        "disposition": state.disposition,
+        "receipt": state.receipt,
+        "level": state.level,
+        "trust": state.trust,
+        "branches": [
+            {"final_recipient": b.final_recipient, "delivery": str(b.delivery), "disposition": str(b.disposition)}
+            for b in state.branches
+        ],
+        "reason": state.reason,
+    }
+
+
+def _submission_columns(row: Recipient, state: RecipientState, told: Told) -> dict[str, Any]:
+    """Return what a known outcome changes: nothing is sent again, and the deadline's clock runs.
+
+    A report may be settled before our own `accepted` is: it proves acceptance all the same.
+    """
+    if state.delivery in _NOT_SUBMITTED:
+        return {}
+    changes: dict[str, Any] = {"next_attempt_at": None, "claimed_by": None, "claimed_until": None}
+    if row.submitted_at is None and state.level is not None:
+        changes["submitted_at"] = told.observed_at
+        changes["deadline_at"] = told.observed_at + timedelta(seconds=row.within)
+    return changes
+
+
+def next_judgement(row: Recipient, levels: Sequence[EscalationLevel]) -> datetime | None:
+    """Return when escalate must look at this recipient next, or None if nothing can become due."""
+    due: list[datetime] = []
+    if row.receipt is Receipt.OPEN:
+        due.append(row.deadline_at or row.submit_by)
+    if row.incident_opened_at is not None:
+        further = policy.next_level(levels, row.incident_opened_at, row.escalation)
+        if further is not None:
+            due.append(max(further.due_at, row.acknowledged_until or further.due_at))
+    return min(due, default=None)
+
+
+async def _append(session: AsyncSession, row: Recipient, facts: Sequence[Fact], told: Told) -> list[Event]:
+    """Insert the facts that are new; count those that are known. Returns the new ones."""
+    new: list[Event] = []
+    for fact in facts:
+        key = id_of("event", row.id, fact.kind, fact.final_recipient or "", fact.variant)
+        known = await session.get(EventRow, key)
+        if known is not None:
+            await _count(session, known, fact, told)
+        elif row.event_count >= (MOST_EVENTS if fact.trust is Trust.KEYED else MOST_UNKEYED_EVENTS):
+            row.event_count += 1
+        else:
+            row.event_count += 1
+            new.append(event_of(await _insert(session, key, row.id, fact, told)))
+    return new
+
+
+async def _insert(session: AsyncSession, key: str, recipient: str, fact: Fact, told: Told) -> EventRow:
+    row = EventRow(
+        id=key,
+        recipient=recipient,
+        kind=fact.kind,
+        observed_at=told.observed_at,
+        occurred_at=fact.occurred_at,
+        source=fact.source,
+        trust=fact.trust,
+        matched_by=fact.matched_by,
+        final_recipient=fact.final_recipient,
+        evidence=told.evidence,
+        detail=dict(fact.detail),
+    )
+    session.add(row)
+    await session.flush()
+    session.add(_copy(row, fact, told))
+    await session.flush()
+    return row
+
+
+def _copy(row: EventRow, fact: Fact, told: Told) -> EventCopy:
+    return EventCopy(
+        id=id_of("copy", row.id, told.by), event=row.id, told_by=told.by, observed_at=told.observed_at, trust=fact.trust
+    )
+
+
+async def _count(session: AsyncSession, row: EventRow, fact: Fact, told: Told) -> None:
+    """Add a copy; the event keeps its best-trusted copies' earliest time, whatever the order they came in."""
+    copy = _copy(row, fact, told)
+    if await session.get(EventCopy, copy.id) is not None:
+        return
+    session.add(copy)
+    row.count += 1
+    if fact.trust.rank > row.trust.rank:
+        row.trust, row.observed_at, row.evidence = fact.trust, told.observed_at, told.evidence
+        row.source, row.matched_by, row.detail = fact.source, fact.matched_by, dict(fact.detail)
+    elif fact.trust is row.trust and told.observed_at < row.observed_at:
+        row.observed_at, row.evidence = told.observed_at, told.evidence
+    await session.flush()

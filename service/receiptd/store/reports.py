@@ -1,0 +1,258 @@
+"""Reports: raw rows with the cursor that passed them, the ones to settle, and whom their keys may mean."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import and_, col, func, or_, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd import match, token
+from receiptd.facts import Verdict
+from receiptd.models import Attempt, Evidence, Folder, Message, Recipient, ReportRow, id_of
+from receiptd.store.engine import Store
+
+MOST_TRIES = 3
+"""A report that couldn't be read so often is set aside, and that is an alert of its own."""
+RETRY = timedelta(seconds=30)
+MOST_CANDIDATES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """One message as the mailbox gave it."""
+
+    uid: int
+    received_at: datetime
+    size: int
+    content: bytes
+    truncated: bool = False
+
+
+async def store_evidence(session: AsyncSession, content: bytes, now: datetime) -> str:
+    """Keep *content* under its SHA-256, once; return the digest in hex."""
+    digest = hashlib.sha256(content).hexdigest()
+    values = {"sha256": digest, "content": content, "size": len(content), "stored_at": now}
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    await session.execute(insert(Evidence).values(values).on_conflict_do_nothing())
+    return digest
+
+
+async def cursor(session: AsyncSession, mailbox: str, folder: str) -> Folder:
+    """Return how far a folder was read; a row that isn't there yet is made."""
+    row = await session.get(Folder, (mailbox, folder), populate_existing=True)
+    if row is None:
+        row = Folder(mailbox=mailbox, name=folder)
+        session.add(row)
+        await session.flush()
+    return row
+
+
+async def restart(session: AsyncSession, mailbox: str, folder: str, uidvalidity: int) -> None:
+    """Begin a folder anew: its UIDs mean other messages now (RFC 9051 §2.3.1.1); known reports stay known by hash."""
+    row = await cursor(session, mailbox, folder)
+    row.uidvalidity, row.uid = uidvalidity, 0
+
+
+async def keep(
+    session: AsyncSession, mailbox: str, folder: str, uidvalidity: int, raws: Sequence[Raw], *, upto: int, now: datetime
+) -> int:
+    """Store *raws* and move the cursor to *upto* in the caller's transaction; return how many are new.
+
+    After a change of UIDVALIDITY the same message comes under another UID: the bytes and the
+    folder decide that it is known.
+    """
+    new = 0
+    for raw in raws:
+        digest = await store_evidence(session, raw.content, now)
+        key = id_of("report", mailbox, digest, int(raw.received_at.timestamp()))
+        if await session.get(ReportRow, key) is None:
+            new += 1
+            session.add(_row(key, mailbox, folder, uidvalidity, raw, digest, now))
+            await session.flush()
+    row = await cursor(session, mailbox, folder)
+    row.uid = max(row.uid, upto)
+    return new
+
+
+def _row(key: str, mailbox: str, folder: str, uidvalidity: int, raw: Raw, digest: str, now: datetime) -> ReportRow:
+    return ReportRow(
+        id=key,
+        mailbox=mailbox,
+        folder=folder,
+        uidvalidity=uidvalidity,
+        uid=raw.uid,
+        received_at=min(raw.received_at, now),
+        fetched_at=now,
+        evidence=digest,
+        size=raw.size,
+        truncated=raw.truncated,
+        due_at=now,
+    )
+
+
+async def complete(session: AsyncSession, mailbox: str, folder: str, started_at: datetime) -> None:
+    """Note that all a folder held when the read started is stored."""
+    row = await cursor(session, mailbox, folder)
+    row.read_at = started_at
+
+
+async def distrust(session: AsyncSession) -> None:
+    """The clock jumped: no read counts as complete until the next one, so that no deadline is judged before it."""
+    await session.execute(update(Folder).values(read_at=None).execution_options(synchronize_session=False))
+
+
+async def begin_reading(store: Store, limit: int) -> list[tuple[ReportRow, bytes]]:
+    """Take up to *limit* unsettled reports and count the try, before anyone reads them."""
+    async with store.write() as session:
+        now = store.now()
+        due = (
+            select(ReportRow)
+            .where(col(ReportRow.due_at) <= now)
+            .order_by(col(ReportRow.due_at))
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        taken = []
+        for row in (await session.exec(due)).all():
+            row.tries += 1
+            row.due_at = now + RETRY * row.tries
+            evidence = await session.get_one(Evidence, row.evidence)
+            taken.append((row, evidence.content))
+            session.expunge(evidence)
+        return taken
+
+
+async def set_aside(session: AsyncSession, report: str, reason: str) -> None:
+    """Stop trying to read a report; it stays visible."""
+    await _close(session, report, verdict=Verdict.SET_ASIDE, reason=reason)
+
+
+async def close(session: AsyncSession, report: ReportRow) -> None:
+    """Write what *report* turned out to be; it is settled."""
+    await _close(
+        session,
+        report.id,
+        verdict=report.verdict,
+        kind=report.kind,
+        subject=report.subject,
+        from_address=report.from_address,
+        reason=report.reason,
+        clear=report.clear,
+    )
+
+
+async def _close(session: AsyncSession, report: str, **values: object) -> None:
+    await session.execute(
+        update(ReportRow)
+        .where(col(ReportRow.id) == report)
+        .values(due_at=None, **values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def oldest_unsettled(session: AsyncSession) -> datetime | None:
+    """Return when the oldest report that is not settled (nor set aside) was fetched."""
+    query = select(func.min(ReportRow.fetched_at)).where(col(ReportRow.due_at).is_not(None))
+    return (await session.exec(query)).one()
+
+
+async def to_clear(session: AsyncSession, mailbox: str, folder: str, uidvalidity: int, limit: int) -> list[ReportRow]:
+    """Return matched reports that are still to be marked, moved or deleted in the mailbox."""
+    query = select(ReportRow).where(
+        col(ReportRow.clear).is_(True),
+        ReportRow.mailbox == mailbox,
+        ReportRow.folder == folder,
+        ReportRow.uidvalidity == uidvalidity,
+    )
+    return list((await session.exec(query.limit(limit))).all())
+
+
+async def cleared(session: AsyncSession, reports: Sequence[str]) -> None:
+    """Note that nothing is left to do to these in the mailbox."""
+    await session.execute(
+        update(ReportRow)
+        .where(col(ReportRow.id).in_(reports))
+        .values(clear=False)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def candidates(session: AsyncSession, keys: match.Keys) -> list[match.Candidate]:
+    """Return the recipients that the keys of a report may mean: by token, by Message-ID, by a relay's new id."""
+    words = [found.token for found in keys.tokens]
+    by_alias = select(Attempt.recipient).where(col(Attempt.alias_message_id).in_(keys.message_ids))
+    messages = (
+        select(Recipient.message)
+        .join(Message, col(Message.id) == col(Recipient.message))
+        .where(
+            or_(
+                col(Recipient.token).in_(words),
+                col(Message.message_id).in_(keys.message_ids),
+                col(Recipient.id).in_(by_alias),
+            )
+        )
+        .distinct()
+        .limit(MOST_CANDIDATES)
+    )
+    ids = (await session.exec(messages)).all()
+    query = (
+        select(Recipient, Message)
+        .join(Message, col(Message.id) == col(Recipient.message))
+        .where(col(Recipient.message).in_(ids))
+        .order_by(col(Recipient.token).in_(words).desc(), col(Recipient.id))
+        .limit(MOST_CANDIDATES)
+    )
+    rows = (await session.exec(query)).all()
+    aliases = await _aliases(session, [recipient.id for recipient, _ in rows])
+    return [_candidate(recipient, message, aliases) for recipient, message in rows]
+
+
+async def _aliases(session: AsyncSession, recipients: Sequence[str]) -> dict[str, list[str]]:
+    query = select(Attempt.recipient, Attempt.alias_message_id).where(
+        col(Attempt.recipient).in_(recipients), col(Attempt.alias_message_id).is_not(None)
+    )
+    found: dict[str, list[str]] = {}
+    for recipient, alias in (await session.exec(query)).all():
+        found.setdefault(recipient, []).append(alias or "")
+    return found
+
+
+def _candidate(recipient: Recipient, message: Message, aliases: dict[str, list[str]]) -> match.Candidate:
+    return match.Candidate(
+        recipient_id=recipient.id,
+        message_id=message.id,
+        rfc_message_id=message.message_id,
+        alias_message_ids=tuple(aliases.get(recipient.id, ())),
+        token=recipient.token,
+        address=recipient.address,
+        from_address=message.from_address,
+    )
+
+
+def shown(text: str | None) -> str | None:
+    """Return foreign text as it may be stored and listed: cut, tokens masked."""
+    return None if text is None else token.mask(text)[:500]
+
+
+async def newest(
+    session: AsyncSession, *, limit: int, after: str | None = None, verdict: Verdict | None = None
+) -> list[ReportRow]:
+    """Return reports, last fetched first, from behind the id *after*."""
+    query = select(ReportRow).order_by(col(ReportRow.fetched_at).desc(), col(ReportRow.id).desc()).limit(limit)
+    if verdict is not None:
+        query = query.where(ReportRow.verdict == verdict)
+    if after is not None and (last := await session.get(ReportRow, after)) is not None:
+        same_time = and_(col(ReportRow.fetched_at) == last.fetched_at, col(ReportRow.id) < last.id)
+        query = query.where(or_(col(ReportRow.fetched_at) < last.fetched_at, same_time))
+    return list((await session.exec(query)).all())
+
+
+async def get(session: AsyncSession, report: str) -> ReportRow | None:
+    """Return one report."""
+    return await session.get(ReportRow, report)

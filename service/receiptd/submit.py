@@ -1,0 +1,235 @@
+"""Queued recipients -> submission server, one transaction each."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd import compose, telemetry
+from receiptd.errors import BadData
+from receiptd.facts import Delivery, EventKind, Fact, Source, Trust
+from receiptd.models import Attempt, new_id
+from receiptd.pulse import Pulse
+from receiptd.smtp import Accepted, Dialogue, Outcome, Refused, Relay, RelayDown, Transaction, Uncertain
+from receiptd.store import Store, queue
+from receiptd.store.monitors import Health
+from receiptd.store.queue import Work
+from receiptd.store.recipients import Beside, Told, record
+
+_log = structlog.get_logger(__name__)
+
+_LONGEST_WAIT = timedelta(minutes=30)
+_LONGEST_TRANSACTION = timedelta(hours=1)
+"""Every time-out of RFC 5321 §4.5.3.2 in one transaction, and the wait for a turn under `rate`, stay below this."""
+
+
+async def submit(
+    store: Store, relay: Relay, health: Health, *, wake: asyncio.Event, stop: asyncio.Event, pulse: Pulse
+) -> int:
+    """Submit what is due, a bounded window at a time; return how many recipients moved.
+
+    The window is refilled as transactions end and when *wake* is set, so that one slow transaction
+    holds up nobody. Ends when nothing is due, the relay is down, or *stop* is set.
+    """
+    window = 2 * store.settings.submission.connections
+    running: set[asyncio.Task[bool]] = set()
+    moved = 0
+    try:
+        while True:
+            wake.clear()
+            if not stop.is_set() and health.may_try(store.now()) and len(running) < window:
+                works = await queue.claim(store, window - len(running) if health.is_up else 1)
+                running |= {asyncio.create_task(_guarded(store, relay, health, work, pulse)) for work in works}
+            if not running:
+                return moved
+            done, running = await _first(running, wake)
+            moved += sum(task.result() for task in done)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _first(
+    running: set[asyncio.Task[bool]], wake: asyncio.Event
+) -> tuple[set[asyncio.Task[bool]], set[asyncio.Task[bool]]]:
+    """Wait until a transaction ends or somebody wakes us."""
+    bell = asyncio.ensure_future(wake.wait())
+    try:
+        done, pending = await asyncio.wait({*running, bell}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        bell.cancel()
+    return {task for task in running if task in done}, {task for task in running if task in pending}
+
+
+async def _carry(store: Store, relay: Relay, health: Health, work: Work) -> bool:
+    """Submit one recipient and commit what became of it; False where nothing did."""
+    attempt = Attempt(id=new_id(store.now()), recipient=work.recipient.id, started_at=store.now(), node=store.node)
+    try:
+        with telemetry.SUBMIT_SECONDS.time():
+            outcome = await _transact(store, relay, work, attempt)
+    except queue.NoLongerDue:
+        return False
+    except RelayDown as fault:
+        await _put_back(store, health, attempt, fault)
+        return False
+    except BadData as fault:  # never reached the wire
+        outcome = Refused("message", permanent=True, reply=None, reason=str(fault), dialogue="")
+    if not isinstance(outcome, Uncertain):
+        health.up()
+    telemetry.SUBMISSIONS.labels(_word(outcome)).inc()
+    await store.together(lambda session: _settle(session, store, work, attempt, outcome))
+    return True
+
+
+async def _guarded(store: Store, relay: Relay, health: Health, work: Work, pulse: Pulse) -> bool:
+    """Let a recipient that raises stop nobody else: its lease pushes it ahead, and the journal tells."""
+    try:
+        with pulse.holding("submit", _LONGEST_TRANSACTION):
+            return await _carry(store, relay, health, work)
+    except Exception:
+        _log.exception("a submission failed in an unforeseen way", recipient=work.recipient.id)
+        return False
+
+
+async def _transact(store: Store, relay: Relay, work: Work, attempt: Attempt) -> Outcome:
+    async def before_data(_: Dialogue) -> None:
+        attempt.started_at = store.now()
+        begun = Attempt(**attempt.model_dump())
+        hold = store.settings.submission.uncertain_wait
+        await store.together(lambda session: queue.begin(session, begun, hold=hold))
+
+    return await relay.submit(_transaction(store, work), before_data=before_data)
+
+
+def _transaction(store: Store, work: Work) -> Transaction:
+    receipts, row, message = store.settings.receipts, work.recipient, work.message
+    return_path = compose.return_path(receipts.address, receipts.subaddress, row.token)
+    content = compose.for_recipient(
+        work.content,
+        disposition_notification_to=return_path if row.mdn_requested else None,
+        receipt_token=None if receipts.subaddress else row.token,
+    )
+    return Transaction(
+        return_path=return_path,
+        recipient=row.address,
+        content=content,
+        token=row.token,
+        notify=receipts.notify,
+        ret=receipts.ret,
+        request_dsn=message.may_request,
+        needs_8bitmime=message.needs_8bitmime,
+        needs_smtputf8=message.needs_smtputf8,
+        longest_line=message.longest_line,
+    )
+
+
+async def _put_back(store: Store, health: Health, attempt: Attempt, fault: RelayDown) -> None:
+    """The fault is about us: the recipient stays queued as it was, and the relay is left alone for a while."""
+    if health.is_up:
+        _log.warning("the relay can't be used", reason=str(fault), place=fault.place)
+    health.down(store.now(), str(fault), permanent=fault.permanent)
+    at = health.retry_at or store.now()
+
+    async def work(session: AsyncSession) -> None:
+        await queue.finish(session, attempt, "not sent", store.now())
+        await queue.release(session, attempt.recipient, at)
+
+    telemetry.SUBMISSIONS.labels("relay_down").inc()
+    await store.together(work)
+
+
+async def _settle(session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Outcome) -> None:
+    attempt.dialogue = outcome.dialogue
+    match outcome:
+        case Accepted():
+            await _accepted(session, store, work, attempt, outcome)
+        case Uncertain():
+            await queue.make_uncertain(session, store, attempt, outcome.reason)
+        case Refused():
+            await _refused(session, store, work, attempt, outcome)
+
+
+async def _accepted(session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Accepted) -> None:
+    row, now = work.recipient, store.now()
+    attempt.alias_message_id = outcome.alias_message_id
+    attempt.reply_code, attempt.reply = outcome.reply.code, outcome.reply.text
+    await queue.finish(session, attempt, "accepted", now)
+    submitted_at = row.submitted_at or attempt.started_at
+    detail = {
+        "reply": str(outcome.reply),
+        "dsn_requested": outcome.dsn_requested,
+        "dsn_refused": outcome.dsn_refused,
+        "tls": outcome.capabilities.tls,
+        "dialogue": outcome.dialogue,
+    }
+    fact = Fact(row.id, EventKind.ACCEPTED, Source.SMTP, detail=detail, variant=attempt.id)
+    changes = {
+        "submitted_at": submitted_at,
+        "deadline_at": submitted_at + timedelta(seconds=row.within),
+        "dsn_requested": outcome.dsn_requested,
+        "attempts": row.attempts + 1,
+    }
+    await _record(session, store, work, attempt, fact, changes)
+
+
+async def _refused(session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Refused) -> None:
+    """Decide what a refusal means: failed, later again, or (after an unknown outcome) still unknown."""
+    row, now = work.recipient, store.now()
+    if outcome.reply is not None:
+        attempt.reply_code, attempt.reply = outcome.reply.code, outcome.reply.text
+    is_final = outcome.permanent or now >= row.give_up_at
+    await queue.finish(session, attempt, "refused" if is_final else "deferred", now)
+    changes: dict[str, Any] = {"attempts": row.attempts + 1}
+    if not is_final:
+        changes |= {"next_attempt_at": now + backoff(row.attempts), "claimed_by": None, "claimed_until": None}
+        fact = _fact(work, EventKind.DEFERRED, outcome, variant=str(attempt.reply_code))
+    elif row.delivery is Delivery.UNCERTAIN:
+        # The first copy may have arrived: a refusal of the second proves nothing about it.
+        changes |= {"next_attempt_at": None, "claimed_by": None, "claimed_until": None}
+        fact = _fact(work, EventKind.FAILED, outcome, variant=attempt.id, trust=Trust.WEAK)
+    else:
+        fact = _fact(work, EventKind.FAILED, outcome, variant=attempt.id)
+    if outcome.place == "dsn":
+        changes["dsn_requested"] = False
+    await _record(session, store, work, attempt, fact, changes)
+
+
+def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust: Trust = Trust.KEYED) -> Fact:
+    detail: dict[str, Any] = {"reason": outcome.reason, "place": outcome.place, "dialogue": outcome.dialogue}
+    if outcome.reply is not None:
+        detail |= {
+            "status": outcome.reply.enhanced,
+            "reply_code": outcome.reply.code,
+            "diagnostic_code": f"smtp; {outcome.reply}",
+        }
+    return Fact(work.recipient.id, kind, Source.SMTP, trust=trust, detail=detail, variant=variant)
+
+
+async def _record(
+    session: AsyncSession, store: Store, work: Work, attempt: Attempt, fact: Fact, changes: dict[str, Any]
+) -> None:
+    now = store.now()
+    told = Told(attempt.id, now)
+    await record(session, store.settings, work.recipient.id, [fact], told, now=now, beside=Beside(changes))
+
+
+def backoff(attempts: int) -> timedelta:
+    """Return how long to wait after *attempts* refusals: a minute, doubling up to half an hour, give or take."""
+    wait = min(timedelta(minutes=2 ** min(attempts, 10)), _LONGEST_WAIT)
+    return wait * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, guards nothing
+
+
+def _word(outcome: Outcome) -> str:
+    match outcome:
+        case Refused(permanent=permanent):
+            return "refused" if permanent else "deferred"
+        case Accepted():
+            return "accepted"
+        case _:
+            return "uncertain"

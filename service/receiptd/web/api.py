@@ -1,0 +1,257 @@
+"""The HTTP API, version 1: messages, decisions, reports, alerts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from receiptd import decide, errors, telemetry
+from receiptd.accept import accept
+from receiptd.decide import NoSuchThing
+from receiptd.facts import Receipt, Verdict
+from receiptd.models import Evidence, Recipient
+from receiptd.store import dispatches, messages, reports
+from receiptd.web import health, requests, shapes
+from receiptd.web.doors import Caller, caller_of
+from receiptd.web.house import House
+from receiptd.web.problems import Forbidden, answer_fault, problem
+
+router = APIRouter(prefix="/v1")
+
+
+def create_app(house: House) -> FastAPI:
+    """Return the application that serves *house*."""
+    app = FastAPI(title="receiptd", version="1", openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None)
+    app.state.house = house
+    app.add_exception_handler(errors.ReceiptdError, answer_fault)
+    app.add_exception_handler(RequestValidationError, _answer_bad_request)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.include_router(router)
+    app.include_router(health.router)
+    return app
+
+
+async def _answer_bad_request(_: Request, fault: Exception) -> Response:
+    first = cast(RequestValidationError, fault).errors()[0]
+    return problem(422, f"{first['loc'][-1]}: {first['msg']}", errors.BadData.exit_status)
+
+
+async def _answer_http(_: Request, fault: Exception) -> Response:
+    found = cast(HTTPException, fault)
+    return problem(found.status_code, str(found.detail), errors.UsageError.exit_status)
+
+
+def _house(request: Request) -> House:
+    return cast(House, request.app.state.house)
+
+
+def _caller(request: Request) -> Caller:
+    return caller_of(request, _house(request).store.settings)
+
+
+def _operator(request: Request) -> Caller:
+    caller = _caller(request)
+    if not caller.may("operate"):
+        raise Forbidden("only who operates the service may do that: use api.sock or a token with scope operate")
+    return caller
+
+
+def _reader(request: Request) -> Caller:
+    caller = _caller(request)
+    if not caller.may("read"):
+        raise Forbidden("only who operates the service may see that: use api.sock or a token with scope read")
+    return caller
+
+
+Rooms = Annotated[House, Depends(_house)]
+Anyone = Annotated[Caller, Depends(_caller)]
+Operator = Annotated[Caller, Depends(_operator)]
+Reader = Annotated[Caller, Depends(_reader)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+@router.post("/messages", status_code=202, openapi_extra=requests.MESSAGE_SCHEMA)
+async def post_message(request: Request, house: Rooms, caller: Anyone) -> dict[str, Any]:
+    """Take a message; answer when it is on disk."""
+    if not caller.may("send"):
+        raise Forbidden("this token may read but not send")
+    store = house.store
+    letter, wish = await requests.read_message(request, caller, store.settings.service.max_message, store.now())
+    taken = await accept(store, letter, wish)
+    if taken.is_new:
+        telemetry.MESSAGES.labels(taken.message.policy).inc()
+        house.ring()
+    warnings = [*taken.message.warnings, *house.warnings()]
+    return shapes.accepted(taken.message, taken.recipients) | {"warnings": warnings}
+
+
+@router.get("/messages")
+async def list_messages(
+    house: Rooms,
+    caller: Anyone,
+    receipt: Receipt | None = None,
+    q: str | None = None,
+    label: str | None = None,
+    after: str | None = None,
+    limit: Limit = 50,
+) -> dict[str, Any]:
+    """List messages, newest first."""
+    name, _, value = (label or "").partition("=")
+    async with house.store.read() as session:
+        found = await messages.newest(
+            session,
+            messages.Filter(
+                after=after, receipt=receipt, text=q, label=(name, value) if label else None, owner=caller.sees
+            ),
+            limit=limit + 1,
+        )
+    items = [shapes.message(whole, with_events=False) for whole in found[:limit]]
+    return {"items": items, "next": items[-1]["id"] if len(found) > limit else None}
+
+
+async def _whole(house: House, caller: Caller, message: str) -> messages.Whole:
+    async with house.store.read() as session:
+        whole = await messages.whole(session, message, owner=caller.sees)
+    if whole is None:
+        raise NoSuchThing(f"there is no message {message!r}: `receiptd list` shows their ids")
+    return whole
+
+
+@router.get("/messages/{message}")
+async def get_message(house: Rooms, caller: Anyone, message: str) -> dict[str, Any]:
+    """Show one message with every event."""
+    return shapes.message(await _whole(house, caller, message), with_events=True)
+
+
+@router.get("/messages/{message}/events")
+async def get_events(house: Rooms, caller: Anyone, message: str) -> dict[str, Any]:
+    """List the events of one message."""
+    whole = await _whole(house, caller, message)
+    return {"items": [shapes.event(event) for event in whole.events], "next": None}
+
+
+@router.get("/messages/{message}/raw")
+async def get_raw(house: Rooms, caller: Anyone, message: str) -> Response:
+    """Hand out the message as it was accepted."""
+    whole = await _whole(house, caller, message)
+    return await _evidence(house, whole.message.evidence, f"{message}.eml")
+
+
+async def _evidence(house: House, sha256: str, name: str) -> Response:
+    """Serve raw mail so that no browser runs what a stranger wrote."""
+    async with house.store.read() as session:
+        row = await session.get_one(Evidence, sha256)
+    headers = {
+        "content-disposition": f'attachment; filename="{name}"',
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "sandbox; default-src 'none'",
+    }
+    return Response(row.content, media_type="text/plain", headers=headers)
+
+
+@router.post("/messages/{message}/cancel")
+async def cancel(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
+    """Don't send what isn't submitted yet."""
+    await decide.cancel(house.store, message, by=caller.owner)
+    return shapes.message(await _whole(house, caller, message), with_events=False)
+
+
+@router.post("/messages/{message}/retry")
+async def retry(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
+    """Try now what waits."""
+    await decide.retry(house.store, message)
+    house.ring()
+    return shapes.message(await _whole(house, caller, message), with_events=False)
+
+
+@router.post("/messages/{message}/resend", status_code=202)
+async def resend(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
+    """Send a new copy to those whose receipt isn't met."""
+    taken = await decide.resend(house.store, message, owner=caller.owner)
+    house.ring()
+    return shapes.accepted(taken.message, taken.recipients)
+
+
+@router.post("/recipients/{recipient}/acknowledge")
+async def acknowledge(request: Request, house: Rooms, caller: Operator, recipient: str) -> dict[str, Any]:
+    """Hold back further levels of an incident for a while."""
+    body = await requests.read_decision(request)
+    lasting = body.for_ or decide.ACKNOWLEDGED_FOR
+    row = await decide.acknowledge(house.store, recipient, by=caller.owner, reason=body.reason, lasting=lasting)
+    return shapes.recipient(row)
+
+
+@router.post("/recipients/{recipient}/waive")
+async def waive(request: Request, house: Rooms, caller: Operator, recipient: str) -> dict[str, Any]:
+    """Need no receipt any more."""
+    body = await requests.read_decision(request)
+    return _decided(house, await decide.waive(house.store, recipient, by=caller.owner, reason=body.reason))
+
+
+@router.post("/recipients/{recipient}/confirm")
+async def confirm(request: Request, house: Rooms, caller: Operator, recipient: str) -> dict[str, Any]:
+    """Take the receipt as met by a person's word."""
+    body = await requests.read_decision(request)
+    return _decided(house, await decide.confirm(house.store, recipient, by=caller.owner, reason=body.reason))
+
+
+def _decided(house: House, row: Recipient) -> dict[str, Any]:
+    house.ring()
+    return shapes.recipient(row)
+
+
+@router.get("/reports")
+async def list_reports(
+    house: Rooms, _: Reader, verdict: Verdict | None = None, after: str | None = None, limit: Limit = 50
+) -> dict[str, Any]:
+    """List what came back, newest first."""
+    async with house.store.read() as session:
+        rows = await reports.newest(session, limit=limit + 1, after=after, verdict=verdict)
+    items = [shapes.report(row) for row in rows[:limit]]
+    return {"items": items, "next": items[-1]["id"] if len(rows) > limit else None}
+
+
+@router.get("/reports/{report}/raw")
+async def get_report(house: Rooms, _: Reader, report: str) -> Response:
+    """Hand out a report as it came."""
+    async with house.store.read() as session:
+        row = await reports.get(session, report)
+    if row is None:
+        raise NoSuchThing(f"there is no report {report!r}")
+    return await _evidence(house, row.evidence, f"{report}.eml")
+
+
+@router.get("/alerts")
+async def list_alerts(house: Rooms, _: Reader, after: str | None = None, limit: Limit = 50) -> dict[str, Any]:
+    """List alerts with every attempt to tell them, newest first."""
+    async with house.store.read() as session:
+        sent = await dispatches.newest(session, limit=limit + 1, after=_cursor(after))
+    last = sent[limit - 1].alert if len(sent) > limit else None
+    return {
+        "items": [shapes.alert(one) for one in sent[:limit]],
+        "next": f"{last.created_at.timestamp():.6f}_{last.id}" if last else None,
+    }
+
+
+def _cursor(after: str | None) -> tuple[datetime, str] | None:
+    if after is None:
+        return None
+    stamp, _, key = after.partition("_")
+    try:
+        return datetime.fromtimestamp(float(stamp), UTC), key
+    except (ValueError, OverflowError) as error:
+        raise errors.BadData(f"after={after!r} is no cursor of this list") from error
+
+
+@router.post("/alerts/{alert}/replay", status_code=202)
+async def replay(house: Rooms, _: Operator, alert: str) -> dict[str, Any]:
+    """Send an alert again."""
+    async with house.store.write() as session:
+        if not await dispatches.replay(session, alert, house.store.now()):
+            raise NoSuchThing(f"there is no alert {alert!r}: `receiptd alerts` lists them")
+    house.ring()
+    return {"id": alert}

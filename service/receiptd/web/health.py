@@ -1,0 +1,103 @@
+"""Whether the daemon lives, whether it can do its work, and its figures."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import JSONResponse
+
+from receiptd import telemetry
+from receiptd.store import deadlines, dispatches, messages, queue
+from receiptd.store.alerts import rfc3339
+from receiptd.store.monitors import Health
+from receiptd.web.house import House
+
+router = APIRouter()
+
+_FRESH = timedelta(minutes=5)
+_DATABASE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must be well, and since when it isn't."""
+
+    name: str
+    ok: bool
+    reason: str | None = None
+    since: datetime | None = None
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, Any]:
+    """The process is alive and its loop turns."""
+    return {"alive": True}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> JSONResponse:
+    """The database answers, every mailbox is fresh, the relay takes mail, no alert is stranded."""
+    house = cast(House, request.app.state.house)
+    checks = await _database(house)
+    checks.append(_of_health("relay", house.relay))
+    ready = all(check.ok for check in checks)
+    shown = [{"name": c.name, "ok": c.ok, "reason": c.reason, "since": rfc3339(c.since)} for c in checks]
+    return JSONResponse({"ready": ready, "checks": shown}, status_code=200 if ready else 503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """The figures of docs/metrics.md in Prometheus' text format."""
+    house = cast(House, request.app.state.house)
+    await _refresh(house)
+    return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _database(house: House) -> list[Check]:
+    try:
+        async with asyncio.timeout(_DATABASE_SECONDS), house.store.read() as session:
+            stranded = await dispatches.undelivered(session)
+            fresh = [
+                _freshness(box.name, house, await deadlines.last_read(session, [(box.name, f) for f in box.folders]))
+                for box in house.store.settings.mailbox
+            ]
+    except Exception as error:
+        return [Check("database", ok=False, reason=f"{type(error).__name__}: {error}"[:300])]
+    alerts = Check("alerts", ok=True)
+    if stranded:
+        alerts = Check("alerts", ok=False, reason=f"{stranded} alerts were taken by no webhook: see `receiptd alerts`")
+    return [Check("database", ok=True), *fresh, alerts]
+
+
+def _freshness(name: str, house: House, last: datetime | None) -> Check:
+    box = next(box for box in house.store.settings.mailbox if box.name == name)
+    health = house.mailboxes[name]
+    if not health.is_up:
+        return _of_health(f"mailbox:{name}", health)
+    if last is None:
+        return Check(f"mailbox:{name}", ok=False, reason="not read to its end yet", since=house.started_at)
+    if house.store.now() - last > max(3 * box.poll, _FRESH):
+        return Check(f"mailbox:{name}", ok=False, reason="not read to its end for too long", since=last)
+    return Check(f"mailbox:{name}", ok=True)
+
+
+def _of_health(name: str, health: Health) -> Check:
+    return Check(name, ok=health.is_up, reason=health.reason or None, since=health.since)
+
+
+async def _refresh(house: House) -> None:
+    """Set the gauges that are a look at the tables."""
+    async with house.store.read() as session:
+        standing = await messages.counts(session)
+        oldest = await queue.oldest(session)
+        backlog = await dispatches.backlog(session)
+    telemetry.RECIPIENTS.clear()
+    for (delivery, receipt), count in standing.items():
+        telemetry.RECIPIENTS.labels(delivery, receipt).set(count)
+    telemetry.QUEUE_OLDEST.set((house.store.now() - oldest).total_seconds() if oldest else 0)
+    for webhook in house.store.settings.webhook:
+        telemetry.WEBHOOK_BACKLOG.labels(webhook.name).set(backlog.get(webhook.name, 0))

@@ -1,0 +1,54 @@
+"""Errors as RFC 9457 problem+json, with the exit status that a command has for them."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from receiptd import errors
+from receiptd.accept import TooBig
+from receiptd.decide import NoSuchThing, Pointless
+
+
+class Unauthorized(errors.NotPermitted):
+    """The caller said no token, or a wrong one (401)."""
+
+
+class Forbidden(errors.NotPermitted):
+    """The caller has no right to this (403)."""
+
+
+_STATUS: tuple[tuple[type[errors.ReceiptdError], HTTPStatus], ...] = (
+    (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (errors.NotPermitted, HTTPStatus.FORBIDDEN),
+    (NoSuchThing, HTTPStatus.NOT_FOUND),
+    (Pointless, HTTPStatus.CONFLICT),
+    (TooBig, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (errors.BadData, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (errors.TryLater, HTTPStatus.TOO_MANY_REQUESTS),
+    (errors.Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+
+def problem(status: int, detail: str, exit_status: int) -> JSONResponse:
+    """Return the answer for a request that was not granted."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "exit_status": exit_status,
+    }
+    headers = {"www-authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+    return JSONResponse(body, status_code=status, media_type="application/problem+json", headers=headers)
+
+
+async def answer_fault(_: Request, fault: Exception) -> JSONResponse:
+    """Return the problem that a ReceiptdError means to an HTTP client."""
+    if not isinstance(fault, errors.ReceiptdError):
+        raise fault
+    status = next((status for kind, status in _STATUS if isinstance(fault, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+    return problem(status, str(fault), fault.exit_status)

@@ -1,0 +1,131 @@
+"""The JSON of messages, events, reports and alerts, as CONTRACT fixes it for scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from receiptd import token
+from receiptd.facts import Event
+from receiptd.models import Message, Recipient, ReportRow
+from receiptd.store.alerts import rfc3339
+from receiptd.store.dispatches import Sent
+from receiptd.store.messages import Whole
+
+
+def accepted(message: Message, recipients: tuple[Recipient, ...]) -> dict[str, Any]:
+    """Return the answer to a message that was taken."""
+    return {
+        "id": message.id,
+        "message_id": message.message_id,
+        "recipients": [{"id": row.id, "address": row.address} for row in recipients],
+        "warnings": message.warnings,
+    }
+
+
+def message(whole: Whole, *, with_events: bool) -> dict[str, Any]:
+    """Return a message with its recipients, and their events where asked for."""
+    row = whole.message
+    shown: dict[str, Any] = {
+        "id": row.id,
+        "message_id": row.message_id,
+        "from": row.from_address,
+        "subject": row.subject,
+        "created_at": rfc3339(row.created_at),
+        "policy": row.policy,
+        "labels": row.labels,
+        "resent_from": row.resent_from,
+        "recipients": [recipient(one) for one in whole.recipients],
+    }
+    if with_events:
+        shown["events"] = [event(one) for one in whole.events]
+    return shown
+
+
+def recipient(row: Recipient) -> dict[str, Any]:
+    """Return one recipient with its three tracks."""
+    return {
+        "id": row.id,
+        "address": row.address,
+        "role": row.role,
+        "require": row.require,
+        "deadline": rfc3339(row.deadline_at),
+        "delivery": row.delivery,
+        "disposition": row.disposition,
+        "receipt": row.receipt,
+        "level": row.level,
+        "reason": row.reason,
+        "dsn_requested": row.dsn_requested,
+        "mdn_requested": row.mdn_requested,
+        "trust": row.trust,
+        "branches": row.branches,
+    }
+
+
+def event(one: Event) -> dict[str, Any]:
+    """Return one event; tokens in its detail are cut, they are keys."""
+    return {
+        "id": one.id,
+        "recipient": one.recipient,
+        "kind": one.kind,
+        "observed_at": rfc3339(one.observed_at),
+        "occurred_at": rfc3339(one.occurred_at),
+        "source": one.source,
+        "trust": one.trust,
+        "matched_by": one.matched_by,
+        "final_recipient": one.final_recipient,
+        "count": one.count,
+        "evidence": one.evidence,
+        "detail": {name: _masked(value) for name, value in one.detail.items()},
+    }
+
+
+def _masked(value: Any) -> Any:
+    return token.mask(value) if isinstance(value, str) else value
+
+
+def report(row: ReportRow) -> dict[str, Any]:
+    """Return what is known of a message that came back."""
+    return {
+        "id": row.id,
+        "mailbox": row.mailbox,
+        "folder": row.folder,
+        "received_at": rfc3339(row.received_at),
+        "size": row.size,
+        "kind": row.kind,
+        "verdict": row.verdict,
+        "from": row.from_address,
+        "subject": row.subject,
+        "reason": row.reason,
+        "evidence": f"sha256:{row.evidence}",
+    }
+
+
+def alert(sent: Sent) -> dict[str, Any]:
+    """Return an alert with every attempt to tell it."""
+    row = sent.alert
+    return {
+        "id": row.id,
+        "type": row.type,
+        "created_at": rfc3339(row.created_at),
+        "resolved_at": rfc3339(row.resolved_at),
+        "undelivered": row.undelivered,
+        "data": row.data,
+        "dispatches": [
+            {
+                "webhook": dispatch.webhook,
+                "outcome": dispatch.outcome,
+                "next_attempt_at": rfc3339(dispatch.due_at),
+                "attempts": [
+                    {
+                        "at": rfc3339(attempt.started_at),
+                        "status": attempt.status,
+                        "milliseconds": attempt.milliseconds,
+                        "reason": attempt.reason,
+                    }
+                    for attempt in sent.attempts
+                    if attempt.dispatch == dispatch.id
+                ],
+            }
+            for dispatch in sent.dispatches
+        ],
+    }
