@@ -1,0 +1,98 @@
+"""Which recipients each block of a report speaks of, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from receiptd.facts import Report, ReportedRecipient, ReportKind, Trust
+from receiptd.match.candidates import Candidate, Directory
+from receiptd.match.grounds import Ground
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """One block and one recipient it speaks of; *onward*: it names an address we did not send to."""
+
+    block: ReportedRecipient
+    at: Candidate
+    trust: Trust
+    onward: bool
+
+
+def find(report: Report, ground: Ground) -> list[Aim]:
+    """Return what the blocks of *report* aim at, what it says of our own addresses first."""
+    blocks = report.recipients or (ReportedRecipient(),)
+    directory = Directory(ground.recipients)
+    reader = directory.find(report.from_address) if report.kind is ReportKind.MDN else None
+    if ground.owner:
+        found = _under_token(blocks, ground, ground.owner, directory, reader)
+    else:
+        found = _under_message_id(blocks, ground, directory, reader)
+    return sorted(found, key=lambda aim: aim.onward)
+
+
+def _under_token(
+    blocks: Iterable[ReportedRecipient],
+    ground: Ground,
+    owner: Candidate,
+    directory: Directory,
+    reader: Candidate | None,
+) -> Iterator[Aim]:
+    """Yield the aims of a report that carries the token of *owner*.
+
+    Every envelope has one recipient, so a block that names somebody else speaks of a branch behind the
+    owner's address; it is plausible that the same is true of that other recipient's own copy. Where a
+    block of the same report names the owner, blocks about other recipients are about these alone.
+    """
+    read = [(block, _named(block, directory)) for block in blocks]
+    names_owner = any(not _has_address(block) or owner in named for block, named in read)
+    lesser = min(ground.trust, Trust.PLAUSIBLE, key=lambda trust: trust.rank)
+    for block, named in read:
+        others = [one for one in named if one is not owner]
+        is_owners = owner in named or not _has_address(block) or reader is owner
+        if is_owners or not others or not names_owner:
+            onward = _is_onward(block, owner, directory) and reader is not owner
+            yield Aim(block, owner, ground.trust, onward)
+        for one in others:
+            yield Aim(block, one, lesser, onward=_is_onward(block, one, directory))
+
+
+def _under_message_id(
+    blocks: Iterable[ReportedRecipient], ground: Ground, directory: Directory, reader: Candidate | None
+) -> Iterator[Aim]:
+    """Yield the aims of a report that only a Message-ID leads here: to the recipients it names, or the only one.
+
+    An MDN that names nobody we know, but whose From is one of several recipients, is a guess: weak.
+    """
+    for block in blocks:
+        named = _named(block, directory)
+        if ground.only:
+            yield Aim(block, ground.only, ground.trust, onward=_is_onward(block, ground.only, directory) and not reader)
+        elif named:
+            for one in _of_all_messages(named, ground):
+                yield Aim(block, one, ground.trust, onward=_is_onward(block, one, directory))
+        elif reader:
+            yield Aim(block, reader, Trust.WEAK, onward=False)
+
+
+def _of_all_messages(named: Iterable[Candidate], ground: Ground) -> list[Candidate]:
+    """Return the named recipients in each message that has the Message-ID."""
+    addresses = {one.address for one in named}
+    return [one for one in ground.recipients if one.address in addresses]
+
+
+def _named(block: ReportedRecipient, directory: Directory) -> list[Candidate]:
+    """Return the recipients of ours that *block* names, each once."""
+    found = (directory.find(text) for text in (block.original_recipient, block.final_recipient, *block.aliases))
+    return list(dict.fromkeys(one for one in found if one))
+
+
+def _has_address(block: ReportedRecipient) -> bool:
+    return bool(block.final_recipient or block.original_recipient or block.aliases)
+
+
+def _is_onward(block: ReportedRecipient, at: Candidate, directory: Directory) -> bool:
+    """Whether the report's final recipient is another than the address we sent to."""
+    final = block.final_recipient or block.original_recipient
+    return final is not None and directory.find(final) is not at

@@ -1,0 +1,69 @@
+"""The decision: a report and the candidates -> verdict and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from receiptd.facts import Fact, Report, ReportKind, Verdict
+from receiptd.match import aims, answers, grounds, telling
+from receiptd.match.candidates import Candidate
+from receiptd.match.grounds import Ground, ReturnPaths
+
+MOST_FACTS = 100
+"""Facts that one report may tell; what it says of our own addresses comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What became of a report, and what it tells of whom."""
+
+    verdict: Verdict
+    facts: tuple[Fact, ...] = ()
+
+
+def match(
+    report: Report,
+    candidates: Sequence[Candidate],
+    *,
+    receipts_address: str,
+    subaddress: str,
+    authserv_id: str | None = None,
+) -> Matched:
+    """Return whom *report* speaks of among *candidates* (see `Candidate`), and how sure that is (docs/design.md §5).
+
+    Facts that bad keys tell are weak: they may raise an alarm, and `lifecycle.fold` lets them move nothing.
+    The verdict is then `suspicious`, and somebody can look. Of what fits nobody, ordinary mail is noise and
+    reports and answers are unmatched.
+    """
+    if answers.is_own(report, candidates):
+        return Matched(Verdict.NOISE)
+    ground = grounds.find(report, candidates, ReturnPaths(receipts_address, subaddress))
+    told = _once(_facts(report, ground, authserv_id)) if ground else []
+    if ground and ground.is_suspicious:
+        return Matched(Verdict.SUSPICIOUS, tuple(told))
+    if told:
+        return Matched(Verdict.MATCHED, tuple(told))
+    return Matched(Verdict.NOISE if report.kind is ReportKind.ORDINARY else Verdict.UNMATCHED)
+
+
+def _facts(report: Report, ground: Ground, authserv_id: str | None) -> Iterable[Fact]:
+    if report.kind in telling.SOURCES:
+        return (telling.fact(report, aim, ground.by) for aim in aims.find(report, ground))
+    if report.kind is ReportKind.FEEDBACK:
+        return answers.by_complainer(report, ground)
+    if answers.is_automatons(report, ground):
+        return answers.by_automaton(report, ground)
+    if report.kind is ReportKind.REPLY:
+        return answers.by_person(report, ground, authserv_id)
+    return ()
+
+
+def _once(facts: Iterable[Fact]) -> list[Fact]:
+    """Return each fact once, and no more than a report may tell."""
+    kept: dict[tuple[str, str, str | None, str], Fact] = {}
+    for fact in facts:
+        kept.setdefault((fact.recipient_id, fact.kind, fact.final_recipient, fact.variant), fact)
+        if len(kept) >= MOST_FACTS:
+            break
+    return list(kept.values())

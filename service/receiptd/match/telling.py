@@ -1,0 +1,125 @@
+"""One block and its recipient -> the fact to append."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from receiptd import address
+from receiptd.facts import Action, EventKind, Fact, MatchedBy, Report, ReportKind, Source
+from receiptd.match.aims import Aim
+from receiptd.match.candidates import Candidate
+
+LONGEST_DIAGNOSTIC = 1024
+"""Bytes of a Diagnostic-Code that an event keeps; the report itself is evidence for the rest."""
+LONGEST_TEXT = 500
+_LONGEST_ADDRESS = 320
+
+_DELIVERIES = {
+    Action.FAILED: EventKind.FAILED,
+    Action.DELAYED: EventKind.DELAYED,
+    Action.DELIVERED: EventKind.DELIVERED,
+    Action.RELAYED: EventKind.RELAYED,
+    Action.EXPANDED: EventKind.EXPANDED,
+}
+_DISPOSITIONS = {
+    Action.DISPLAYED: EventKind.DISPLAYED,
+    Action.DELETED: EventKind.DELETED,
+    Action.DISPATCHED: EventKind.DISPATCHED,
+    Action.PROCESSED: EventKind.PROCESSED,
+    Action.DENIED: EventKind.DENIED,
+    Action.ERROR: EventKind.ERROR,
+    Action.FAILED: EventKind.ERROR,
+}
+SOURCES = {ReportKind.DSN: Source.DSN, ReportKind.BOUNCE: Source.BOUNCE, ReportKind.MDN: Source.MDN}
+
+
+def fact(report: Report, aim: Aim, by: MatchedBy) -> Fact:
+    """Return what *report* says of the recipient that *aim* names.
+
+    A report whose action nobody knows proves that the message was accepted, and no more (RFC 3464 §2.3.3).
+    """
+    kind, source, block = _kind(report, aim), SOURCES[report.kind], aim.block
+    told = (source, block.status, report.reporting_mta, report.disposition_mode, report.reporting_ua, aim.onward)
+    return Fact(
+        recipient_id=aim.at.recipient_id,
+        kind=kind,
+        source=source,
+        trust=aim.trust,
+        matched_by=by,
+        final_recipient=final_recipient(block.final_recipient or block.original_recipient, aim.at),
+        occurred_at=block.occurred_at or report.date,
+        detail=_detail(report, aim, kind),
+        variant=variant(*told, *sorted(report.disposition_modifiers)),
+    )
+
+
+def _kind(report: Report, aim: Aim) -> EventKind:
+    action = aim.block.action
+    if report.kind is not ReportKind.MDN:
+        unknown = EventKind.FAILED if report.kind is ReportKind.BOUNCE else EventKind.ACCEPTED
+        return _DELIVERIES.get(action, unknown) if action else unknown
+    if report.is_refusal and action is Action.DELETED:
+        return EventKind.REFUSED
+    if "error" in {word.lower() for word in report.disposition_modifiers}:
+        return EventKind.ERROR
+    return _DISPOSITIONS.get(action, EventKind.ACCEPTED) if action else EventKind.ACCEPTED
+
+
+def _detail(report: Report, aim: Aim, kind: EventKind) -> dict[str, Any]:
+    block = aim.block
+    detail: dict[str, Any] = {
+        "reporting_mta": text(report.reporting_mta),
+        "status": text(block.status),
+        "reply_code": block.reply_code,
+        "diagnostic_code": text(block.diagnostic_code, LONGEST_DIAGNOSTIC),
+        "remote_mta": text(block.remote_mta),
+        "cause": block.cause.value if block.cause else None,
+        "original_recipient": text(block.original_recipient, _LONGEST_ADDRESS),
+        "stated_action": text(block.stated_action),
+        "will_retry_until": instant(block.will_retry_until),
+        "arrival_date": instant(report.arrival_date),
+        "envelope_id": text(report.envelope_id),
+        "excerpt": text(report.excerpt),
+        "onward": aim.onward,
+        "onward_known": kind is EventKind.EXPANDED,
+    }
+    if report.kind is ReportKind.MDN:
+        detail |= {
+            "disposition_mode": text(report.disposition_mode),
+            "modifiers": [text(word) for word in report.disposition_modifiers[:10]],
+            "automatic": (report.disposition_mode or "").lower().startswith("automatic-action"),
+            "refusal": report.is_refusal,
+            "reporting_ua": text(report.reporting_ua),
+        }
+    return kept(detail)
+
+
+def kept(detail: dict[str, Any]) -> dict[str, Any]:
+    """Return *detail* without what is unknown, empty or not so."""
+    return {name: value for name, value in detail.items() if value not in (None, "", [], False)}
+
+
+def final_recipient(stated: str | None, at: Candidate) -> str | None:
+    """Return the branch that *stated* names, as the key of its address; None is the address we sent to."""
+    if not stated or address.same(stated, at.address):
+        return None
+    return text(address.key(stated), _LONGEST_ADDRESS)
+
+
+def variant(*told: object) -> str:
+    """Return what tells otherwise equal facts apart; letter case doesn't."""
+    return "|".join("" if one is None else text(str(one).lower(), LONGEST_TEXT) or "" for one in told)
+
+
+def text(foreign: str | None, longest: int = LONGEST_TEXT) -> str | None:
+    """Return foreign text that any database can store: without NUL and half surrogate pairs, in *longest* bytes."""
+    if not foreign:
+        return None
+    clean = foreign[:longest].replace("\0", "").encode("utf-8", "replace")[:longest]
+    return clean.decode("utf-8", "ignore")
+
+
+def instant(at: datetime | None) -> str | None:
+    """Return *at* as RFC 3339 in UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
