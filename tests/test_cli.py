@@ -153,21 +153,24 @@ def test_a_message_is_cancelled_retried_or_sent_anew(
 
 
 def test_alerts_are_listed_with_every_attempt_and_replayed(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
-    attempts = [{"at": "2026-11-24T09:31:01Z", "status": 503}, {"at": "2026-11-24T09:31:06Z", "error": "timed out"}]
+    attempts = [
+        {"at": "2026-11-24T09:31:01Z", "status": 503, "milliseconds": 9, "reason": None},
+        {"at": "2026-11-24T09:31:06Z", "status": None, "milliseconds": 15000, "reason": "timed out"},
+    ]
     alert = {
         "id": "a1",
         "type": "receipt.failed",
         "created_at": "2026-11-24T09:31:00Z",
-        "state": "pending",
-        "recipient": {"address": "bob@b.org"},
-        "reason": "no such user",
-        "dispatches": [{"webhook": "ops", "state": "pending", "attempts": attempts}],
+        "resolved_at": None,
+        "undelivered": True,
+        "data": {"recipient": {"address": "bob@b.org"}, "reason": "no such user"},
+        "dispatches": [{"webhook": "ops", "outcome": None, "next_attempt_at": None, "attempts": attempts}],
     }
     api.answers["GET", "/v1/alerts"] = (200, {"items": [alert], "next": None})
     assert Ran(capsys, "alerts").out.splitlines() == [
-        "2026-11-24 09:31:00Z  receipt.failed  bob@b.org  pending  a1",
+        "2026-11-24 09:31:00Z  receipt.failed  bob@b.org  undelivered  a1",
         "    no such user",
-        "    to ops: pending",
+        "    to ops: waiting",
         "        2026-11-24 09:31:01Z  503",
         "        2026-11-24 09:31:06Z  timed out",
     ]

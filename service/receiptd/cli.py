@@ -34,9 +34,9 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _daemon(args: argparse.Namespace) -> int:
-    from receiptd import daemon  # type: ignore[attr-defined,unused-ignore]
+    from receiptd import daemon
 
-    return int(daemon.run(args.config))
+    return daemon.run(args.config)
 
 
 def _demo(args: argparse.Namespace) -> int:

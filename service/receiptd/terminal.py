@@ -123,17 +123,19 @@ def message_page(message: Message) -> Iterator[str]:
 
 def alert_page(alert: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines about one alert: what it says, to whom it went, with every attempt."""
-    recipient = alert.get("recipient")
-    about = recipient.get("address") if isinstance(recipient, Mapping) else recipient
-    words = (when(alert.get("created_at")), alert.get("type"), about, alert.get("state"), alert["id"])
-    yield "  ".join(safe(word) for word in words if word)
-    if alert.get("reason"):
-        yield f"    {safe(alert['reason'])}"
+    data = alert.get("data") or {}
+    about = (data.get("recipient") or {}).get("address") or data.get("name")
+    state = "undelivered" if alert.get("undelivered") else "resolved" if alert.get("resolved_at") else ""
+    yield "  ".join(
+        safe(word) for word in (when(alert["created_at"]), alert["type"], about, state, alert["id"]) if word
+    )
+    if data.get("reason"):
+        yield f"    {safe(data['reason'])}"
     for dispatch in alert.get("dispatches") or ():
-        yield f"    to {safe(dispatch.get('webhook'))}: {safe(dispatch.get('state'))}"
+        yield f"    to {safe(dispatch['webhook'])}: {safe(dispatch.get('outcome') or 'waiting')}"
         for attempt in dispatch.get("attempts") or ():
-            outcome = attempt.get("error") or attempt.get("status")
-            yield f"        {when(attempt.get('at'))}  {safe(outcome)}"
+            outcome = " ".join(str(attempt[name]) for name in ("status", "reason") if attempt.get(name) is not None)
+            yield f"        {when(attempt['at'])}  {safe(outcome)}"
 
 
 def recipient_line(recipient: Mapping[str, Any]) -> str:

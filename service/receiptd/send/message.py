@@ -32,8 +32,8 @@ def hand_over(daemon: client.Daemon, args: Namespace) -> dict[str, Any]:
 
 
 def _key(key: str) -> str:
-    if not key or len(key) > 255 or not key.isascii() or _CONTROL.search(key):
-        raise UsageError("--idempotency-key takes 1 to 255 printable ASCII characters")
+    if not key or len(key) > 200 or not key.isascii() or _CONTROL.search(key):
+        raise UsageError("--idempotency-key takes 1 to 200 printable ASCII characters")
     return key
 
 
