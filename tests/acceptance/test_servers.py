@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import imaplib
 import re
@@ -187,6 +188,22 @@ def test_a_wrong_password_is_refused_at_once(world: World) -> None:
     with pytest.raises(imaplib.IMAP4.error), _imap(world, "me@a.test") as imap:
         imap.login("me@a.test", "wrong")
     assert time.monotonic() - began < 2
+
+
+def test_relay_and_mailbox_take_an_access_token_until_it_expires(world: World) -> None:
+    def say(user: str, token: str) -> bytes:
+        return f"user={user}\1auth=Bearer {token}\1\1".encode()
+
+    context = ssl.create_default_context(cafile=str(world.ca_file))
+    user = world.new_receipts_address()
+    good, old = say(user, world.access_token(user)), say(user, world.access_token(user, lifetime=-10))
+    with imaplib.IMAP4_SSL(HOST, world.imap.imaps, ssl_context=context, timeout=10) as imap:
+        with pytest.raises(imaplib.IMAP4.error):
+            imap.authenticate("XOAUTH2", lambda challenge: b"" if b"status" in challenge else old)
+        imap.authenticate("XOAUTH2", lambda challenge: good)
+    with smtplib.SMTP_SSL(HOST, world.relay.submissions, timeout=10, context=context) as relay:
+        relay.ehlo()
+        assert relay.docmd("AUTH", f"XOAUTH2 {base64.b64encode(good).decode()}")[0] == 235
 
 
 def test_tls_from_the_first_byte_is_offered(world: World) -> None:

@@ -20,16 +20,18 @@ TEMPLATES = Path(__file__).parent / "etc"
 # /var/lib, an empty /run and /tmp; only the world's folder can be written. The shell stays as process 1 of the PID
 # namespace: the kernel ends all others with it, and a server that changes its user loses the parent-death signal.
 _ENTER = """
-mount --bind "$ROOT" "$ROOT"
+sees="$HERE/machine"
+mount --rbind / "$sees"
+mount --bind "$ROOT" "$sees$ROOT"
 mount --bind "$PACKAGE" "$HERE/package"
-mount -t overlay overlay -o "lowerdir=$HERE/package/usr:/usr" /usr
-mount -t overlay overlay -o "lowerdir=$HERE/etc:$HERE/package/etc:/etc" /etc
-mount --bind "$HERE/spool" /var/spool
-mount --bind "$HERE/lib" /var/lib
-mount -t tmpfs -o mode=755 tmpfs /run
-mount -t tmpfs -o mode=1777 tmpfs /tmp
-mount -o remount,bind,ro /
-"$@" &
+mount -t overlay overlay -o "lowerdir=$HERE/package/usr:/usr" "$sees/usr"
+mount -t overlay overlay -o "lowerdir=$HERE/etc:$HERE/package/etc:/etc" "$sees/etc"
+mount --bind "$HERE/spool" "$sees/var/spool"
+mount --bind "$HERE/lib" "$sees/var/lib"
+mount -t tmpfs -o mode=755 tmpfs "$sees/run"
+mount -t tmpfs -o mode=1777 tmpfs "$sees/tmp"
+mount -o remount,bind,ro "$sees"
+chroot "$sees" "$@" &
 wait $!
 """
 
@@ -139,7 +141,7 @@ class Server:
         return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.exists())
 
     def _furnish(self) -> None:
-        for folder in ("etc", "spool", "lib", "package"):
+        for folder in ("etc", "spool", "lib", "package", "machine"):
             (self.here / folder).mkdir(parents=True)
         for tree in ("common", self.name):
             _render(TEMPLATES / tree, self.here / "etc", {**self.values, "root": self.root, "dir": self.here})
@@ -192,6 +194,8 @@ def can_enter() -> str | None:
         return f"{missing.filename} is missing (util-linux)"
     if done.returncode == 0:
         return None
+    if "root filesystem propagation" in done.stderr:
+        return "the root directory is no mount point: before chroot, bind-mount it over itself"
     return f"no mount and PID namespaces here ({done.stderr.strip() or 'unshare failed'})"
 
 

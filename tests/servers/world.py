@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import hashlib
+import hmac
 import itertools
+import json
 import os
 import tempfile
 import time
@@ -22,6 +26,7 @@ from tests.servers.server import Program, Server, remove
 
 HOST = "127.0.0.1"
 PASSWORD = "correct-horse"
+TOKEN_KEY = b"a key for access tokens, 32 bytes"
 
 _PREFIX = "receiptd-tests-"
 
@@ -104,7 +109,7 @@ class World:
         self.b_imap = port["b_imap"]
         self.port_of = {name: port[name] for name in ("mx", "b", "box", "nodsn", "exim", "osmtpd")}
         self._numbers = itertools.count(1)
-        self._values: dict[str, object] = {"password": PASSWORD}
+        self._values: dict[str, object] = {"password": PASSWORD, "token_key": base64.b64encode(TOKEN_KEY).decode()}
         self._values |= {f"port_{name}": number for name, number in port.items().items()}
         sockets = self.root / "sockets"
         self.servers: dict[str, Server] = {}
@@ -154,6 +159,13 @@ class World:
         """
         return f"receipts{next(self._numbers)}@a.test"
 
+    def access_token(self, user: str, lifetime: float = 3600) -> str:
+        """Return an OAuth 2 access token that relay and mailbox take for *user* for so many seconds (XOAUTH2)."""
+        now = int(time.time())
+        claims = {"sub": user, "email": user, "iat": now - 60, "exp": now + int(lifetime)}
+        signed = b".".join(_base64url(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+        return (signed + b"." + _base64url(hmac.digest(TOKEN_KEY, signed, hashlib.sha256))).decode()
+
     def messages_of(self, address: str, folder: str = "INBOX") -> list[bytes]:
         """Return what lies in a mailbox of any of these domains, oldest first, as it lies on the disk."""
         user, _, domain = address.partition("@")
@@ -182,6 +194,10 @@ class World:
     def _add(self, name: str, program: Program, *listens: int | Path) -> None:
         package = unpack(*program.packages)
         self.servers[name] = Server(name, program, package, self.root, listens, self._values)
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 def _make_root(world: World) -> Path:
