@@ -147,6 +147,17 @@ def test_a_secret_is_looked_for_among_the_credentials_then_beside_the_file(tmp_p
     assert settings.read_secret(credentials / "relay") == "from systemd"
 
 
+def test_credentials_that_can_not_be_seen_are_named_rather_than_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "exists", deny)
+    got = loaded(tmp_path, CREDENTIALS_DIRECTORY="/run/credentials/receiptd.service")
+    assert got.submission.password_file == Path("/run/credentials/receiptd.service/relay")
+
+
 def test_a_secret_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match=r"relay can't be read: No such file"):
         settings.read_secret(tmp_path / "relay")

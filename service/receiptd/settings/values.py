@@ -144,7 +144,15 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     places: tuple[Path, ...] = (info.context or {}).get("places", ())
     if path.is_absolute() or not places:
         return path
-    return next((place / path for place in places if (place / path).exists()), places[-1] / path)
+    return next((place / path for place in places if _may_be_there(place / path)), places[-1] / path)
+
+
+def _may_be_there(path: Path) -> bool:
+    """Whether *path* exists, or can't be seen: then whoever reads it shall say why."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def _either(words: tuple[str, ...]) -> str:
