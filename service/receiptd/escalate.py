@@ -75,7 +75,7 @@ async def _alert_overdue(session: AsyncSession, store: Store, row: Recipient, no
 async def _alert_next_level(session: AsyncSession, store: Store, row: Recipient, now: datetime) -> None:
     """Tell the next level of an open incident if it is due; either way the row gets its next judgement."""
     level = None
-    if row.incident_opened_at is not None:
+    if row.receipt is Receipt.OVERDUE and row.incident_opened_at is not None:
         message = await session.get_one(Message, row.message)
         levels = policy.levels(store.settings, message.policy)
         further = policy.next_level(levels, row.incident_opened_at, row.escalation)

@@ -86,7 +86,8 @@ def configure_logging(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=_rendering(stream, environ))
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)  # it tells every tick
+    for talker in ("apscheduler", "httpx2", "uvicorn", "alembic"):  # they tell every tick, request and start
+        logging.getLogger(talker).setLevel(logging.WARNING)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -202,11 +202,14 @@ def _submission_columns(row: Recipient, state: RecipientState, told: Told) -> di
 
 
 def next_judgement(row: Recipient, levels: Sequence[EscalationLevel]) -> datetime | None:
-    """Return when escalate must look at this recipient next, or None if nothing can become due."""
+    """Return when escalate must look at this recipient next, or None if nothing can become due.
+
+    Later levels are told of silence alone: bad news is final, and level 1 has it.
+    """
     due: list[datetime] = []
     if row.receipt is Receipt.OPEN:
         due.append(row.deadline_at or row.submit_by)
-    if row.incident_opened_at is not None:
+    if row.receipt is Receipt.OVERDUE and row.incident_opened_at is not None:
         further = policy.next_level(levels, row.incident_opened_at, row.escalation)
         if further is not None:
             due.append(max(further.due_at, row.acknowledged_until or further.due_at))
