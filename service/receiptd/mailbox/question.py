@@ -52,6 +52,11 @@ class Question(Command):
         return bool(self.wait_literal_data()) or self._is_open
 
     @property
+    def lacks(self) -> int:
+        """How many bytes of a literal are still to come."""
+        return int(self._expected_size) - len(self._resp_literal_data) if self.wait_literal_data() else 0
+
+    @property
     def is_done(self) -> bool:
         return bool(self._event.is_set())
 

@@ -62,7 +62,7 @@ class Wire(IMAP4ClientProtocol):
         if self._budget < 0:
             return self.drop("it sent far more than was asked for")
         try:
-            for portion in _portions(data, 1 if self._upgrade else LINES_AT_ONCE):
+            for portion in self._portions(data):
                 # What follows the OK to STARTTLS in the clear may be anybody's, and would count as said under TLS.
                 if self._upgrade is not None and self._upgrade.is_done:
                     return self.drop("it went on in the clear after STARTTLS: somebody may be tampering with the line")
@@ -207,6 +207,15 @@ class Wire(IMAP4ClientProtocol):
             raise self.down()
         return Answer(question.result == "OK", question.text, tuple(question.responses))
 
+    def _portions(self, data: bytes) -> Iterator[bytes]:
+        """Cut *data* into what may be handed on at once: the rest of a literal, or a few lines."""
+        start = 0
+        while start < len(data):
+            literal = self.current_command.lacks if isinstance(self.current_command, Question) else 0
+            end = start + literal if literal else _behind_lines(data, start, 1 if self._upgrade else LINES_AT_ONCE)
+            yield data[start:end]
+            start = end
+
     def _count(self, line: bytes) -> None:
         """Keep count of messages: only more of them are news, or a talkative server would wake us for ever."""
         found = _COUNT.match(line)
@@ -230,14 +239,10 @@ class Wire(IMAP4ClientProtocol):
             self.idle_done()
 
 
-def _portions(data: bytes, lines: int) -> Iterator[bytes]:
-    start = 0
-    while start < len(data):
-        end = start
-        for _ in range(lines):
-            end = data.find(CRLF, end) + len(CRLF)
-            if end < len(CRLF):
-                end = len(data)
-                break
-        yield data[start:end]
-        start = end
+def _behind_lines(data: bytes, start: int, lines: int) -> int:
+    """Return where so many lines from *start* on end."""
+    for _ in range(lines):
+        start = data.find(CRLF, start) + len(CRLF)
+        if start < len(CRLF):
+            return len(data)
+    return start
