@@ -328,7 +328,7 @@ def test_ten_thousand_blocks_tell_a_hundred_facts_and_ours_first() -> None:
     blocks.insert(9_000, block(Action.RELAYED))
     started = time.perf_counter()
     matched = of(dsn(*blocks, found_tokens=found(BOB.token)), *TRIO)
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - started < 1
     assert len(matched.facts) == MOST_FACTS
     assert brief(matched)[0] == ("m1/bob", "relayed", "keyed", None)
 

@@ -55,13 +55,18 @@ class Directory:
             key = address.key(one.address)
             self._exact.setdefault(key, one)
             self._folded.setdefault(key.casefold(), one)
+        self._locals = {key.rpartition("@")[0] for key in self._folded}
 
     def find(self, text: str | None) -> Candidate | None:
         """Return the candidate at this address; relays change the case of local parts, so that counts last."""
-        if not text:
+        if not text or not self._may_hold(text):
             return None
         key = address.key(text)
         return self._exact.get(key) or self._folded.get(key.casefold())
+
+    def _may_hold(self, text: str) -> bool:
+        """Whether the local part is known; a report may name thousands, and international domains are dear to read."""
+        return "\\x{" in text or text.rpartition("@")[0].strip().removeprefix("<").casefold() in self._locals
 
 
 def keys(report: Report) -> Keys:
