@@ -232,7 +232,8 @@ def test_interpret_needs_no_settings(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert Ran(capsys, "interpret", str(tmp_path / "gone.eml")).status == 66
 
 
-def test_a_reader_who_has_seen_enough_is_no_fault(api: FakeAPI) -> None:
+def test_a_reader_who_has_seen_enough_is_no_fault(api: FakeAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     items = [message([recipient("r1", "bob@b.org")], f"m{n}") for n in range(2000)]
     api.answers["GET", "/v1/messages"] = (200, {"items": items, "next": None})
     process = subprocess.Popen(

@@ -74,6 +74,16 @@ def test_who_is_denied_at_every_door_is_told_so() -> None:
             client.find(named, environ={}).get("/v1/x")
 
 
+def test_settings_that_the_sender_may_not_read_leave_the_usual_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        monkeypatch.setattr(client, "SOCKETS", (Path(directory, "usual.sock"),))
+        named = config(Path(directory), ("other.sock", "send"))
+        named.chmod(0)
+        Path(directory).chmod(0o755)
+        with nobody(), pytest.raises(Unavailable, match=r"usual\.sock"):
+            client.find(named, environ={}).get("/v1/x")
+
+
 @contextmanager
 def nobody() -> Iterator[None]:
     """Be another user than root, to whom nothing is denied."""
