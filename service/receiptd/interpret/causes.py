@@ -40,7 +40,7 @@ _WORDS: tuple[tuple[Cause, Phrases], ...] = (
         receiving mail too quickly | sending limit | daily user sending | deferred due to user complaints
         unexpected volume | sending quota | exceeded the max | too many
     """)),
-    (Cause.SPAM, Phrases("[spam] | spammy | [junk] | unsolicited | bulk mail | bayes | spamassassin | spam-like | spamscore")),
+    (Cause.SPAM, Phrases("[spam] | spammy | [junk] | unsolicited | bulk mail | bayes | spamassassin | spam-like")),
     (Cause.BLOCKED, Phrases("""
         blacklist | black list | blocklist | block list | blocked using | [rbl] | [dnsbl] | spamhaus | spamcop
         barracuda | [blocked] | [banned] | reputation | client host rejected | reverse dns | [ptr]
@@ -82,8 +82,8 @@ _WORDS: tuple[tuple[Cause, Phrases], ...] = (
         isn't a valid | is not a valid | non-existent | nonexistent | unbekannt | existiert nicht | nicht gefunden
         nicht bekannt | ungültige * adresse | kein * postfach | n'existe pas | inconnu | non recens | invalide
         no existe | desconocid | inexistente | não existe | non esiste | sconosciut | inesistente | bestaat niet
-        onbekend | ukendt | okänd | 宛先 | ユーザ | 存在しません | 不存在 | 无此用户 | пользовател | не существует | нет такого
-        nie istnieje | neexistuje
+        onbekend | ukendt | okänd | 宛先 | ユーザ | 存在しません | 不存在 | 无此用户 | пользовател | не существует
+        нет такого | nie istnieje | neexistuje
     """)),
     (Cause.HOST_UNKNOWN, Phrases("""
         host unknown | unknown host | host not found | domain not found | host or domain name not found
@@ -109,7 +109,7 @@ _WORDS: tuple[tuple[Cause, Phrases], ...] = (
         not responding | no answer | not respond | refused to talk | unable to open | remote host | no response
         unreachable
     """)),
-    (Cause.SECURITY, Phrases("[tls] | [ssl] | starttls | certificate | encrypt | [dane] | security policy | security violation")),
+    (Cause.SECURITY, Phrases("[tls] | [ssl] | starttls | certificate | encrypt | [dane] | security policy")),
     (Cause.PROTOCOL, Phrases("""
         syntax error | bad sequence | unrecognized command | command not | command unrecognized | protocol error
         bare lf | smtputf8 | line too long | unexpected response | pipelining | bad command | rfc violation

@@ -6,17 +6,17 @@ import re
 
 _STATUS = re.compile(r"(?<![\w.\-/@])#?([245])\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?!\w|\.\d|-[a-z\d])")
 _STATUS_FIELD = re.compile(r"\s*\"?([245])\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?![\d.])")
-_CODE = r"((?:25[0-2]|4[2-7]\d|5[0-7]\d))"
-_REPLY = re.compile(
-    rf"(?:^|(?<=[\s(\[<\"':;=,#>])){_CODE}"
-    r"(?=[ \t\-](?!\d{1,3}[ .:]\d)[^\s\d]|[ \t-]#?[245]\.\d{1,3}\.\d|[ \t](?:[45]\d\d[ \t-]|[^\w\s])|:[ \t]|$)",
-    re.MULTILINE,
+_CODE = re.compile(r"(?<![\w.\-/@+])(?:25[0-2]|4[2-7]\d|5[0-7]\d)(?![\w./@]|-\d(?!\.\d))")
+_BEFORE = tuple("([<\"':;=,#>\n")
+_BEFORE_WORDS = (
+    "said", "response", "responded", "responded with", "respond", "error", "error_code", "code", "status", "reply",
+    "returned", "reason", "message", "with", "smtp", "was", "server", "replied", "answered", "fehler", "erreur",
+)  # fmt: skip
+_AFTER = re.compile(
+    r":[ \t]|[ \t\-:](?!\d{1,3}[ .:]\d)[^\s\d]|[ \t:-]{1,3}#?[245]\.\d{1,3}\.\d"
+    r"|[ \t](?:[45]\d\d[ \t-]|[^\w\s])|:?[ \t]*+(?:\n|$)"
 )
-_MARKED = re.compile(
-    r"(?:said|respon[ds]e?d?(?: with)?|error(?:[_ ]code)?|status(?: code)?|reply|returned|code|reason|message|with|smtp"
-    r"|<<<|was|server)[ \t]{0,2}[:;]?[ \t\"'\[(]{0,3}(?:smtp;[ \t]{0,2})?" + _CODE + r"(?![\d.:/@]*\d|-\d{3}\b|\w)",
-    re.IGNORECASE,
-)
+_SIGHT = 24
 _VAGUE = (554, 503)
 """Codes of a transaction that failed because something else had: another one in the same place tells more."""
 
@@ -34,5 +34,17 @@ def statuses(text: str) -> list[str]:
 
 def reply_codes(text: str) -> list[int]:
     """Return the SMTP reply codes that *text* names: marked ones first, vague ones last."""
-    found = [int(code) for code in (*_MARKED.findall(text), *_REPLY.findall(text))]
-    return sorted(found, key=_VAGUE.__contains__)
+    marked, likely = [], []
+    for found in _CODE.finditer(text):
+        code, before = int(found[0]), text[max(0, found.start() - _SIGHT) : found.start()]
+        if _is_marked(before):
+            marked.append(code)
+        elif (not before or before[-1] in " \t\n" or before.endswith(_BEFORE)) and _AFTER.match(text, found.end()):
+            likely.append(code)
+    return sorted((*marked, *likely), key=_VAGUE.__contains__)
+
+
+def _is_marked(before: str) -> bool:
+    """Whether the words before a number say that it is a code."""
+    bare = before.rstrip(" \t\"'[(:;").lower()
+    return bare.endswith(_BEFORE_WORDS) or bare.endswith(("<<<", ">>>"))

@@ -88,7 +88,8 @@ def _lines(report: Report, file: str) -> Iterable[str]:
             one.status or "",
             f"({one.cause.value})" if one.cause else "",
         ]
-        yield f"  {_shown(one.final_recipient or one.original_recipient or 'unnamed recipient')}: {' '.join(filter(None, words))}"
+        name = one.final_recipient or one.original_recipient or "unnamed recipient"
+        yield f"  {_shown(name)}: {' '.join(filter(None, words))}"
         details = {
             "stated action": one.stated_action if one.stated_action != one.action else None,
             "original recipient": one.original_recipient if one.original_recipient != one.final_recipient else None,
@@ -96,7 +97,7 @@ def _lines(report: Report, file: str) -> Iterable[str]:
             "remote server": one.remote_mta,
             "occurred": shape.instant(one.occurred_at),
         }
-        yield from (f"    {name}: {_shown(value)}" for name, value in details.items() if value)
+        yield from (f"    {label}: {_shown(value)}" for label, value in details.items() if value)
     facts = {
         "reporting server": report.reporting_mta,
         "reporting program": report.reporting_ua,

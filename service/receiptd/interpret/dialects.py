@@ -42,9 +42,9 @@ SUBJECT = Phrases("""
     impossibile recapitare | impossibile consegnare | messaggio non consegnat | onbestelbaar | kan niet worden
     niet bezorgd | niet afgeleverd | mislukt | ej levererat | kunne ikke leveres | ikke levert
     toimitus * epäonnistu | iletilemedi | niedostarcz | nie dostarczon | nedoru | kézbesít | nelivrat | 退信 | 退回
-    投递失败 | 无法投递 | 傳送失敗 | 传输失败 | 发送失败 | 配信不能 | 配信エラー | 配信できません | 送信できません | 送信エラー | 配達できません | 配送できません | メッセージ配送
-    エラーメール | 配送 | 不達 | 배달 실패 | 반송 | не доставлен | недоставлен | ошибка доставки | не может быть доставлен
-    невозможно доставить
+    投递失败 | 无法投递 | 傳送失敗 | 传输失败 | 发送失败 | 配信不能 | 配信エラー | 配信できません | 送信できません
+    送信エラー | 配達できません | 配送できません | メッセージ配送 | エラーメール | 配送 | 不達 | 배달 실패 | 반송
+    не доставлен | недоставлен | ошибка доставки | не может быть доставлен | невозможно доставить
 """)
 """What bounces are called."""
 
@@ -95,9 +95,10 @@ SENTENCE = Phrases("""
     no se pudo | no se puede | no ha podido | no fue posible | no ha sido posible | no pudo ser | no existe
     não pôde ser | não foi possível | não foi entregue | não existe | nao foi possivel | non è stato | non e' stato
     impossibile | non esiste | kon niet | niet worden | bestaat niet | kunde inte | kunne ikke | ei voitu
-    iletilemedi | teslim edilemedi | nie można | nie został | nie mogła | nebyl | nelze | 送信できません | 配信できません
-    配信されません | 届けられません | 届きません | 送信に失敗 | 配達できません | 発信できません | 送れません | エラー | 配送できません | 送信できなかった | 無法 | 无法 | 失败 | 失敗
-    退信 | 不存在 | 전송 | 배달 | не доставлен | не может быть | не удалось | не было доставлено | не существует | невозможно
+    iletilemedi | teslim edilemedi | nie można | nie został | nie mogła | nebyl | nelze | 送信できません
+    配信できません | 配信されません | 届けられません | 届きません | 送信に失敗 | 配達できません | 発信できません
+    送れません | エラー | 配送できません | 送信できなかった | 無法 | 无法 | 失败 | 失敗 | 退信 | 不存在 | 전송
+    배달 | не доставлен | не может быть | не удалось | не было доставлено | не существует | невозможно
 """)
 """Sentences of failure and delay."""
 
@@ -127,12 +128,14 @@ COPY_STARTS = (
     "the original message follows", "original message follows", "original message is", "original message below",
     "original message as received", "original message included", "original message header", "original headers",
     "original mail as follows", "message header", "message headers", "the message headers", "unsent message",
-    "undelivered message", "returned message", "rejected message", "the first ", "start of returned", "your original message",
-    "the original message headers", "your message follows", "the headers of", "headers of the", "copy of the message",
-    "text of the message", "begin returned", "header of the message", "der header der ursprünglichen", "originalnachricht",
-    "ursprüngliche nachricht", "es folgt", "hier folgt", "unten", "eine kopie", "message d'origine", "le message original",
-    "en-têtes", "mensaje original", "el mensaje original", "mensagem original", "il messaggio originale", "messaggio originale",
-    "origineel bericht", "元のメッセージ", "以下のメッセージ", "原始邮件", "原始郵件", "исходное сообщение", "заголовки исходного",
+    "undelivered message", "returned message", "rejected message", "the first ", "start of returned",
+    "your original message", "the original message headers", "your message follows", "the headers of",
+    "headers of the", "copy of the message", "text of the message", "begin returned", "header of the message",
+    "der header der ursprünglichen", "originalnachricht", "ursprüngliche nachricht", "es folgt", "hier folgt",
+    "unten", "eine kopie", "message d'origine", "le message original", "en-têtes", "mensaje original",
+    "el mensaje original", "mensagem original", "il messaggio originale", "messaggio originale",
+    "origineel bericht", "元のメッセージ", "以下のメッセージ", "原始邮件", "原始郵件", "исходное сообщение",
+    "заголовки исходного",
 )  # fmt: skip
 """How lines begin after which the copy of the original stands; dashes and the like before them don't count."""
 
@@ -144,7 +147,8 @@ COPY_LINES = frozenset((
 
 COPY_FIELDS = (
     "received:", "return-path:", "dkim-signature:", "domainkey-signature:", "message-id:", "x-originating-ip:",
-    "mime-version:", "x-ymail-osg:", "x-apparently-to:", "delivered-to:", "x-yahoofilteredbulk:", "x-virus-scanned:",
+    "mime-version:", "x-ymail-osg:", "x-apparently-to:", "delivered-to:", "x-yahoofilteredbulk:",
+    "x-virus-scanned:",
 )  # fmt: skip
 """Header fields that begin a copy where nothing announces it."""
 
@@ -175,7 +179,8 @@ NOT_A_RECIPIENT = re.compile(
     r"(?:(?:^|\W)(?:from|sender|reply-to|reporting-mta|contact|mail from|envelope-from|message-?id|return-path|absender"
     r"|expéditeur|remitente|mittente|cc|subject|betreff|x-[\w-]{1,30}|host|helo|ehlo|client|id|by|queue)"
     r"[ \t]{0,3}(?:is|:|=|<|address|email)?[ \t:=]{0,3}[\"'<\[(]?"
-    r"|(?:please|to|or|and|try)[ \t]+(?:contact|e-?mail|mail|write|forward|notify|call|ask|visit|reach|try|emailing)[^@\n]{0,60}"
+    r"|(?:please|to|or|and|try)[ \t]+"
+    r"(?:contact|e-?mail|mail|write|forward|notify|call|ask|visit|reach|try|emailing)[^@\n]{0,60}"
     r"|https?://\S{0,200}|mailto:|(?:generated|expanded) from:?[ \t<]{0,3}"
     r"|(?:alternate|alternative|instead|help|assistance|questions?|administrator|support|if|e\.g\.)[^\n@]{0,60})$",
     re.IGNORECASE,

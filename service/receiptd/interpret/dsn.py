@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
-from receiptd.facts import Action, ReportedRecipient
+from receiptd.facts import Action, Cause, ReportedRecipient
 from receiptd.interpret import addresses, causes, codes, dialects, fields, notice
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import HORIZON, Part
@@ -27,11 +28,10 @@ _PER_RECIPIENT = (
 _ALIAS_FIELDS = ("x-actual-recipient", "x-original-recipient", "x-display-recipient")
 _WORD = re.compile(r"[\s\"']*([A-Za-z-]{2,30})")
 _ACTIONS = {
-    "failed": Action.FAILED, "failure": Action.FAILED, "fail": Action.FAILED, "failed-permanent": Action.FAILED, "bounced": Action.FAILED,
-    "delayed": Action.DELAYED, "delay": Action.DELAYED, "deferred": Action.DELAYED,
-    "delivered": Action.DELIVERED, "delivery": Action.DELIVERED, "deliver": Action.DELIVERED,
-    "relayed": Action.RELAYED, "relay": Action.RELAYED, "expanded": Action.EXPANDED,
-    "expired": Action.FAILED,
+    "failed": Action.FAILED, "failure": Action.FAILED, "fail": Action.FAILED, "bounced": Action.FAILED,
+    "expired": Action.FAILED, "delayed": Action.DELAYED, "delay": Action.DELAYED, "deferred": Action.DELAYED,
+    "delivered": Action.DELIVERED, "delivery": Action.DELIVERED, "relayed": Action.RELAYED,
+    "expanded": Action.EXPANDED,
 }  # fmt: skip
 _SAYS_RELAYED = re.compile(
     r"\brelayed (?:via|to) (?:a )?non\b|\brelayed to\b[^\n]{0,80}\b(?:mailer|system|router)", re.IGNORECASE
@@ -134,53 +134,92 @@ def recipients(status: Status, said: Notice) -> tuple[ReportedRecipient, ...]:
     addressed = [_addresses(block) for block in status.recipients]
     names = tuple(name for pair in addressed for name in pair if name)
     told = zip(status.recipients, addressed, strict=True)
-    return tuple(_recipient(block, status.message, said, own, names) for block, own in told) or _from_text(said)
+    return tuple(_Recipient(block, status.message, said, own, names).told() for block, own in told) or _from_text(said)
 
 
 def _addresses(block: Fields) -> tuple[str | None, str | None]:
     return addresses.of_field(block.first("final-recipient")), addresses.of_field(block.first("original-recipient"))
 
 
-def _recipient(
-    block: Fields, message: Fields, said: Notice, own: tuple[str | None, str | None], names: tuple[str, ...]
-) -> ReportedRecipient:
-    final, original = own
-    if not names and (origin := dialects.ALIAS_OF.search(said.text)):
-        original = addresses.first(origin[1])  # a pipe is no address, its owner is
-    about = _about(said, own, names)
-    diagnostic = block.first("diagnostic-code") or None
-    stated = block.first("action") or message.first("action")
-    code = codes.status_of_field(block.first("status") or message.first("status"))
-    action = _action(stated, code, diagnostic, about, said)
-    code = code or _stated_status(diagnostic or about, action) or _class_of(action)
-    reply_code = _reply_code((diagnostic, about), code)
-    is_bad = action in (Action.FAILED, Action.DELAYED)
-    return ReportedRecipient(
-        action=action,
-        stated_action=stated,
-        status=code,
-        reply_code=reply_code,
-        final_recipient=final,
-        original_recipient=original,
-        diagnostic_code=diagnostic,
-        remote_mta=host(block.first("remote-mta")),
-        cause=causes.of(f"{diagnostic or ''} {about}", code, reply_code) if is_bad else None,
-        occurred_at=fields.instant(block.first("last-attempt-date")),
-        will_retry_until=fields.instant(block.first("will-retry-until")),
-        aliases=_aliases(block, final, original),
-    )
+class _Recipient:
+    """One recipient block beside the text of the report, which is read only where the fields leave something open."""
+
+    def __init__(
+        self, block: Fields, message: Fields, said: Notice, own: tuple[str | None, str | None], names: tuple[str, ...]
+    ) -> None:
+        self._block, self._said, self._own, self._names = block, said, own, names
+        self._stated = block.first("action") or message.first("action")
+        self._stated_status = codes.status_of_field(block.first("status") or message.first("status"))
+        self._diagnostic = block.first("diagnostic-code") or None
+
+    def told(self) -> ReportedRecipient:
+        """Return what the report says of this recipient."""
+        final, original = self._own
+        if not self._names and (origin := dialects.ALIAS_OF.search(self._said.text)):
+            original = addresses.first(origin[1])  # a pipe is no address, its owner is
+        action = self._action()
+        status = self._stated_status or self._status_of_text(action) or _class_of(action)
+        reply_code = self._reply_code(status)
+        return ReportedRecipient(
+            action=action,
+            stated_action=self._stated,
+            status=status,
+            reply_code=reply_code,
+            final_recipient=final,
+            original_recipient=original,
+            diagnostic_code=self._diagnostic,
+            remote_mta=host(self._block.first("remote-mta")),
+            cause=self._cause(status, reply_code) if action in (Action.FAILED, Action.DELAYED) else None,
+            occurred_at=fields.instant(self._block.first("last-attempt-date")),
+            will_retry_until=fields.instant(self._block.first("will-retry-until")),
+            aliases=_aliases(self._block, final, original),
+        )
+
+    @cached_property
+    def _about(self) -> str:
+        """What the text says of this recipient; of the only one it is all."""
+        lines = [notice.about(self._said, name, self._names) for name in dict.fromkeys(self._own) if name]
+        is_only = len({name.lower() for name in self._names}) <= 1
+        return "\n".join(filter(None, lines)) or (self._said.text if is_only else "")
+
+    def _action(self) -> Action | None:
+        """Return the action that is meant, where servers state another one or none."""
+        word = _WORD.match(fields.without_comments(self._stated)) if self._stated else None
+        action = _ACTIONS.get(word[1].lower()) if word else None
+        if action is Action.DELIVERED and _SAYS_RELAYED.search(f"{self._diagnostic or ''}\n{self._about}"):
+            return Action.RELAYED  # Exim can't tell a mailbox from a redirect
+        if action is Action.DELAYED and self._stated_status == "4.4.7" and _ENVELOPE_EXPIRED.search(self._about):
+            return Action.FAILED  # OpenSMTPD gives up with the word `delayed`
+        return action if self._stated else self._action_of_text()
+
+    def _action_of_text(self) -> Action | None:
+        """Return the action of a block that states none: by its status, where the text doesn't tell of the end."""
+        text, digit = self._said.plain, (self._stated_status or " ")[0]
+        if digit == "4":
+            return Action.FAILED if dialects.GAVE_UP.are_in(text) else Action.DELAYED
+        return Action.FAILED if digit == "5" or dialects.SENTENCE.are_in(text) else None
+
+    def _status_of_text(self, action: Action | None) -> str | None:
+        """Return the first code of diagnostic or text that agrees with the action."""
+        classes = {Action.FAILED: "54", Action.DELAYED: "4"}.get(action, "2") if action else "542"
+        found = codes.statuses(notice.unfolded(self._diagnostic or self._about))
+        return next((code for wanted in classes for code in found if code[0] == wanted), None)
+
+    def _reply_code(self, status: str | None) -> int | None:
+        found = codes.reply_codes(self._diagnostic) if self._diagnostic else []
+        found = found or codes.reply_codes(notice.unfolded(self._about))
+        agreeing = (code for code in found if status and str(code)[0] == status[0])
+        return next(agreeing, found[0] if found else None)
+
+    def _cause(self, status: str | None, reply_code: int | None) -> Cause:
+        cause = causes.of(self._diagnostic or "", status, reply_code) if self._diagnostic else Cause.OTHER
+        return causes.of(self._about, status, reply_code) if cause is Cause.OTHER else cause
 
 
 def _aliases(block: Fields, final: str | None, original: str | None) -> tuple[str, ...]:
     found = [address for name in _ALIAS_FIELDS for value in block.all(name) if (address := addresses.of_field(value))]
     found += [addresses.from_xtext(address) for address in (original, final) if address and "+" in address]
     return tuple(dict.fromkeys(alias for alias in found if alias not in (final, original)))
-
-
-def _about(said: Notice, own: tuple[str | None, str | None], names: tuple[str, ...]) -> str:
-    """Return what the text says of one recipient; of the only one it is all."""
-    lines = "\n".join(notice.about(said, name, names) for name in dict.fromkeys(own) if name)
-    return lines or (said.text if len({name.lower() for name in names}) <= 1 else "")
 
 
 def host(value: str | None) -> str | None:
@@ -190,40 +229,9 @@ def host(value: str | None) -> str | None:
     return fields.untyped(fields.without_comments(value))[1].strip() or None
 
 
-def _action(stated: str | None, status: str | None, diagnostic: str | None, about: str, said: Notice) -> Action | None:
-    """Return the action that is meant, where servers state another one or none."""
-    word = _WORD.match(fields.without_comments(stated)) if stated else None
-    action = _ACTIONS.get(word[1].lower()) if word else None
-    if action is Action.DELIVERED and _SAYS_RELAYED.search(f"{diagnostic or ''}\n{about}"):
-        return Action.RELAYED  # Exim can't tell a mailbox from a redirect
-    if action is Action.DELAYED and status == "4.4.7" and _ENVELOPE_EXPIRED.search(about):
-        return Action.FAILED  # OpenSMTPD gives up with the word `delayed`
-    if stated:
-        return action
-    if dialects.SENTENCE.are_in(said.plain) or (status and status[0] == "5"):
-        return (
-            Action.DELAYED if status and status[0] == "4" and not dialects.GAVE_UP.are_in(said.plain) else Action.FAILED
-        )
-    return Action.DELAYED if status and status[0] == "4" else None
-
-
-def _stated_status(text: str, action: Action | None) -> str | None:
-    """Return the first code in *text* that agrees with the action."""
-    classes = {Action.FAILED: "54", Action.DELAYED: "4"}.get(action, "2") if action else "542"
-    found = codes.statuses(notice.unfolded(text))
-    return next((code for wanted in classes for code in found if code[0] == wanted), None)
-
-
 def _class_of(action: Action | None) -> str | None:
     """Return the bare class that follows from an action, where it does (RFC 3463 §2)."""
     return {Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0"}.get(action) if action else None
-
-
-def _reply_code(texts: tuple[str | None, ...], status: str | None) -> int | None:
-    for text in texts:
-        if text and (found := codes.reply_codes(notice.unfolded(text))):
-            return next((code for code in found if status and str(code)[0] == status[0]), found[0])
-    return None
 
 
 def _from_text(said: Notice) -> tuple[ReportedRecipient, ...]:

@@ -21,7 +21,7 @@ _AUTOMATIC_PRECEDENCE = ("bulk", "junk", "auto_reply", "auto-reply")
 
 
 def message_id(value: str | None) -> str | None:
-    """Return the Message-ID of a field, in brackets; one that holds spaces, or lacks brackets, is kept as far as it goes."""
+    """Return the Message-ID of a field, in brackets; one with spaces or without brackets is kept too."""
     if not value:
         return None
     if found := _MESSAGE_ID.search(value):

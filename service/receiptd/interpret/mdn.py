@@ -65,8 +65,10 @@ def read(part: Part, header: Fields) -> Disposition | None:
 
 
 def disposition(value: str | None) -> tuple[str | None, Action | None, tuple[str, ...]]:
-    """Split `manual-action/MDN-sent-manually; displayed/error` into mode, type and modifiers; any of them may be missing."""
-    found = _DISPOSITION.match(_SPACES.sub(r"\1", fields.without_comments(value)[:1000]).strip()) if value else None
+    """Split `manual-action/MDN-sent-manually; displayed/error` into mode, type and modifiers; any may be missing."""
+    if not value:
+        return None, None, ()
+    found = _DISPOSITION.match(_SPACES.sub(r"\1", fields.without_comments(value[:1000])).strip())
     if not found:
         return None, None, ()
     mode, kind, modifiers = found[1], found[2], found[3] or ""

@@ -17,7 +17,7 @@ _BEFORE_MESSAGE = re.compile(rb"(?:[ \t]*+\r?\n|>?From [^\r\n]*+\r?\n)*+")
 _BEFORE_PART = re.compile(rb"(?:[ \t]*+\r?\n)++(?=content-[a-z-]{1,30}[ \t]*:)", re.IGNORECASE)
 _FIELD = re.compile(rb"[!-9;-~]{1,76}[ \t]*:")
 _BLANK_LINE = re.compile(rb"[ \t]*\r?\n")
-_END_OF_HEADER = re.compile(rb"\n[ \t]*\r?\n|\r\r")
+_BLANKS = frozenset((b"\n", b"\r", b" ", b"\t"))
 _PARAMETER = re.compile(r";\s*([\w-]{1,30})(?:\*0?\*?)?\s*=\s*(?:\"([^\"]{0,500})\"|([^;\s\"]{1,500}))")
 _TYPE = re.compile(r"\s*([\w.+-]{1,60}/[\w.+-]{1,80})")
 _DELIMITER_LINE = re.compile(
@@ -104,15 +104,19 @@ def _start_of_message(raw: bytes, start: int, end: int) -> int:
 
 def _extent_of_header(raw: bytes, start: int, end: int) -> tuple[int, int]:
     """Return where a header ends and where its body begins; text that begins with no field has no header."""
-    if misplaced := _BEFORE_PART.match(raw, start, end):
-        start = misplaced.end()
-    elif blank := _BLANK_LINE.match(raw, start, end):
-        return start, blank.end()
+    if raw[start : start + 1] in _BLANKS:
+        if misplaced := _BEFORE_PART.match(raw, start, end):
+            start = misplaced.end()
+        elif blank := _BLANK_LINE.match(raw, start, end):
+            return start, blank.end()
     if not _FIELD.match(raw, start, end):
         return start, start
     horizon = min(end, start + LONGEST_HEADER)
-    found = _END_OF_HEADER.search(raw, start, horizon)
-    return (found.start(), found.end()) if found else (horizon, horizon)
+    crlf = raw.find(b"\n\r\n", start, horizon)
+    plain = raw.find(b"\n\n", start, crlf + 1 if crlf >= 0 else horizon)
+    if plain >= 0:
+        return plain, plain + 2
+    return (crlf, crlf + 3) if crlf >= 0 else (horizon, horizon)
 
 
 def _split(part: Part, parts: list[Part], *, depth: int) -> None:

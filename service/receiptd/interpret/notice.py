@@ -26,7 +26,7 @@ class Notice:
     def glance(self) -> str:
         """The first lines, for whoever needs no more."""
         read = self.__dict__.get("_whole")
-        return _PREAMBLE.sub("", _first_text(self._root, _GLANCE) if read is None else read[:_GLANCE], count=1)
+        return _without_preamble(_first_text(self._root, _GLANCE) if read is None else read[:_GLANCE])
 
     @cached_property
     def _whole(self) -> str:
@@ -39,7 +39,7 @@ class Notice:
     @cached_property
     def text(self) -> str:
         """What the server says."""
-        return _PREAMBLE.sub("", self._whole[: min(self._copy_at, _LONGEST_NOTICE)], count=1)
+        return _without_preamble(self._whole[: min(self._copy_at, _LONGEST_NOTICE)])
 
     @property
     def copy(self) -> str:
@@ -55,6 +55,11 @@ class Notice:
     def plain(self) -> str:
         """What the server says, as phrases are compared."""
         return phrases.plain(self.text)
+
+
+def _without_preamble(text: str) -> str:
+    found = _PREAMBLE.match(text)
+    return text[found.end() :] if found else text
 
 
 def _first_text(root: Part, limit: int) -> str:
@@ -96,6 +101,8 @@ def _is_copy_line(line: str, following: str) -> bool:
 def about(notice: Notice, address: str, others: tuple[str, ...]) -> str:
     """Return the lines that speak of *address*: from where it is named to where the next one is."""
     mine, foreign = address.lower(), tuple(other.lower() for other in others if other.lower() != address.lower())
+    if not foreign:
+        return _from_mention(notice.text, mine)
     kept: list[str] = []
     speaking = False
     for line in notice.lines:
@@ -107,6 +114,12 @@ def about(notice: Notice, address: str, others: tuple[str, ...]) -> str:
         if speaking:
             kept.append(line)
     return "\n".join(kept)
+
+
+def _from_mention(text: str, mine: str) -> str:
+    """Return *text* from the line that first names *mine*."""
+    at = text.lower().find(mine)
+    return text[text.rfind("\n", 0, at) + 1 :] if at >= 0 else ""
 
 
 def unfolded(text: str) -> str:

@@ -22,8 +22,8 @@ class Phrases:
         literal, self._patterns = [], []
         for phrase in filter(None, (entry.strip() for entry in re.split(r"[|\n]", table))):
             if "*" in phrase or "[" in phrase:
-                pieces = [piece for piece in re.split(r"[*\[\]]", phrase) if piece]
-                self._patterns.append((pieces, re.compile(_pattern(phrase))))
+                longest = max(re.split(r"[*\[\]]", phrase), key=len)
+                self._patterns.append((longest, re.compile(_pattern(phrase))))
             else:
                 literal.append(phrase)
         self._literal = tuple(literal)
@@ -33,10 +33,7 @@ class Phrases:
         for phrase in self._literal:
             if phrase in text:
                 return True
-        return any(
-            all(piece in text for piece in pieces) and pattern.search(text) is not None
-            for pieces, pattern in self._patterns
-        )
+        return any(longest in text and pattern.search(text) for longest, pattern in self._patterns)
 
 
 def _pattern(phrase: str) -> str:

@@ -15,7 +15,8 @@ _HEADER_TYPES = ("text/rfc822-headers", "message/global-headers", "text/rfc822-h
 _TOKEN_FIELDS = ("disposition-notification-to", "return-path", "receipt-token")
 _ALIASES = ("x-microsoft-original-message-id", "x-google-original-message-id")
 _HEADER_LINE = re.compile(
-    r"^[> \t]{0,4}(?:Return-Path|Received|Message-ID|DKIM-Signature|X-[\w-]{1,40}|From|Delivered-To|Date|To|Subject|MIME-Version)[ \t]?:",
+    r"^[> \t]{0,4}(?:Return-Path|Received|Message-ID|DKIM-Signature|X-[\w-]{1,40}|From|Delivered-To|Date|To|Subject"
+    r"|MIME-Version)[ \t]?:",
     re.IGNORECASE | re.MULTILINE,
 )
 _QUOTE = re.compile(r"^[> \t]{1,4}(?=[!-9;-~]{1,76}[ \t]?:)", re.MULTILINE)
