@@ -46,9 +46,9 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from receiptd import check  # type: ignore[attr-defined,unused-ignore]
+    from receiptd import check
 
-    return int(check.run(args.config, send=args.send))
+    return check.run(args.config, send=args.send)
 
 
 def _interpret(args: argparse.Namespace) -> int:
