@@ -11,7 +11,7 @@ import structlog
 
 from receiptd import telemetry
 from receiptd.errors import Unavailable
-from receiptd.mailbox import Fetched, FolderMissing, Mailbox, MailboxDown
+from receiptd.mailbox import Fetched, FolderMissing, Mailbox, MailboxDown, MailboxRefused
 from receiptd.models import ReportRow
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, reports
@@ -102,7 +102,11 @@ async def _clear(store: Store, box: MailboxSettings, mailbox: Mailbox, folder: s
         rows = await reports.to_clear(session, box.name, folder, uidvalidity, _AT_A_TIME)
     if not rows:
         return
-    await _apply(box.after, mailbox, rows)
+    try:
+        await _apply(box.after, mailbox, rows)
+    except MailboxRefused as refusal:
+        _log.warning("settled reports stay where they are", mailbox=box.name, folder=folder, reason=str(refusal))
+        return
     async with store.write() as session:
         await reports.cleared(session, [row.id for row in rows])
 

@@ -30,6 +30,10 @@ async def settle(store: Store, *, limit: int = 50) -> int:
     """
     settled = 0
     for row, raw in await reports.begin_reading(store, limit):
+        if not raw:
+            await _set_aside(store, row, "the mailbox has the message but does not hand it over")
+            settled += 1
+            continue
         try:
             report = await _interpret(raw)
             await store.together(partial(_settle, store=store, row=row, report=report))

@@ -214,9 +214,8 @@ def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust:
 async def _record(
     session: AsyncSession, store: Store, work: Work, attempt: Attempt, fact: Fact, changes: dict[str, Any]
 ) -> None:
-    now = store.now()
-    told = Told(attempt.id, now)
-    await record(session, store.settings, work.recipient.id, [fact], told, now=now, beside=Beside(changes))
+    told = Told(attempt.id, attempt.started_at)
+    await record(session, store.settings, work.recipient.id, [fact], told, now=store.now(), beside=Beside(changes))
 
 
 def backoff(attempts: int) -> timedelta:

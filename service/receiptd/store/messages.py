@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.facts import Event, EventKind, Receipt, Source, Trust
 from receiptd.models import EventRow, Message, Recipient, id_of
-from receiptd.store.recipients import event_of
+from receiptd.store.recipients import in_order
 
 IDEMPOTENCY = timedelta(days=7)
 
@@ -64,11 +64,8 @@ async def whole(session: AsyncSession, message: str, *, owner: str | None = None
         return None
     recipients = await _recipients(session, [message])
     ids = [recipient.id for recipient in recipients]
-    query = (
-        select(EventRow).where(col(EventRow.recipient).in_(ids)).order_by(col(EventRow.observed_at), col(EventRow.id))
-    )
-    events = tuple(event_of(event) for event in (await session.exec(query)).all())
-    return Whole(row, tuple(recipients), events)
+    rows = (await session.exec(select(EventRow).where(col(EventRow.recipient).in_(ids)))).all()
+    return Whole(row, tuple(recipients), in_order(rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -102,11 +102,17 @@ def event_of(row: EventRow) -> Event:
 
 
 async def events_of(session: AsyncSession, recipient: str) -> tuple[Event, ...]:
-    """Return the events of one recipient in the order in which our server had them."""
-    query = (
-        select(EventRow).where(EventRow.recipient == recipient).order_by(col(EventRow.observed_at), col(EventRow.id))
-    )
-    return tuple(event_of(row) for row in (await session.exec(query)).all())
+    """Return the events of one recipient."""
+    rows = (await session.exec(select(EventRow).where(EventRow.recipient == recipient))).all()
+    return in_order(rows)
+
+
+def in_order(rows: Iterable[EventRow]) -> tuple[Event, ...]:
+    """Return the events as our server had them; within one instant (INTERNALDATE has seconds) in the way's order."""
+    return tuple(sorted(map(event_of, rows), key=lambda event: (event.observed_at, _ORDER[event.kind], event.id)))
+
+
+_ORDER = {kind: number for number, kind in enumerate(EventKind)}
 
 
 async def record(
