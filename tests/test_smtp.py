@@ -248,16 +248,17 @@ async def test_g02_no_verdict_after_the_final_dot_is_uncertain(last: Step) -> No
 
 
 class LeapingClock(asyncio.SelectorEventLoop):
-    """An event loop that doesn't wait: when nothing moves, its clock leaps to the next timer."""
+    """An event loop that doesn't wait: when neither sockets nor threads move, its clock leaps to the next timer."""
 
     def __init__(self) -> None:
         self.leapt = 0.0
+        self.threads = 0
         real = selectors.DefaultSelector()
         real_select = real.select
 
         def select(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             events = real_select(0.05 if timeout is None else min(timeout, 0.05))
-            if not events and timeout:
+            if not events and timeout and not self.threads:
                 self.leapt += timeout
             return events
 
@@ -266,6 +267,15 @@ class LeapingClock(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return time.monotonic() + self.leapt
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        self.threads += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, _: object) -> None:
+        self.threads -= 1
 
 
 def test_g01_a_final_reply_may_take_nine_minutes() -> None:
@@ -345,32 +355,50 @@ async def test_cancellation_anywhere_closes_the_connection(step: str) -> None:
     assert len(fake.messages) == (2 if step == "." else 1)
 
 
-async def test_a_refusal_in_the_middle_of_the_content_ends_it_without_a_dot() -> None:
-    big = b"x" * 70 + b"\r\n"
-    content = CONTENT + big * 200_000
+async def interrupted(words: bytes) -> tuple[Accepted | Refused | Uncertain | RelayDown, bytes]:
+    """Return what comes of *words* in the middle of a big message, and the last the server read."""
+    tail = bytearray()
+    over = asyncio.Event()
 
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def interrupt(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 small.test\r\n")
         for reply in (b"250-small.test\r\n250 8BITMIME", b"250 Ok", b"250 Ok", b"354 go"):
             await reader.readline()
             writer.write(reply + b"\r\n")
         await reader.readexactly(1000)
-        writer.write(b"552 5.3.4 that will do\r\n")
+        writer.write(words)
         with contextlib.suppress(ConnectionError):
-            while await reader.read(2**16):
-                pass
+            while block := await reader.read(2**16):
+                tail[:] = (tail + block)[-5:]
         writer.transport.abort()
         over.set()
 
-    over = asyncio.Event()
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    server = await asyncio.start_server(interrupt, "127.0.0.1", 0)
     relay = Relay(Submission(url=f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
-    outcome = await submit(relay, replace(LETTER, content=content))
+    content = CONTENT + (b"x" * 70 + b"\r\n") * 200_000
+    outcome: Accepted | Refused | Uncertain | RelayDown
+    try:
+        outcome = await submit(relay, replace(LETTER, content=content))
+    except RelayDown as down:
+        outcome = down
     await relay.close()
     await over.wait()
     server.close()
+    return outcome, bytes(tail)
+
+
+async def test_a_refusal_in_the_middle_of_the_content_ends_it_without_a_dot() -> None:
+    outcome, tail = await interrupted(b"552 5.3.4 that will do\r\n")
     assert isinstance(outcome, Refused)
     assert (outcome.place, outcome.permanent) == ("size", True)
+    assert not tail.endswith(b".\r\n")
+
+
+async def test_an_acceptance_in_the_middle_of_the_content_is_none() -> None:
+    outcome, tail = await interrupted(b"250 2.0.0 Ok, enough\r\n")
+    assert isinstance(outcome, RelayDown)
+    assert outcome.place == "data"
+    assert not tail.endswith(b".\r\n")
 
 
 async def test_a_large_message_arrives_whole() -> None:

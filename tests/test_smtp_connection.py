@@ -16,10 +16,11 @@ import pytest
 import trustme
 
 from receiptd.errors import ReceiptdError
+from receiptd.oauth import AccessToken
 from receiptd.settings import OAuth, Submission
 from receiptd.smtp import Accepted, Relay, RelayDown, TokenSource
 from receiptd.smtp.connection import Login, _must_verify
-from receiptd.smtp.server import parse_url
+from receiptd.smtp.server import Server, parse_url
 from tests.fake_smtp import EVERYTHING, FakeSMTP
 from tests.test_smtp import submit
 
@@ -199,6 +200,27 @@ def test_a_password_goes_only_to_a_server_that_is_who_it_says(
     assert _must_verify(parse_url(url), login, ca) is verified
 
 
+async def test_a_password_never_crosses_the_network_in_the_clear(
+    password_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Server, "is_here", False)
+    async with a_relay_with_tls(
+        "smtp", user="me", ehlo=("AUTH PLAIN",), users={"me": PASSWORD}, settings={"password_file": password_file}
+    ) as (relay, fake):
+        error = await down(relay)
+    assert (error.place, error.permanent) == ("auth", True)
+    assert "in the clear" in str(error)
+    assert fake.said("AUTH") == []
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("[::1]", True), ("localhost", True), ("10.0.0.1", False), ("a.test", False)],
+)
+def test_only_loopback_is_this_machine(host: str, here: bool) -> None:
+    assert parse_url(f"smtp://{host}").is_here is here
+
+
 async def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("not a certificate")
@@ -332,6 +354,20 @@ async def test_xoauth2_fetches_another_token_once_when_the_first_is_refused() ->
         await relay.probe()
     assert source.rejected == [None, "revoked"]
     assert len(fake.said("AUTH XOAUTH2")) == 2
+
+
+async def test_an_access_token_from_oauth_settings_logs_in(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("fresh\n")
+    oauth = OAuth(token_file=tmp_path / "token")
+    async with a_relay_with_tls(
+        "smtp",
+        user="me",
+        ehlo=("AUTH XOAUTH2",),
+        tokens=["fresh"],
+        access_token=AccessToken(oauth).get,
+        settings={"oauth": oauth},
+    ) as (relay, _):
+        await relay.probe()
 
 
 async def test_xoauth2_refused_twice_is_about_us() -> None:

@@ -230,7 +230,7 @@ _DOING: dict[Place, str] = {
     "auth": "refuses our user and password; check the user in [submission] url and password_file or oauth",
     "mail": "refuses our return path; check [receipts] address and what the relay lets this user send",
     "rcpt": "wants something of us before it takes a recipient",
-    "data": "hangs up before it takes the content",
+    "data": "doesn't take the content now",
 }
 
 

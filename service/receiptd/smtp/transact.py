@@ -39,9 +39,9 @@ _SHUTTING_DOWN = 421
 class Patience:
     """Seconds to wait for a reply (RFC 5321 §4.5.3.2 gives these as minima)."""
 
+    final: float
     envelope: float = 300
     data: float = 120
-    final: float = 600
 
 
 def too_long(transaction: Transaction) -> Refused | None:
@@ -229,7 +229,7 @@ class Exchange:
 
     def _refused(self, place: RefusedAt, reply: Reply | None, reason: str) -> Refused:
         permanent = reply is None or reply.is_permanent
-        return Refused(place, permanent, reply, reason, self._dialogue.text() if reply else "")
+        return Refused(place, permanent, reply, reason, self._dialogue.text())
 
     def _dropped(self, place: Place, why: str) -> Dropped:
         return Dropped(place, self._break_off(place, why))

@@ -77,14 +77,14 @@ class Wire(asyncio.Protocol):
         """
         block = memoryview(stuff_dots(content))
         owed = self.expect()
-        for start in range(0, len(block) - _CHUNK, _CHUNK):
-            self.write(block[start : start + _CHUNK])
-            await self._drain()
+        for start in range(0, len(block), _CHUNK):
+            if start:
+                await self._drain()
             if owed.done() and owed.exception() is None:
                 self.abort("the server answered before the final dot")
                 if not owed.result().is_positive:
                     return owed
-        self.write(block[(len(block) - 1) // _CHUNK * _CHUNK :])
+            self.write(block[start : start + _CHUNK])
         return owed
 
     async def _drain(self) -> None:
