@@ -113,6 +113,8 @@ async def _put(session: AsyncSession, store: Store, letter: compose.Letter, wish
         for position, addressee in enumerate(letter.recipients)
     ]
     message.warnings = await _warnings(session, recipients)
+    if not letter.may_request:
+        message.warnings.append("this is a report or an automatic answer: no receipt is asked for it")
     await messages.insert(session, message, recipients)
     return Taken(message, tuple(recipients))
 
@@ -145,6 +147,7 @@ def _recipient(
         role=addressee.role,
         require_all=wish.require_all,
     )
+    require = terms.require if message.may_request or wish.require else Level.ACCEPTED
     submit_by = message.created_at + settings.submission.submit_within
     return Recipient(
         id=new_id(message.created_at),
@@ -154,11 +157,11 @@ def _recipient(
         domain=compose.domain_of(addressee.address),
         role=addressee.role,
         token=token.make(),
-        require=terms.require,
+        require=require,
         within=int(terms.within.total_seconds()),
         minimum_trust=terms.minimum_trust,
         onward=terms.onward,
-        mdn_requested=_asks_for_mdn(settings.receipts, message, addressee, terms.require, wish.mdn),
+        mdn_requested=_asks_for_mdn(settings.receipts, message, addressee, require, wish.mdn),
         give_up_at=message.created_at + settings.submission.give_up,
         submit_by=submit_by,
         next_attempt_at=message.created_at,

@@ -5,9 +5,9 @@ Revises: ${down_revision | comma,n}
 """
 
 import sqlalchemy as sa
-import sqlmodel
 from alembic import op
 from sqlalchemy.dialects import postgresql
+from sqlmodel import UTCDateTime
 ${imports if imports else ""}
 
 revision = ${repr(up_revision)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -18,6 +20,7 @@ from receiptd.errors import BadData
 from receiptd.facts import Level
 from receiptd.web.doors import Caller
 
+_LARGE = 256 * 1024
 _MOST_LABELS = 20
 _LONGEST_KEY = 200
 _OVERHEAD = 1 << 20
@@ -118,14 +121,20 @@ async def read_message(request: Request, caller: Caller, most: int, now: datetim
     if kind == "message/rfc822":
         raw = await read_body(request, most)
         terms = _checked(Terms, _terms_of(request))
-        letter = compose.adopt(raw, now=now, to=tuple(request.query_params.getlist("to")))
+        to = tuple(request.query_params.getlist("to"))
+        letter = await _beside(raw, partial(compose.adopt, raw, now=now, to=to))
     elif kind == "application/json":
         raw = await read_body(request, most * 4 // 3 + _OVERHEAD)
         body = _checked_json(MessageBody, raw)
-        terms, letter = body, compose.compose(_draft(body), now=now)
+        terms, letter = body, await _beside(raw, lambda: compose.compose(_draft(body), now=now))
     else:
         raise BadData("send a message as application/json or message/rfc822 (Content-Type)")
     return letter, _wish(request, caller, terms, raw)
+
+
+async def _beside(raw: bytes, work: Callable[[], compose.Letter]) -> compose.Letter:
+    """Do the work on a large message beside the event loop: it takes seconds."""
+    return await asyncio.to_thread(work) if len(raw) > _LARGE else work()
 
 
 def _terms_of(request: Request) -> dict[str, Any]:
