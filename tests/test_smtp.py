@@ -8,8 +8,9 @@ import re
 import selectors
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import pytest
 
@@ -247,6 +248,10 @@ async def test_g02_no_verdict_after_the_final_dot_is_uncertain(last: Step) -> No
     assert fake.connections == 2
 
 
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+
 class LeapingClock(asyncio.SelectorEventLoop):
     """An event loop that doesn't wait: when neither sockets nor threads move, its clock leaps to the next timer."""
 
@@ -268,7 +273,9 @@ class LeapingClock(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return time.monotonic() + self.leapt
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Arguments], Result], *args: *Arguments
+    ) -> asyncio.Future[Result]:
         self.threads += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_ended)

@@ -303,6 +303,19 @@ async def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "gone") in str(error)
 
 
+async def test_a_password_file_that_is_not_text_is_named_without_its_octets(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_bytes(b"\xfe\xff")
+    async with a_relay_with_tls("smtp", user="me", ehlo=("AUTH PLAIN",), settings={"password_file": path}) as (
+        relay,
+        _,
+    ):
+        error = await down(relay)
+    assert (error.place, error.permanent) == ("auth", True)
+    assert "not UTF-8" in str(error)
+    assert "xfe" not in str(error)
+
+
 async def test_without_a_password_there_is_no_auth() -> None:
     async with a_relay_with_tls("smtp", ehlo=("AUTH PLAIN", "DSN"), settings={}) as (relay, fake):
         await submit(relay)
@@ -391,6 +404,11 @@ async def test_a_server_without_xoauth2_gets_no_token() -> None:
     assert (error.place, error.permanent) == ("auth", True)
     assert "XOAUTH2" in str(error)
     assert fake.said("AUTH") == []
+
+
+def test_oauth_without_a_token_source_never_means_no_auth() -> None:
+    with pytest.raises(ValueError, match="access_token"):
+        Relay(Submission(url="smtp://me@localhost", oauth=OAuth(token_command="true")))
 
 
 @pytest.mark.parametrize("permanent", [True, False])

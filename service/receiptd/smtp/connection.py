@@ -1,13 +1,11 @@
-"""Connect, TLS, AUTH, and what the relay then offers: the only module that knows aiosmtplib."""
+"""Connect, TLS, AUTH (by aiosmtplib), and what the relay then offers."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,9 +13,8 @@ from typing import Protocol, cast
 
 import aiosmtplib
 
-from receiptd import token
-from receiptd.errors import ReceiptdError
-from receiptd.smtp.outcome import Place, RelayDown
+from receiptd.smtp.fault import blaming, reason
+from receiptd.smtp.outcome import RelayDown
 from receiptd.smtp.reply import Capabilities, Reply, printable, read_capabilities
 from receiptd.smtp.server import Server
 from receiptd.smtp.wire import Wire
@@ -60,7 +57,7 @@ class Tls:
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:
-            sentence = f"the certificates in [submission] ca_file {self.ca_file} can't be used: {_reason(error)}"
+            sentence = f"the certificates in [submission] ca_file {self.ca_file} can't be used: {reason(error)}"
             raise RelayDown("starttls", sentence, permanent=True) from error
         if not self.verify:
             context.check_hostname = False
@@ -105,7 +102,7 @@ async def connect(server: Server, login: Login, ca_file: Path | None) -> Connect
 
 
 async def _prepare(client: aiosmtplib.SMTP, server: Server, login: Login, tls: Tls) -> Connection:
-    with _blaming("connect", server):
+    with blaming("connect", server):
         banner = printable((await client.connect()).message)
     opening = [f"S: 220 {banner}"]
     capabilities = await _greet(client, server, banner)
@@ -118,7 +115,7 @@ async def _prepare(client: aiosmtplib.SMTP, server: Server, login: Login, tls: T
         # RFC 4954 §4: a server may offer more to whom it knows.
         capabilities = await _greet(client, server, banner)
     opening += [f"({capabilities.tls or 'no TLS'})", "C: EHLO", *(f"S: 250 {line}" for line in capabilities.lines)]
-    with _blaming("ehlo", server):
+    with blaming("ehlo", server):
         if client.transport is None:
             raise aiosmtplib.SMTPServerDisconnected("the server closed the connection")
         wire = Wire(cast(asyncio.Transport, client.transport))
@@ -126,7 +123,7 @@ async def _prepare(client: aiosmtplib.SMTP, server: Server, login: Login, tls: T
 
 
 async def _greet(client: aiosmtplib.SMTP, server: Server, banner: str) -> Capabilities:
-    with _blaming("ehlo", server):
+    with blaming("ehlo", server):
         reply = await client.ehlo()
         protocol = client.get_transport_info("ssl_object")
         tls = protocol.version() if protocol is not None else None
@@ -145,7 +142,7 @@ async def _secure(client: aiosmtplib.SMTP, server: Server, tls: Tls) -> bool:
             permanent=True,
         )
     context = await tls.context()
-    with _blaming("starttls", server):
+    with blaming("starttls", server):
         await client.starttls(tls_context=context)
     return True
 
@@ -159,7 +156,7 @@ async def _authenticate(client: aiosmtplib.SMTP, server: Server, login: Login) -
             f"{server} offers no TLS, so the password would cross the network in the clear; use submission://",
             permanent=True,
         )
-    with _blaming("auth", server):
+    with blaming("auth", server):
         if login.access_token is not None:
             reply = await _authenticate_by_token(client, server.user, login.access_token)
         else:
@@ -188,10 +185,9 @@ def _password(login: Login) -> str:
     try:
         return login.password_file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise RelayDown(
-            "auth", f"the password in {login.password_file} can't be read: {reason}", permanent=True
-        ) from error
+        why = reason(error) if isinstance(error, OSError) else "it is not UTF-8"  # no octet of it, please
+        sentence = f"the password in {login.password_file} can't be read: {why}"
+        raise RelayDown("auth", sentence, permanent=True) from error
 
 
 def _must_verify(server: Server, login: Login, ca_file: Path | None) -> bool:
@@ -206,83 +202,3 @@ def _must_verify(server: Server, login: Login, ca_file: Path | None) -> bool:
 @cache
 def _own_name() -> str:
     return socket.getfqdn()
-
-
-@contextmanager
-def _blaming(place: Place, server: Server) -> Iterator[None]:
-    """Turn every fault inside into RelayDown at *place*, with a sentence for the person."""
-    try:
-        yield
-    except RelayDown:
-        raise
-    except aiosmtplib.SMTPResponseException as error:
-        raise refusal(place, server, Reply(error.code, printable(error.message))) from error
-    except ReceiptdError as error:
-        raise RelayDown(place, str(error), permanent=error.permanent) from error
-    except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
-        raise _fault(place, server, error) from error
-
-
-_DOING: dict[Place, str] = {
-    "connect": "doesn't let us in",
-    "ehlo": "refuses EHLO",
-    "starttls": "refuses STARTTLS",
-    "auth": "refuses our user and password; check the user in [submission] url and password_file or oauth",
-    "mail": "refuses our return path; check [receipts] address and what the relay lets this user send",
-    "rcpt": "wants something of us before it takes a recipient",
-    "data": "doesn't take the content now",
-}
-
-
-def refusal(place: Place, server: Server, reply: Reply) -> RelayDown:
-    """Return the fault that *reply* at *place* means; the text is the relay's, so tokens are masked."""
-    said = token.mask(str(reply))[:200] if reply.code > 0 else token.mask(reply.text.replace("\n", " "))[:200]
-    return RelayDown(place, f"{server} {_DOING[place]} ({said})", permanent=reply.is_permanent, reply=reply)
-
-
-def _fault(place: Place, server: Server, error: Exception) -> RelayDown:
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return _untrusted(server, cause)
-        if isinstance(cause, ssl.SSLError):
-            return RelayDown("starttls", f"TLS with {server} fails ({cause.reason or cause}); check url and port")
-        if isinstance(cause, socket.gaierror):
-            unknown = cause.errno == socket.EAI_NONAME
-            return RelayDown(
-                "connect", f"the name {server.host} isn't found in DNS; check [submission] url", permanent=unknown
-            )
-    if place == "connect":
-        return RelayDown(
-            place, f"{server} can't be reached ({_reason(error)}); check [submission] url and the firewall"
-        )
-    if place == "auth":
-        return RelayDown(place, f"login to {server} fails ({_reason(error)})", permanent=_is_for_good(error))
-    return RelayDown(place, f"{server} breaks off at {place.upper()} ({_reason(error)})")
-
-
-def _untrusted(server: Server, error: ssl.SSLCertVerificationError) -> RelayDown:
-    return RelayDown(
-        "starttls",
-        f"the certificate of {server} isn't trusted ({error.verify_message}); "
-        "name its authority's certificate in [submission] ca_file, and use the host name it was made for",
-        permanent=True,
-    )
-
-
-def _is_for_good(error: Exception) -> bool:
-    """Whether the server lacks what we need, rather than fails for now."""
-    return type(error) in (aiosmtplib.SMTPException, aiosmtplib.SMTPNotSupported) or isinstance(error, ValueError)
-
-
-def _reason(error: Exception) -> str:
-    """Return the innermost cause in words, without the library's preamble."""
-    *_, last = _causes(error)
-    if isinstance(last, OSError) and last.errno and not isinstance(last, ssl.SSLError):
-        return os.strerror(last.errno)
-    return token.mask(printable(str(last) or type(last).__name__).replace("\n", " "))[:200]
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__

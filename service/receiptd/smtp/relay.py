@@ -32,6 +32,8 @@ class Relay:
         access_token: TokenSource | None = None,
         final_reply: float = 600,
     ) -> None:
+        if submission.oauth and access_token is None:
+            raise ValueError("a relay with oauth needs access_token, or it would go without AUTH")
         self.server = parse_url(submission.url)
         self.capabilities: Capabilities | None = None
         """What the latest connection offered; None until there was one."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from receiptd import token as tokens
 from receiptd.compose import mail_parameters, rcpt_parameters
-from receiptd.smtp.connection import Connection, refusal
+from receiptd.smtp.connection import Connection
+from receiptd.smtp.fault import refusal
 from receiptd.smtp.outcome import (
     LONGEST_LINE,
     Accepted,
