@@ -21,7 +21,7 @@ from receiptd.facts import (
     Source,
     Trust,
 )
-from receiptd.settings import EscalationLevel, PolicySettings, Settings
+from receiptd.settings.model import EscalationLevel, PolicySettings, Settings
 
 _UNREAD = {
     EventKind.DELETED: "deleted, and does not say that it was displayed",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from receiptd import address
-from receiptd.facts import Action, EventKind, Fact, MatchedBy, Report, ReportKind, Source
+from receiptd.facts import Action, EventKind, Fact, MatchedBy, Report, ReportedRecipient, ReportKind, Source
 from receiptd.match.aims import Aim
 from receiptd.match.candidates import Candidate
 
@@ -81,6 +81,7 @@ def _detail(report: Report, aim: Aim, kind: EventKind) -> dict[str, Any]:
         "arrival_date": instant(report.arrival_date),
         "envelope_id": text(report.envelope_id),
         "excerpt": text(report.excerpt),
+        "status_disagrees": _disagrees(block),
         "onward": aim.onward,
         "onward_known": kind is EventKind.EXPANDED,
     }
@@ -93,6 +94,12 @@ def _detail(report: Report, aim: Aim, kind: EventKind) -> dict[str, Any]:
             "reporting_ua": text(report.reporting_ua),
         }
     return kept(detail)
+
+
+def _disagrees(block: ReportedRecipient) -> bool:
+    """Whether the class of Status says otherwise than Action, which decides (RFC 3464 §2.3.3): shown, never judged."""
+    is_failed = block.action is Action.FAILED
+    return (block.status or "").startswith("2" if is_failed else "5") and block.action is not None
 
 
 def kept(detail: dict[str, Any]) -> dict[str, Any]:
