@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ from receiptd.sandbox.play import Course, Result
 from receiptd.sandbox.story import Story
 
 DEMO = (sys.executable, "-m", "receiptd", "demo")
-needs_daemon = pytest.mark.skipif(not find_spec("receiptd.daemon"), reason="the daemon isn't there yet")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,6 @@ def shown() -> subprocess.CompletedProcess[str]:
     return subprocess.run([*DEMO, "--json"], capture_output=True, text=True, timeout=110, check=False)
 
 
-@needs_daemon
 @pytest.mark.timeout(120)
 def test_every_letter_meets_its_fate(shown: subprocess.CompletedProcess[str]) -> None:
     assert shown.returncode == 0, shown.stderr
@@ -39,7 +38,6 @@ def test_every_letter_meets_its_fate(shown: subprocess.CompletedProcess[str]) ->
     assert 0 < result["seconds"] < 90
 
 
-@needs_daemon
 @pytest.mark.timeout(120)
 def test_the_story_goes_to_stderr_without_colour_where_stdout_is_data(shown: subprocess.CompletedProcess[str]) -> None:
     assert "\x1b" not in shown.stderr
@@ -47,40 +45,46 @@ def test_the_story_goes_to_stderr_without_colour_where_stdout_is_data(shown: sub
     assert "receipt.overdue, level 2" in shown.stderr
 
 
-@needs_daemon
 @pytest.mark.timeout(60)
 def test_the_daemon_dies_with_a_killed_demo(tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    with told.open("w") as out:
-        demo = subprocess.Popen(DEMO, stdout=out, stderr=out)
-    try:
-        _wait(lambda: "ready" in told.read_text())
-        (daemon,) = _children(demo.pid)
-    finally:
+    with _ready_demo(tmp_path / "told") as (demo, daemon):
         demo.kill()
         demo.wait()
-    _wait(lambda: not Path(f"/proc/{daemon}").exists())
+        _wait(lambda: not Path(f"/proc/{daemon}").exists())
 
 
-@needs_daemon
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     told = tmp_path / "told"
-    with told.open("w") as out:
-        demo = subprocess.Popen(DEMO, stdout=out, stderr=out)
-    _wait(lambda: "ready" in told.read_text())
-    (daemon,) = _children(demo.pid)
-    demo.send_signal(number)
-    assert demo.wait(40) == 130
-    directory = next(line.split()[-1] for line in told.read_text().splitlines() if "settings" in line)
-    assert not Path(directory).parent.exists()
-    assert not Path(f"/proc/{daemon}").exists()
+    with _ready_demo(told) as (demo, daemon):
+        demo.send_signal(number)
+        assert demo.wait(40) == 130
+        assert not Path(f"/proc/{daemon}").exists()
+        assert not _directory(told).exists()
     assert "Traceback" not in told.read_text()
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+@contextmanager
+def _ready_demo(told: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Start the demo and yield it and its daemon's pid as soon as that is ready."""
+    with told.open("w") as out, subprocess.Popen(DEMO, stdout=out, stderr=out) as demo:
+        try:
+            _wait(lambda: "ready" in told.read_text())
+            yield demo, _daemon_of(demo.pid)
+        finally:
+            demo.kill()
+            shutil.rmtree(_directory(told), ignore_errors=True)  # a killed demo can't
+
+
+def _directory(told: Path) -> Path:
+    return Path(next(line.split()[-1] for line in told.read_text().splitlines() if "settings" in line)).parent
+
+
+def _daemon_of(pid: int) -> int:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    (daemon,) = [int(child) for child in children if b"\0run\0" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return daemon
 
 
 def _wait(happened: Callable[[], bool], seconds: float = 40) -> None:

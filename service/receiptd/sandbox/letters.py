@@ -119,7 +119,7 @@ LETTERS = (
         "nobody@unknown.example",
         "Offer 3",
         "the bounce (5.1.1) is an alert at once",
-        Outcome("failed", "none", "failed", (Told("ops", "receipt.failed"),)),
+        Outcome("failed", "none", "failed", (Told("ops", "receipt.failed", 1),)),
     ),
     Letter(
         "delayed",
@@ -153,6 +153,6 @@ LETTERS = (
         "gus@refuses.example",
         "Offer 7",
         "relayed, then a Sieve script of the recipient refuses it",
-        Outcome("failed", "refused", "failed", (Told("ops", "receipt.refused"),)),
+        Outcome("failed", "refused", "failed", (Told("ops", "receipt.refused", 1),)),
     ),
 )

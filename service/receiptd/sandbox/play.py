@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,9 @@ async def play(story: Story, *, keep: bool) -> Result:
                     story.shows_log(daemon)
                 if keep:
                     await _stay(story, daemon, courses)
+            if daemon.was_killed:
+                story.complains("the daemon did not end on SIGTERM and had to be killed")
+                result = replace(result, faults=(*result.faults, "killed"))
         return result
 
 
@@ -142,7 +145,7 @@ def _outcome(letter: Letter, message: Mapping[str, Any], alerts: list[Alert]) ->
 
 
 def _told(alert: Alert) -> Told:
-    level = alert.escalation if alert.type == "receipt.overdue" else 0
+    level = 0 if alert.type == "receipt.resolved" else alert.escalation
     return Told(alert.webhook, alert.type, level, alert.late)
 
 

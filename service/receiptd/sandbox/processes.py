@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -22,10 +23,10 @@ _STOPS_WITHIN = 25.0
 """Seconds: the daemon drains for 20 (docs/design.md §4), then it is killed."""
 _LOG_TAIL = 15
 
-# PR_SET_PDEATHSIG survives exec: should the demo be killed, the daemon gets SIGTERM and nothing is left behind.
+# PR_SET_PDEATHSIG survives exec: should the demo be killed, so is the daemon, and nothing runs on.
 _DIE_WITH_PARENT = (
     "import ctypes, os, signal, sys;"
-    "ctypes.CDLL(None).prctl(1, signal.SIGTERM);"
+    "ctypes.CDLL(None).prctl(1, signal.SIGKILL);"
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 
@@ -40,6 +41,11 @@ class Daemon:
     @property
     def log(self) -> Path:
         return self.settings.parent / "daemon.log"
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether it didn't end when it was told to."""
+        return self.process.returncode == -signal.SIGKILL
 
     async def get(self, path: str) -> Any:
         """Return what the API has at *path*; raise Unavailable if the daemon has ended."""

@@ -62,7 +62,7 @@ class Story:
         """Tell the alerts behind the first *told*; return how many have been told now."""
         for alert in alerts[told:]:
             name = next((c.letter.name for c in courses if alert.concerns(c.letter.address)), "?")
-            level = f", level {alert.escalation}" if alert.type == "receipt.overdue" else ""
+            level = f", level {alert.escalation}" if alert.type != "receipt.resolved" else ""
             late = ", late" if alert.late else ""
             what = f"{alert.type}{level}{late}: {_plain(alert.data.get('reason'))}"
             self._line(name, f"→ {alert.webhook}", what)
@@ -77,7 +77,7 @@ class Story:
         for course in result.courses:
             self._row(course)
         for fault in result.faults:
-            self._say(self._paint("red", _plain(fault)))
+            self.complains(fault)
         met = sum(course.ok for course in result.courses)
         summary = f"{met} of {len(result.courses)} letters met their fate in {result.seconds} s"
         self._say("")
@@ -85,6 +85,10 @@ class Story:
         if self._data:
             letters = [course.verdict for course in result.courses]
             print(json.dumps({"letters": letters, "seconds": result.seconds}), file=self._data, flush=True)
+
+    def complains(self, fault: str) -> None:
+        """Say what went wrong beside the letters."""
+        self._say(self._paint("red", _plain(fault)))
 
     def shows_log(self, daemon: Daemon) -> None:
         """Show the end of the daemon's log."""
