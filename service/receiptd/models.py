@@ -60,10 +60,19 @@ class Words(TypeDecorator[StrEnum]):
         return None if value is None else self.kind(value)
 
 
-def _index(name: str, *columns: str, where: str | None = None, unique: bool = False) -> Index:
-    """Return an index, partial with *where*, the same on both databases."""
-    condition = None if where is None else text(where)
-    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+def _index(name: str, *columns: str, where: str | None = None, flag: str | None = None, unique: bool = False) -> Index:
+    """Return an index, partial with *where* or where *flag* is set, the same on both databases.
+
+    SQLite has no booleans: a query says `flag = 1` there, and only an index that says the same serves it.
+    """
+    sqlite, postgresql = (f"{flag} = 1", flag) if flag else (where, where)
+    return Index(
+        name,
+        *columns,
+        unique=unique,
+        sqlite_where=None if sqlite is None else text(sqlite),
+        postgresql_where=None if postgresql is None else text(postgresql),
+    )
 
 
 def _words(kind: type[StrEnum]) -> Any:
@@ -236,7 +245,7 @@ class ReportRow(Table, table=True):
     __tablename__ = "report"
     __table_args__ = (
         _index("ix_report_due_at", "due_at", where="due_at IS NOT NULL"),
-        _index("ix_report_clear", "mailbox", "folder", where="clear"),
+        _index("ix_report_clear", "mailbox", "folder", flag="clear"),
         _index("ix_report_verdict_fetched_at", "verdict", "fetched_at"),
         _index("ix_report_fetched_at", "fetched_at"),
     )
@@ -270,7 +279,7 @@ class Alert(Table, table=True):
     __table_args__ = (
         _index("ix_alert_recipient_incident", "recipient", "incident"),
         _index("ix_alert_created_at_id", "created_at", "id"),
-        _index("ix_alert_undelivered", "id", where="undelivered"),
+        _index("ix_alert_undelivered", "id", flag="undelivered"),
         _index("ix_alert_open_monitor", "subject", where="resolved_at IS NULL AND recipient IS NULL"),
     )
 

@@ -107,7 +107,7 @@ async def withdraw(session: AsyncSession, raised: Sequence[str], *, now: datetim
     dispatches = (await session.exec(select(Dispatch).where(col(Dispatch.alert).in_(raised)))).all()
     untold = [dispatch.id for dispatch in dispatches if dispatch.attempts == 0 and dispatch.outcome == "pending"]
     if untold:
-        await session.execute(
+        await session.exec(
             update(Dispatch)
             .where(col(Dispatch.id).in_(untold))
             .values(outcome="dropped", due_at=None, finished_at=now)

@@ -57,7 +57,7 @@ async def held(session: AsyncSession, now: datetime, upto: datetime | None) -> i
 
 async def push_ahead(session: AsyncSession, recipient: str, at: datetime) -> None:
     """Look at a recipient that raised an error later, so that it doesn't stop those behind it."""
-    await session.execute(
+    await session.exec(
         update(Recipient)
         .where(col(Recipient.id) == recipient)
         .values(judge_at=at)

@@ -83,14 +83,14 @@ async def write_attempt(session: AsyncSession, attempt: DispatchAttempt) -> None
 async def delivered(session: AsyncSession, post: Post, now: datetime) -> None:
     """The endpoint acknowledged: done, and whatever else waits for this endpoint may try now."""
     await _finish(session, post.dispatch, "delivered", now)
-    await session.execute(
+    await session.exec(
         update(Alert)
         .where(col(Alert.id) == post.alert.id)
         .values(undelivered=False)
         .execution_options(synchronize_session=False)
     )
-    stranded = select(Alert.id).where(col(Alert.undelivered).is_(True))
-    await session.execute(
+    stranded = select(Alert.id).where(col(Alert.undelivered))
+    await session.exec(
         update(Dispatch)
         .where(
             col(Dispatch.alert).in_(stranded),
@@ -104,7 +104,7 @@ async def delivered(session: AsyncSession, post: Post, now: datetime) -> None:
 
 async def again(session: AsyncSession, post: Post, at: datetime) -> None:
     """The endpoint didn't take it: try again at *at*."""
-    await session.execute(
+    await session.exec(
         update(Dispatch)
         .where(col(Dispatch.id) == post.dispatch.id, col(Dispatch.outcome) == "pending")
         .values(due_at=at)
@@ -132,7 +132,7 @@ async def hand_on(session: AsyncSession, settings: Settings, post: Post, *, pati
         for name in further
     )
     if not further:
-        await session.execute(
+        await session.exec(
             update(Alert)
             .where(col(Alert.id) == post.alert.id)
             .values(undelivered=True)
@@ -161,7 +161,7 @@ async def _next_endpoints(session: AsyncSession, settings: Settings, alert: Aler
 
 
 async def _finish(session: AsyncSession, dispatch: Dispatch, outcome: str, now: datetime) -> None:
-    await session.execute(
+    await session.exec(
         update(Dispatch)
         .where(col(Dispatch.id) == dispatch.id)
         .values(outcome=outcome, due_at=None, finished_at=now)
@@ -186,7 +186,7 @@ async def gone(session: AsyncSession, webhooks: Sequence[str]) -> set[str]:
 
 async def undelivered(session: AsyncSession) -> int:
     """Return how many alerts no endpoint took."""
-    return (await session.exec(select(func.count()).where(col(Alert.undelivered).is_(True)))).one()
+    return (await session.exec(select(func.count()).where(col(Alert.undelivered)))).one()
 
 
 async def backlog(session: AsyncSession) -> dict[str, int]:
@@ -201,7 +201,7 @@ async def replay(session: AsyncSession, alert: str, now: datetime) -> bool:
     """Send an alert again to every webhook it went to, under the same id; False if there is no such alert."""
     if await session.get(Alert, alert) is None:
         return False
-    await session.execute(
+    await session.exec(
         update(Dispatch)
         .where(col(Dispatch.alert) == alert)
         .values(due_at=now, attempts=0, outcome="pending", finished_at=None)

@@ -54,7 +54,7 @@ async def by_idempotency_key(session: AsyncSession, owner: str, key: str) -> Mes
 
 async def free_key(session: AsyncSession, message: Message) -> None:
     """Let go of an idempotency key that has served its time."""
-    await session.execute(update(Message).where(col(Message.id) == message.id).values(idempotency_key=None))
+    await session.exec(update(Message).where(col(Message.id) == message.id).values(idempotency_key=None))
 
 
 async def whole(session: AsyncSession, message: str, *, owner: str | None = None) -> Whole | None:

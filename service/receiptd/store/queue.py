@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import update
-from sqlmodel import col, or_, select
+from sqlmodel import col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.facts import EventKind, Fact, Source
@@ -47,7 +47,7 @@ async def claim(store: Store, limit: int) -> list[Work]:
         rows = (await session.exec(due)).all()
         if not rows:
             return []
-        await session.execute(
+        await session.exec(
             update(Recipient)
             .where(col(Recipient.id).in_([row.id for row in rows]))
             .values(next_attempt_at=now + LEASE, claimed_by=store.node, claimed_until=now + LEASE)
@@ -67,19 +67,19 @@ async def begin(session: AsyncSession, attempt: Attempt, *, hold: timedelta) -> 
     session.add(attempt)
     await session.flush()
     until = attempt.started_at + max(hold, IN_DATA)
-    held = await session.execute(
+    held = await session.exec(
         update(Recipient)
         .where(col(Recipient.id) == attempt.recipient, col(Recipient.next_attempt_at).is_not(None))
         .values(next_attempt_at=until, claimed_until=until)
         .execution_options(synchronize_session=False)
     )
-    if held.rowcount != 1:  # type: ignore[attr-defined]
+    if held.rowcount != 1:
         raise NoLongerDue(attempt.recipient)
 
 
 async def release(session: AsyncSession, recipient: str, at: datetime) -> None:
     """Give a claimed recipient back, to be taken up again at *at*; nothing was sent."""
-    await session.execute(
+    await session.exec(
         update(Recipient)
         .where(col(Recipient.id) == recipient, col(Recipient.next_attempt_at).is_not(None))
         .values(next_attempt_at=at, claimed_by=None, claimed_until=None)
@@ -110,7 +110,7 @@ async def recover(store: Store) -> int:
         for attempt in attempts:
             await make_uncertain(session, store, attempt, "receiptd stopped while the relay's answer was out")
         if store.is_sqlite:
-            await session.execute(
+            await session.exec(
                 update(Recipient)
                 .where(
                     col(Recipient.next_attempt_at).is_not(None),
@@ -150,13 +150,8 @@ async def is_in_data(session: AsyncSession, recipient: str) -> bool:
     return (await session.exec(query)).first() is not None
 
 
-async def oldest(session: AsyncSession) -> datetime | None:
+async def oldest(session: AsyncSession, submit_within: timedelta) -> datetime | None:
     """Return since when the oldest recipient waits to be accepted by the relay."""
-    query = (
-        select(Message.created_at)
-        .join(Recipient, col(Recipient.message) == col(Message.id))
-        .where(col(Recipient.next_attempt_at).is_not(None))
-        .order_by(col(Recipient.id))
-        .limit(1)
-    )
-    return (await session.exec(query)).first()
+    waiting = select(func.min(Recipient.submit_by)).where(col(Recipient.next_attempt_at).is_not(None))
+    submit_by: datetime | None = (await session.exec(waiting)).one()
+    return None if submit_by is None else submit_by - submit_within

@@ -168,7 +168,7 @@ async def _compare_and_set(session: AsyncSession, row: Recipient, version: int, 
         .values(version=version + 1, **values)
         .execution_options(synchronize_session=False)
     )
-    if (await session.execute(statement)).rowcount != 1:  # type: ignore[attr-defined]
+    if (await session.exec(statement)).rowcount != 1:
         raise Stale(row.id)
 
 

@@ -39,7 +39,7 @@ async def store_evidence(session: AsyncSession, content: bytes, now: datetime) -
     digest = hashlib.sha256(content).hexdigest()
     values = {"sha256": digest, "content": content, "size": len(content), "stored_at": now}
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    await session.execute(insert(Evidence).values(values).on_conflict_do_nothing())
+    await session.exec(insert(Evidence).values(values).on_conflict_do_nothing())
     return digest
 
 
@@ -104,7 +104,7 @@ async def complete(session: AsyncSession, mailbox: str, folder: str, started_at:
 
 async def distrust(session: AsyncSession) -> None:
     """The clock jumped: no read counts as complete until the next one, so that no deadline is judged before it."""
-    await session.execute(update(Folder).values(read_at=None).execution_options(synchronize_session=False))
+    await session.exec(update(Folder).values(read_at=None).execution_options(synchronize_session=False))
 
 
 async def begin_reading(store: Store, limit: int) -> list[tuple[ReportRow, bytes]]:
@@ -148,7 +148,7 @@ async def close(session: AsyncSession, report: ReportRow) -> None:
 
 
 async def _close(session: AsyncSession, report: str, **values: object) -> None:
-    await session.execute(
+    await session.exec(
         update(ReportRow)
         .where(col(ReportRow.id) == report)
         .values(due_at=None, **values)
@@ -165,7 +165,7 @@ async def oldest_unsettled(session: AsyncSession) -> datetime | None:
 async def to_clear(session: AsyncSession, mailbox: str, folder: str, uidvalidity: int, limit: int) -> list[ReportRow]:
     """Return matched reports that are still to be marked, moved or deleted in the mailbox."""
     query = select(ReportRow).where(
-        col(ReportRow.clear).is_(True),
+        col(ReportRow.clear),
         ReportRow.mailbox == mailbox,
         ReportRow.folder == folder,
         ReportRow.uidvalidity == uidvalidity,
@@ -175,7 +175,7 @@ async def to_clear(session: AsyncSession, mailbox: str, folder: str, uidvalidity
 
 async def cleared(session: AsyncSession, reports: Sequence[str]) -> None:
     """Note that nothing is left to do to these in the mailbox."""
-    await session.execute(
+    await session.exec(
         update(ReportRow)
         .where(col(ReportRow.id).in_(reports))
         .values(clear=False)
@@ -186,25 +186,21 @@ async def cleared(session: AsyncSession, reports: Sequence[str]) -> None:
 async def candidates(session: AsyncSession, keys: match.Keys) -> list[match.Candidate]:
     """Return the recipients that the keys of a report may mean: by token, by Message-ID, by a relay's new id."""
     words = [found.token for found in keys.tokens]
-    by_alias = select(Attempt.recipient).where(col(Attempt.alias_message_id).in_(keys.message_ids))
-    messages = (
+    # One look-up a key: joined by OR they would read the whole table.
+    by_token = select(Recipient.message).where(col(Recipient.token).in_(words))
+    by_message_id = select(Message.id).where(col(Message.message_id).in_(keys.message_ids))
+    by_alias = (
         select(Recipient.message)
-        .join(Message, col(Message.id) == col(Recipient.message))
-        .where(
-            or_(
-                col(Recipient.token).in_(words),
-                col(Message.message_id).in_(keys.message_ids),
-                col(Recipient.id).in_(by_alias),
-            )
-        )
-        .distinct()
-        .limit(MOST_CANDIDATES)
+        .join(Attempt, col(Attempt.recipient) == col(Recipient.id))
+        .where(col(Attempt.alias_message_id).in_(keys.message_ids))
     )
-    ids = (await session.exec(messages)).all()
+    found: set[str] = set()
+    for look_up in (by_token, by_message_id, by_alias):
+        found.update((await session.exec(look_up.limit(MOST_CANDIDATES))).all())
     query = (
         select(Recipient, Message)
         .join(Message, col(Message.id) == col(Recipient.message))
-        .where(col(Recipient.message).in_(ids))
+        .where(col(Recipient.message).in_(found))
         .order_by(col(Recipient.token).in_(words).desc(), col(Recipient.id))
         .limit(MOST_CANDIDATES)
     )

@@ -93,7 +93,7 @@ async def _refresh(house: House) -> None:
     """Set the gauges that are a look at the tables."""
     async with house.store.read() as session:
         standing = await messages.counts(session)
-        oldest = await queue.oldest(session)
+        oldest = await queue.oldest(session, house.store.settings.submission.submit_within)
         backlog = await dispatches.backlog(session)
     telemetry.RECIPIENTS.clear()
     for (delivery, receipt), count in standing.items():

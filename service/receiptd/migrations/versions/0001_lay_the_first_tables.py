@@ -106,7 +106,7 @@ def upgrade() -> None:
             "ix_report_clear",
             ["mailbox", "folder"],
             unique=False,
-            sqlite_where=sa.text("clear"),
+            sqlite_where=sa.text("clear = 1"),
             postgresql_where=sa.text("clear"),
         )
         batch_op.create_index(
@@ -236,7 +236,7 @@ def upgrade() -> None:
             "ix_alert_undelivered",
             ["id"],
             unique=False,
-            sqlite_where=sa.text("undelivered"),
+            sqlite_where=sa.text("undelivered = 1"),
             postgresql_where=sa.text("undelivered"),
         )
 
@@ -378,7 +378,7 @@ def downgrade() -> None:
     op.drop_table("attempt")
     with op.batch_alter_table("alert", schema=None) as batch_op:
         batch_op.drop_index(
-            "ix_alert_undelivered", sqlite_where=sa.text("undelivered"), postgresql_where=sa.text("undelivered")
+            "ix_alert_undelivered", sqlite_where=sa.text("undelivered = 1"), postgresql_where=sa.text("undelivered")
         )
         batch_op.drop_index("ix_alert_recipient_incident", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index(
@@ -418,7 +418,7 @@ def downgrade() -> None:
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )
-        batch_op.drop_index("ix_report_clear", sqlite_where=sa.text("clear"), postgresql_where=sa.text("clear"))
+        batch_op.drop_index("ix_report_clear", sqlite_where=sa.text("clear = 1"), postgresql_where=sa.text("clear"))
 
     op.drop_table("report")
     with op.batch_alter_table("message", schema=None) as batch_op:

@@ -1,0 +1,200 @@
+"""The steps without their daemon: a store in a folder of its own, and a clock that only the test moves."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import select
+
+from receiptd import compose
+from receiptd.accept import Taken, Wish, accept
+from receiptd.escalate import escalate, folders_to_read
+from receiptd.facts import EventKind, Fact, Source
+from receiptd.models import Alert, Dispatch, Recipient
+from receiptd.settings import Settings
+from receiptd.settle import settle
+from receiptd.store import Store, ensure, messages, reports
+from receiptd.store.messages import Whole
+from receiptd.store.recipients import Beside, Told, record
+from tests.receiver import SECRET
+
+START = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+ADDRESS = "receipts@a.test"
+
+
+def settings_in(folder: Path, **changes: Any) -> Settings:
+    """Return settings whose database and secrets lie in *folder*; *changes* replace or add whole tables."""
+    (folder / "secret").write_text(SECRET)
+    (folder / "password").write_text("correct-horse")
+    values: dict[str, Any] = {
+        "service": {
+            "database": f"sqlite:///{folder}/receiptd.db",
+            "listen": [{"unix": str(folder / "api.sock"), "scope": "operate"}],
+        },
+        "submission": {"url": "smtp://127.0.0.1:25"},
+        "receipts": {"address": ADDRESS},
+        "mailbox": [{"url": "imaps://receipts%40a.test@127.0.0.1", "password_file": str(folder / "password")}],
+        "policy": {
+            "default": {
+                "within": "4h",
+                "levels": [{"after": "0s", "to": ["ops"]}, {"after": "1d", "to": ["ops", "boss"]}],
+            }
+        },
+        "webhook": [
+            {"name": name, "url": f"http://127.0.0.1:1/{name}", "secret_file": str(folder / "secret")}
+            for name in ("ops", "boss")
+        ],
+    }
+    return Settings.model_validate(values | changes)
+
+
+@dataclass
+class Stage:
+    """One store and its clock."""
+
+    store: Store
+    instant: datetime = START
+    _uid: int = field(default=0)
+
+    def clock(self) -> datetime:
+        return self.instant
+
+    def pass_time(self, **length: float) -> None:
+        self.instant += timedelta(**length)
+
+    async def take(self, *to: str, **wish: Any) -> Taken:
+        """Accept a letter."""
+        letter = compose.compose(
+            compose.Draft(from_="office@a.test", to=to or ("bob@b.test",), subject="An invoice", text="Good day."),
+            now=self.instant,
+        )
+        return await accept(self.store, letter, Wish(owner="uid:1000", **wish))
+
+    async def submitted(self, *to: str, **wish: Any) -> Taken:
+        """Accept a letter, and let the relay have accepted every copy now."""
+        taken = await self.take(*to, **wish)
+        for row in taken.recipients:
+            await self.tell(
+                row.id,
+                EventKind.ACCEPTED,
+                source=Source.SMTP,
+                submitted_at=self.instant,
+                deadline_at=self.instant + timedelta(seconds=row.within),
+                dsn_requested=True,
+            )
+        return taken
+
+    async def tell(
+        self, recipient: str, kind: EventKind, *, source: Source = Source.DSN, by: str = "", **columns: Any
+    ) -> None:
+        """Record one fact, as if a report had told it now."""
+        fact = Fact(recipient, kind, source)
+        told = Told(by or f"{kind}-{self.instant}", self.instant)
+        async with self.store.write() as session:
+            await record(
+                session, self.store.settings, recipient, [fact], told, now=self.instant, beside=Beside(columns)
+            )
+
+    async def receive(self, *raws: bytes, folder: str = "INBOX", received_at: datetime | None = None) -> None:
+        """Put messages into the store as a read of the mailbox does, and settle them."""
+        batch = []
+        for raw in raws:
+            self._uid += 1
+            batch.append(reports.Raw(self._uid, received_at or self.instant, len(raw), raw))
+        async with self.store.write() as session:
+            await reports.keep(session, "receipts", folder, 1, batch, upto=self._uid, now=self.instant)
+        while await settle(self.store):
+            pass
+
+    async def read_all(self) -> None:
+        """Let a read of every folder begin now and find nothing more."""
+        async with self.store.write() as session:
+            for mailbox, name in folders_to_read(self.store.settings.mailbox):
+                await reports.complete(session, mailbox, name, self.instant)
+
+    async def judge(self) -> int:
+        """Read every folder to its end, then judge the deadlines."""
+        await self.read_all()
+        return await escalate(self.store)
+
+    async def whole(self, taken: Taken) -> Whole:
+        async with self.store.read() as session:
+            found = await messages.whole(session, taken.message.id)
+        assert found is not None
+        return found
+
+    async def recipient(self, taken: Taken, number: int = 0) -> Recipient:
+        return (await self.whole(taken)).recipients[number]
+
+    async def alerts(self) -> list[Alert]:
+        """Return all alerts, oldest first."""
+        async with self.store.read() as session:
+            rows = (await session.exec(select(Alert))).all()
+        return sorted(rows, key=lambda alert: (alert.created_at, alert.level))
+
+    async def told(self) -> list[tuple[str, int, tuple[str, ...]]]:
+        """Return type, level and webhooks of each alert, oldest first."""
+        async with self.store.read() as session:
+            dispatches = (await session.exec(select(Dispatch))).all()
+        return [(a.type, a.level, _webhooks(a, dispatches)) for a in await self.alerts()]
+
+    async def dispatches(self) -> list[Dispatch]:
+        async with self.store.read() as session:
+            return list((await session.exec(select(Dispatch))).all())
+
+
+def _webhooks(alert: Alert, dispatches: Iterable[Dispatch]) -> tuple[str, ...]:
+    return tuple(sorted(d.webhook for d in dispatches if d.alert == alert.id and d.outcome != "dropped"))
+
+
+@cache
+def _migrated() -> Path:
+    """Return an empty database with all tables, made once for the whole run."""
+    path = Path(tempfile.mkdtemp(prefix="rcpt-")) / "empty.db"
+    atexit.register(shutil.rmtree, path.parent)
+    ensure(f"sqlite:///{path}")
+    return path
+
+
+@asynccontextmanager
+async def staged(folder: Path, **changes: Any) -> AsyncIterator[Stage]:
+    """Open a stage in *folder*."""
+    settings = settings_in(folder, **changes)
+    shutil.copyfile(_migrated(), folder / "receiptd.db")
+    stage = Stage(None)  # type: ignore[arg-type]
+    stage.store = Store(settings, clock=stage.clock)
+    try:
+        yield stage
+    finally:
+        await stage.store.close()
+
+
+def dsn(
+    token: str,
+    *,
+    action: str = "delivered",
+    status: str = "2.0.0",
+    recipient: str = "bob@b.test",
+    message_id: str | None = None,
+) -> bytes:
+    """Return a delivery report as Postfix writes it, addressed to the return path of *token*."""
+    returned = f"Message-ID: {message_id}\n" if message_id else ""
+    return (
+        f"Return-Path: <>\nDelivered-To: receipts+{token}@a.test\nFrom: MAILER-DAEMON@b.test\n"
+        f"To: receipts+{token}@a.test\nSubject: Delivery Status\nMIME-Version: 1.0\nAuto-Submitted: auto-replied\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="="\n\n'
+        f"--=\nContent-Type: text/plain\n\nSee below.\n\n--=\nContent-Type: message/delivery-status\n\n"
+        f"Reporting-MTA: dns; mail.b.test\nOriginal-Envelope-Id: {token}\n\n"
+        f"Original-Recipient: rfc822;{recipient}\nFinal-Recipient: rfc822; {recipient}\n"
+        f"Action: {action}\nStatus: {status}\nDiagnostic-Code: smtp; 250 ok\n\n"
+        f"--=\nContent-Type: text/rfc822-headers\n\nFrom: office@a.test\n{returned}Subject: An invoice\n\n--=--\n"
+    ).encode()

@@ -1,0 +1,198 @@
+"""Deadlines and bad news become alerts: once, in order, never on guesswork."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from receiptd.escalate import escalate, monitor
+from receiptd.facts import EventKind, Receipt, Source
+from receiptd.store import reports
+from receiptd.store.monitors import Health
+from tests.stage import Stage, dsn, staged
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+async def test_a_deadline_without_a_receipt_is_overdue_and_told_once(stage: Stage) -> None:
+    taken = await stage.submitted()
+    stage.pass_time(hours=4, seconds=1)
+    assert await stage.judge() == 1
+    assert await stage.judge() == 0
+    assert (await stage.recipient(taken)).receipt is Receipt.OVERDUE
+    assert await stage.told() == [("receipt.overdue", 1, ("ops",))]
+
+
+async def test_a_receipt_in_time_is_never_overdue(stage: Stage) -> None:
+    taken = await stage.submitted()
+    await stage.receive(dsn(taken.recipients[0].token))
+    stage.pass_time(days=3)
+    assert await stage.judge() == 0
+    assert await stage.told() == []
+
+
+async def test_no_deadline_is_judged_before_every_folder_was_searched_after_it(stage: Stage) -> None:
+    taken = await stage.submitted()
+    stage.pass_time(hours=3)
+    await stage.read_all()
+    stage.pass_time(hours=2)
+    assert await escalate(stage.store) == 0
+    async with stage.store.write() as session:
+        await reports.complete(session, "receipts", "INBOX", stage.instant)
+    assert await escalate(stage.store) == 0, "Junk was not searched yet"
+    assert (await stage.recipient(taken)).receipt is Receipt.OPEN
+    assert await stage.judge() == 1
+
+
+async def test_no_deadline_is_judged_while_a_report_is_unsettled(stage: Stage) -> None:
+    taken = await stage.submitted()
+    stage.pass_time(hours=3)
+    raw = dsn(taken.recipients[0].token)
+    async with stage.store.write() as session:
+        batch = [reports.Raw(1, stage.instant, len(raw), raw)]
+        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=stage.instant)
+    stage.pass_time(hours=2)
+    assert await stage.judge() == 0
+    assert await stage.told() == []
+
+
+async def test_a_report_set_aside_holds_up_no_deadline(stage: Stage) -> None:
+    await stage.submitted()
+    async with stage.store.write() as session:
+        batch = [reports.Raw(1, stage.instant, 0, b"")]
+        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=stage.instant)
+    await stage.receive()
+    stage.pass_time(hours=5)
+    assert await stage.judge() == 1
+    assert [kind for kind, _, _ in await stage.told()] == ["monitor.set_aside", "receipt.overdue"]
+
+
+async def test_later_levels_count_from_the_first_alert(stage: Stage) -> None:
+    await stage.submitted()
+    stage.pass_time(hours=5)
+    await stage.judge()
+    stage.pass_time(hours=23)
+    assert await stage.judge() == 0
+    stage.pass_time(hours=1)
+    assert await stage.judge() == 1
+    assert await stage.told() == [("receipt.overdue", 1, ("ops",)), ("receipt.overdue", 2, ("boss", "ops"))]
+    stage.pass_time(days=9)
+    assert await stage.judge() == 0
+
+
+async def test_later_levels_are_held_while_blind(stage: Stage) -> None:
+    await stage.submitted()
+    stage.pass_time(hours=5)
+    await stage.judge()
+    stage.pass_time(days=2)
+    assert await escalate(stage.store) == 0
+    assert await stage.judge() == 1
+
+
+async def test_a_message_that_is_not_submitted_in_time_is_overdue_even_while_blind(stage: Stage) -> None:
+    taken = await stage.take()
+    stage.pass_time(hours=1, seconds=1)
+    assert await escalate(stage.store) == 1
+    (alert,) = await stage.alerts()
+    assert alert.type == "receipt.overdue"
+    assert alert.data["reason"].startswith("Not submitted")
+    assert (await stage.recipient(taken)).receipt is Receipt.OVERDUE
+
+
+async def test_a_failure_is_told_at_once_and_only_to_level_1(stage: Stage) -> None:
+    taken = await stage.submitted()
+    await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    stage.pass_time(days=3)
+    await stage.judge()
+    assert await stage.told() == [("receipt.failed", 1, ("ops",))]
+
+
+async def test_a_failure_after_delivery_is_a_contradiction(stage: Stage) -> None:
+    taken = await stage.submitted()
+    token = taken.recipients[0].token
+    await stage.receive(dsn(token), dsn(token, action="failed", status="5.0.0"))
+    assert [kind for kind, _, _ in await stage.told()] == ["receipt.contradicted"]
+
+
+async def test_the_same_report_twice_is_one_event_and_one_alert(stage: Stage) -> None:
+    taken = await stage.submitted()
+    raw = dsn(taken.recipients[0].token, action="failed", status="5.1.1")
+    await stage.receive(raw)
+    stage.pass_time(minutes=1)
+    await stage.receive(raw.replace(b"See below", b"See  below"))
+    failed = [event for event in (await stage.whole(taken)).events if event.kind is EventKind.FAILED]
+    assert [event.count for event in failed] == [2]
+    assert len(await stage.alerts()) == 1
+
+
+async def test_a_receipt_after_the_alert_resolves_it_for_whom_it_may_have_reached(stage: Stage) -> None:
+    taken = await stage.submitted()
+    stage.pass_time(hours=5)
+    await stage.judge()
+    for dispatch in await stage.dispatches():
+        async with stage.store.write() as session:
+            dispatch.attempts = 1
+            await session.merge(dispatch)
+    stage.pass_time(minutes=1)
+    await stage.receive(dsn(taken.recipients[0].token))
+    resolved = (await stage.alerts())[-1]
+    assert (resolved.type, resolved.data["outcome"], resolved.data["late"]) == ("receipt.resolved", "met", True)
+    assert (await stage.told())[-1] == ("receipt.resolved", 1, ("ops",))
+    assert (await stage.recipient(taken)).receipt is Receipt.MET_LATE
+
+
+async def test_where_nobody_was_told_neither_alert_nor_resolution_is_sent(stage: Stage) -> None:
+    taken = await stage.submitted()
+    stage.pass_time(hours=5)
+    await stage.judge()
+    await stage.receive(dsn(taken.recipients[0].token))
+    assert [dispatch.outcome for dispatch in await stage.dispatches()] == ["dropped"]
+
+
+async def test_what_reached_our_server_in_time_is_in_time_however_late_it_is_read(stage: Stage) -> None:
+    taken = await stage.submitted()
+    stage.pass_time(hours=3)
+    arrived = stage.instant
+    stage.pass_time(hours=9)
+    await stage.receive(dsn(taken.recipients[0].token), received_at=arrived)
+    assert (await stage.recipient(taken)).receipt is Receipt.MET
+
+
+async def test_a_mailbox_that_is_not_read_is_one_alert_until_it_is_read_again(stage: Stage) -> None:
+    started_at, up = stage.instant, Health("relay:relay")
+    box, clock = Health("mailbox:receipts"), Health("clock:clock")
+    await stage.read_all()
+    stage.pass_time(minutes=6)
+    box.down(stage.instant, "the password was refused", permanent=False)
+    for _ in range(3):
+        await monitor(stage.store, up, {"receipts": box}, clock, started_at=started_at)
+        stage.pass_time(minutes=6)
+    (alert,) = await stage.alerts()
+    assert (alert.type, alert.data["what"], alert.data["name"]) == ("monitor.blind", "mailbox", "receipts")
+    assert alert.data["reason"] == "the password was refused"
+    async with stage.store.write() as session:
+        for dispatch in await stage.dispatches():
+            dispatch.attempts = 1
+            await session.merge(dispatch)
+    box.up()
+    await stage.read_all()
+    await monitor(stage.store, up, {"receipts": box}, clock, started_at=started_at)
+    assert [alert.type for alert in await stage.alerts()] == ["monitor.blind", "monitor.clear"]
+
+
+async def test_a_person_who_waives_ends_the_incident(stage: Stage) -> None:
+    taken = await stage.submitted()
+    stage.pass_time(hours=5)
+    await stage.judge()
+    await stage.tell(taken.recipients[0].id, EventKind.WAIVED, source=Source.PERSON)
+    stage.pass_time(days=5)
+    assert await stage.judge() == 0
+    await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    assert [kind for kind, _, _ in await stage.told()] == ["receipt.overdue"]
+    assert (await stage.recipient(taken)).receipt is Receipt.WAIVED

@@ -1,0 +1,169 @@
+"""The store: indexes that hot queries use, transactions that share a commit, one daemon on one file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, event
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd import errors, match
+from receiptd.escalate import escalate
+from receiptd.facts import FoundToken, MatchedBy
+from receiptd.models import TABLES, Lease
+from receiptd.store import Store, deadlines, dispatches, ensure, messages, queue, reports, upgrade
+from tests.stage import Stage, dsn, settings_in, staged
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+class Plans:
+    """Asks SQLite how it carries out every SELECT and UPDATE while the context lasts."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._engines = [stage.store._reader.sync_engine, stage.store._writer.sync_engine]
+        self.scans: list[str] = []
+
+    def __enter__(self) -> Plans:
+        for engine in self._engines:
+            event.listen(engine, "before_cursor_execute", self._explain)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for engine in self._engines:
+            event.remove(engine, "before_cursor_execute", self._explain)
+
+    def _explain(self, _: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
+        if statement.startswith(("SELECT", "UPDATE")):
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            steps = [row[3] for row in cursor.fetchall()]
+            self.scans += [f"{step}: {statement}" for step in steps if step.startswith("SCAN") and not _is_small(step)]
+
+
+def _is_small(step: str) -> bool:
+    """Whether a scan reads an index that holds only what is to be done, or ends at the LIMIT of a page."""
+    pages = ("ix_report_fetched_at", "ix_alert_created_at_id", "sqlite_autoindex_message_1")
+    to_do = (
+        "ix_attempt_unfinished",
+        "ix_recipient_next_attempt_at",
+        "ix_report_due_at",
+        "ix_report_clear",
+        "ix_alert_undelivered",
+    )
+    return step.endswith(("CONSTANT ROW", *pages, *to_do))
+
+
+async def test_every_hot_query_uses_an_index(stage: Stage) -> None:
+    taken = await stage.submitted()
+    await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    token = FoundToken(taken.recipients[0].token, MatchedBy.RETURN_PATH)
+    with Plans(stage) as plans:
+        await queue.claim(stage.store, 10)
+        await queue.recover(stage.store)
+        await escalate(stage.store)
+        await reports.begin_reading(stage.store, 10)
+        await dispatches.claim(stage.store, 10, ["ops", "boss"])
+        async with stage.store.read() as session:
+            await reports.candidates(session, match.Keys((token,), (taken.message.message_id,)))
+            await reports.oldest_unsettled(session)
+            await reports.to_clear(session, "receipts", "INBOX", 1, 10)
+            await deadlines.held(session, stage.instant, stage.instant)
+            await deadlines.due(session, stage.instant, stage.instant, 10)
+            await dispatches.undelivered(session)
+            await dispatches.gone(session, ["ops"])
+            await dispatches.newest(session, limit=10)
+            await messages.newest(session, messages.Filter(), limit=10)
+            await messages.by_idempotency_key(session, "uid:0", "key")
+            await messages.has_met(session, "b.test", ["relayed"])
+            await messages.whole(session, taken.message.id)
+            await queue.oldest(session, timedelta(hours=1))
+    assert plans.scans == []
+
+
+def test_the_migrations_make_what_the_models_say(tmp_path: Path) -> None:
+    ensure(f"sqlite:///{tmp_path}/new.db")
+    engine = create_engine(f"sqlite:///{tmp_path}/new.db")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        assert compare_metadata(context, TABLES) == []
+    engine.dispose()
+
+
+def test_an_upgrade_of_a_current_database_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new.db"
+    upgrade(url)
+    before = (tmp_path / "new.db").read_bytes()
+    upgrade(url)
+    assert (tmp_path / "new.db").read_bytes() == before
+
+
+def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new.db"
+    ensure(url)
+    with sqlite3.connect(tmp_path / "new.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(errors.BadSettings, match="newer receiptd"):
+        ensure(url)
+    with pytest.raises(errors.BadSettings, match="newer receiptd"):
+        upgrade(url)
+
+
+def test_a_database_of_an_older_version_names_the_command(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new.db"
+    ensure(url)
+    with sqlite3.connect(tmp_path / "new.db") as connection:
+        connection.execute("DELETE FROM alembic_version")
+    connection.close()
+    with pytest.raises(errors.BadSettings, match="receiptd db upgrade"):
+        ensure(url)
+
+
+def test_a_database_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(errors.CantCreate, match="can't be used"):
+        ensure(f"sqlite:///{tmp_path}/missing/receiptd.db")
+
+
+async def test_a_second_daemon_on_one_file_is_refused(tmp_path: Path) -> None:
+    first, second = (Store(settings_in(tmp_path)) for _ in range(2))
+    first.lock()
+    with pytest.raises(errors.CantCreate, match="another receiptd"):
+        second.lock()
+    await first.close()
+    second.lock()
+    await second.close()
+
+
+async def test_of_works_that_share_a_commit_each_stands_alone(stage: Stage) -> None:
+    async def put(session: AsyncSession, name: str) -> str:
+        session.add(Lease(name=name, holder=name, until=stage.instant))
+        await session.flush()
+        if name == "bad":
+            raise ValueError(name)
+        return name
+
+    works = [stage.store.together(lambda session, name=name: put(session, name)) for name in ("a", "bad", "b")]  # type: ignore[misc]
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["a", "bad", "b"]
+    async with stage.store.read() as session:
+        assert [await session.get(Lease, name) is not None for name in ("a", "bad", "b")] == [True, False, True]
+
+
+async def test_a_claimed_recipient_is_left_alone_until_its_lease_ends(stage: Stage) -> None:
+    await stage.take()
+    assert len(await queue.claim(stage.store, 10)) == 1
+    assert await queue.claim(stage.store, 10) == []
+    stage.instant += queue.LEASE + timedelta(seconds=1)
+    assert len(await queue.claim(stage.store, 10)) == 1
