@@ -28,11 +28,9 @@ def analyzer() -> tuple[str, dict[str, str]]:
         unpacked = unpack("systemd")
     except Unobtainable as missing:
         pytest.skip(f"systemd-analyze is neither here nor to be had ({missing})")
-    libraries = [str(path.parent) for path in unpacked.rglob("lib*.so*")]
-    return str(unpacked / "usr/bin/systemd-analyze"), {
-        **os.environ,
-        "LD_LIBRARY_PATH": ":".join(dict.fromkeys(libraries)),
-    }
+    libraries = dict.fromkeys(str(path.parent) for path in unpacked.rglob("lib*.so*"))
+    places = {"LD_LIBRARY_PATH": ":".join(libraries), "SYSTEMD_UNIT_PATH": str(unpacked / "usr/lib/systemd/system")}
+    return str(unpacked / "usr/bin/systemd-analyze"), {**os.environ, **places}
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
