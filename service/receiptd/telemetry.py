@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -18,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from receiptd import token
+from receiptd.terminal import safe
 
 REGISTRY = CollectorRegistry()
 
@@ -54,7 +54,6 @@ STEP_SECONDS = Histogram(
     "receiptd_step_seconds", "How long a step took.", ["step"], buckets=_SECONDS, registry=REGISTRY
 )
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, "critical": 2}
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -66,11 +65,6 @@ _SHARED: tuple[Processor, ...] = (
 def exposition() -> bytes:
     """Return all metrics in the Prometheus text format."""
     return generate_latest(REGISTRY)
-
-
-def printable(text: str) -> str:
-    """Return *text* with control and bidi characters escaped: a stranger's text must not move the cursor."""
-    return _UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 
 def configure_logging(
@@ -115,9 +109,9 @@ def _rendering(stream: TextIO, environ: Mapping[str, str]) -> list[Processor]:
 def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Escape every value; a traceback keeps its lines."""
     traceback = event.pop("exception", None)
-    escaped: EventDict = {key: printable(str(value)) for key, value in event.items()}
+    escaped: EventDict = {key: safe(str(value)) for key, value in event.items()}
     if traceback is not None:
-        escaped["exception"] = "\n".join(map(printable, str(traceback).splitlines()))
+        escaped["exception"] = "\n".join(map(safe, str(traceback).splitlines()))
     return escaped
 
 
@@ -126,7 +120,7 @@ def _mask(_: WrappedLogger, __: str, text: Any) -> str:
 
 
 def _mask_line(_: WrappedLogger, __: str, text: Any) -> str:
-    return printable(token.mask(text))
+    return safe(token.mask(text))
 
 
 def _prefix_priority(_: WrappedLogger, method: str, line: Any) -> str:
