@@ -243,13 +243,12 @@ class Daemon:
 async def _first_fault(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
     """Wait until *stop*, or raise what ended one of *tasks*: none ends by itself before that."""
     stopping = asyncio.create_task(stop.wait())
+    waiting = {stopping, *tasks}
     try:
-        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_EXCEPTION)
-        while stopping not in done:
+        while not stopping.done():
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            tasks = [task for task in tasks if task not in done]
-            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
 

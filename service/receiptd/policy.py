@@ -174,6 +174,8 @@ def overdue_reason(state: RecipientState, *, submitted: bool) -> str:
     """Return why a receipt is overdue: what is known, and that silence proves nothing more."""
     if not submitted:
         return UNCERTAIN_TOO_LONG if state.delivery is Delivery.UNCERTAIN else NOT_SUBMITTED
+    if state.delivery is Delivery.DELAYED:
+        return DELAYED
     return OVERDUE[state.level]
 
 
@@ -206,6 +208,7 @@ COMPLAINED = "A complaint came back: the recipient, or a filter, reported the me
 NOT_SUBMITTED = "Not submitted: the submission server has not accepted the message in the time allowed for that."
 UNCERTAIN_TOO_LONG = "Not submitted for certain: the submission server gave no answer to the complete message."
 _SILENCE = "The required receipt has not come by the deadline."
+DELAYED = f"{_SILENCE} All that is known: a server has reported that the message waits in its queue."
 OVERDUE: dict[Level | None, str] = {
     None: f"{_SILENCE} It is not known whether the submission server accepted the message.",
     Level.ACCEPTED: f"{_SILENCE} All that is known: the submission server accepted the message.",

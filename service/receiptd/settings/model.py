@@ -236,7 +236,7 @@ class DomainException(Section):
     @field_validator("name")
     @classmethod
     def _folded(cls, name: str) -> str:
-        return name.strip().lstrip("@").casefold()
+        return name.strip().lstrip("@").lower()
 
 
 class PolicySettings(Section):

@@ -189,9 +189,9 @@ async def _resolve(
 
 
 _END = {
-    "met": "the required receipt has come",
-    "recovered": "the required receipt has come after all",
-    "waived": "a person decided that no receipt is needed",
+    "met": "The required receipt has come.",
+    "recovered": "The required receipt has come after all.",
+    "waived": "A person decided that no receipt is needed.",
 }
 
 
