@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from receiptd.interpret import fields
 
+_MOST = 500
 _QUOTES = "«»„“”‚‘’「」『』（）【】，。；："
 # A run of characters is tried once, at its beginning (look-behind, possessive): linear on any text.
 ADDRESS = re.compile(
@@ -21,8 +23,13 @@ _LOCAL_NAME = re.compile(r"<?([\w.+~&%$#*=-]{1,128})>?")
 
 
 def find(text: str) -> list[str]:
-    """Return every address of *text*, in order, each once."""
-    return list(dict.fromkeys(_joined(*found) for found in ADDRESS.findall(text)))
+    """Return the addresses of *text*, in order, each once, at most 500."""
+    return list(dict.fromkeys(_joined(*found.groups("")) for found in islice(ADDRESS.finditer(text), _MOST)))
+
+
+def find_lower(text: str) -> set[str]:
+    """Return the addresses of *text*, which is in lower case."""
+    return set(find(text))
 
 
 def first(text: str | None) -> str | None:

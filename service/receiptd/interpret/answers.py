@@ -54,8 +54,8 @@ _DATE = (
 _WEEKDAY = r"(?:[^\W\d_]{2,13}\.?,? (?:den |dem |the |le |el )?)?"
 RETURN = re.compile(
     r"(?:until|till|through|back on|back in the office on|back at work on|back"
-    r"|return(?:ing|s)?(?: to (?:the office|work))? on|return(?: date)?:|returning|return|bis zum|bis einschließlich|bis"
-    r"|ab dem|wieder (?:ab|am)(?: dem)?|zurück (?:am|ab)(?: dem)?"
+    r"|return(?:ing|s)?(?: to (?:the office|work))? on|return(?: date)?:|returning|return|bis zum"
+    r"|bis einschließlich|bis|ab dem|wieder (?:ab|am)(?: dem)?|zurück (?:am|ab)(?: dem)?"
     r"|jusqu'au|de retour le|retour le|hasta el|de vuelta el|regreso el|fino al|rientro il|tot en met|tot|t/m|até)"
     rf" (?:the |dem |den |le |el |il )?{_WEEKDAY}{_DATE}",
     re.IGNORECASE,
@@ -66,7 +66,7 @@ MONTHS = {
     name: number
     for number, names in enumerate(
         (
-            "jan ene gen", "feb fév fev", "mar mär mrz maa", "apr avr abr", "may mai mag mei", "jun giu", "jul lug",
+            "jan ene gen", "feb fév fev", "mar mär mrz maa", "apr avr abr", "may mai mag mei", "jun jui giu", "jul lug",
             "aug aoû aou ago", "sep set", "oct okt ott out", "nov", "dec dez déc dic",
         ),
         1,

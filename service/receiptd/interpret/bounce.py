@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 from receiptd.facts import Action, Cause, ReportedRecipient
 from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases
@@ -22,6 +23,7 @@ _LABELLED = re.compile(
 _BARE_NAME = re.compile(r"[ \t]{1,20}<?([a-z][\w.-]{1,40})>?(?:[ \t]{2,20}\S[^\n]{0,100})?", re.IGNORECASE)
 _OWN_POST = ("mailer-daemon@", "postmaster@", "mail-daemon@", "abuse@", "hostmaster@", "webmaster@", "support@", "noc@")
 _LONGEST_LIST = 200
+_SIGHT = 100
 _OF_CONVERSATIONS = frozenset(("in-reply-to", "references", "list-id", "list-unsubscribe", "list-post", "newsgroups"))
 
 
@@ -29,19 +31,26 @@ def is_bounce(header: Fields, said: Notice) -> bool:
     """Whether this reports a failed or delayed delivery: by sender, subject and sentences, two of the three."""
     if "x-failed-recipients" in header:
         return True
-    subject = phrases.plain(envelope.subject(header)[:300])
-    is_daemon, is_called_so = _is_from_daemon(header), dialects.SUBJECT.are_in(subject)
-    if is_daemon and is_called_so:
+    is_daemon, is_called = _is_from_daemon(header), is_called_so(header)
+    if is_daemon and is_called:
         return True
-    if is_daemon or (is_called_so and not _is_conversation(header)) or dialects.LIST_REFUSALS.are_in(subject):
+    if is_daemon or (is_called and not _is_conversation(header)) or dialects.LIST_REFUSALS.are_in(_subject(header)):
         return dialects.SENTENCE.are_in(said.plain)
     return False
 
 
+def is_called_so(header: Fields) -> bool:
+    """Whether the subject is one that bounces bear."""
+    return dialects.SUBJECT.are_in(_subject(header))
+
+
+def _subject(header: Fields) -> str:
+    return phrases.plain(envelope.subject(header)[:300])
+
+
 def is_forwarded(header: Fields) -> bool:
     """Whether a person forwards what is called like a bounce."""
-    subject = phrases.plain(envelope.subject(header)[:300])
-    return subject.startswith(dialects.FORWARDED) and dialects.SUBJECT.are_in(subject)
+    return _subject(header).startswith(dialects.FORWARDED) and is_called_so(header)
 
 
 def _is_from_daemon(header: Fields) -> bool:
@@ -57,13 +66,13 @@ def _is_conversation(header: Fields) -> bool:
 
 def recipients(header: Fields, said: Notice, original: Returned) -> tuple[ReportedRecipient, ...]:
     """Return what the bounce says of each recipient it names; without one, of the original's only recipient."""
-    named = tuple(_named(header, said, original)[:_MOST_RECIPIENTS])
+    named = _named(header, said, original)[:_MOST_RECIPIENTS]
     action = _action(phrases.plain(envelope.subject(header)), said.plain)
     if not named:
         return (_told(None, action, "", said.text),) if codes.statuses(said.plain) else ()
-    if len(named) == 1:
-        return (_told(named[0], action, notice.about(said, named[0], named), said.text),)
-    return tuple(_told(address, action, notice.about(said, address, named), "") for address in named)
+    about = notice.about(said, named)
+    whole = said.text if len(named) == 1 else ""
+    return tuple(_told(address, action, about[address.lower()], whole) for address in named)
 
 
 def _told(address: str | None, action: Action, near: str, whole: str) -> ReportedRecipient:
@@ -171,8 +180,8 @@ def _in_sentences(said: Notice) -> list[str]:
     text = notice.unfolded(said.text)
     return [
         address
-        for found in dialects.NAMED.finditer(text)
-        if not dialects.NOT_A_RECIPIENT.search(text[max(0, found.start() - 80) : found.start()])
+        for found in islice(dialects.NAMED.finditer(text), _MOST_RECIPIENTS)
+        if not dialects.NOT_A_RECIPIENT.search(text[max(0, found.start() - _SIGHT) : found.start()])
         and (address := addresses.first(found[1]))
     ]
 
@@ -180,12 +189,15 @@ def _in_sentences(said: Notice) -> list[str]:
 def _anywhere(said: Notice) -> list[str]:
     return [
         address
-        for line in said.lines
-        if "@" in line
-        for found in addresses.ADDRESS.finditer(line)
-        if not dialects.NOT_A_RECIPIENT.search(line[max(0, found.start() - 100) : found.start()])
+        for found in islice(addresses.ADDRESS.finditer(said.text), _MOST_RECIPIENTS)
+        if not dialects.NOT_A_RECIPIENT.search(_line_before(said.text, found.start()))
         and (address := addresses.first(found[0]))
     ]
+
+
+def _line_before(text: str, at: int) -> str:
+    begin = max(text.rfind("\n", 0, at) + 1, at - _SIGHT)
+    return text[begin:at]
 
 
 def _local_names(header: Fields, said: Notice) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from receiptd.interpret.notice import Notice
 
 _TYPES = ("message/delivery-status", "message/global-delivery-status")
 _MOST_RECIPIENTS = 500
+_MOST_SAID = 2000
 _OPENS_RECIPIENT = ("final-recipient", "original-recipient", "action")
 _NAMES_RECIPIENT = ("final-recipient", "original-recipient", "x-actual-recipient")
 _PER_RECIPIENT = (
@@ -132,9 +134,38 @@ def _groups(block: Fields) -> list[list[tuple[str, str]]]:
 def recipients(status: Status, said: Notice) -> tuple[ReportedRecipient, ...]:
     """Return what the report says of each recipient, in its own order, corrected to what is meant."""
     addressed = [_addresses(block) for block in status.recipients]
-    names = tuple(name for pair in addressed for name in pair if name)
+    speech = _Speech(said, tuple(name for pair in addressed for name in pair if name))
     told = zip(status.recipients, addressed, strict=True)
-    return tuple(_Recipient(block, status.message, said, own, names).told() for block, own in told) or _from_text(said)
+    return tuple(_Recipient(block, status.message, speech, own).told() for block, own in told) or _from_text(said)
+
+
+class _Speech:
+    """What the text says of each recipient, read when first asked."""
+
+    def __init__(self, said: Notice, names: tuple[str, ...]) -> None:
+        self.said, self.names = said, names
+
+    @cached_property
+    def _about(self) -> dict[str, str]:
+        return notice.about(self.said, self.names)
+
+    @cached_property
+    def tells_of_failure(self) -> bool:
+        return dialects.SENTENCE.are_in(self.said.plain)
+
+    @cached_property
+    def tells_of_the_end(self) -> bool:
+        return dialects.GAVE_UP.are_in(self.said.plain)
+
+    @cached_property
+    def _is_of_one(self) -> bool:
+        return len({name.lower() for name in self.names}) <= 1
+
+    def about(self, names: Iterable[str | None]) -> str:
+        """Return what is said of one recipient; of the only one it is all."""
+        lines = [self._about[name] for name in dict.fromkeys(name.lower() for name in names if name)]
+        text = "\n".join(filter(None, lines)) or (self.said.text if self._is_of_one else "")
+        return text if len(self.names) <= 2 else text[:_MOST_SAID]
 
 
 def _addresses(block: Fields) -> tuple[str | None, str | None]:
@@ -144,10 +175,8 @@ def _addresses(block: Fields) -> tuple[str | None, str | None]:
 class _Recipient:
     """One recipient block beside the text of the report, which is read only where the fields leave something open."""
 
-    def __init__(
-        self, block: Fields, message: Fields, said: Notice, own: tuple[str | None, str | None], names: tuple[str, ...]
-    ) -> None:
-        self._block, self._said, self._own, self._names = block, said, own, names
+    def __init__(self, block: Fields, message: Fields, speech: _Speech, own: tuple[str | None, str | None]) -> None:
+        self._block, self._speech, self._own = block, speech, own
         self._stated = block.first("action") or message.first("action")
         self._stated_status = codes.status_of_field(block.first("status") or message.first("status"))
         self._diagnostic = block.first("diagnostic-code") or None
@@ -155,7 +184,7 @@ class _Recipient:
     def told(self) -> ReportedRecipient:
         """Return what the report says of this recipient."""
         final, original = self._own
-        if not self._names and (origin := dialects.ALIAS_OF.search(self._said.text)):
+        if not self._speech.names and (origin := dialects.ALIAS_OF.search(self._speech.said.text)):
             original = addresses.first(origin[1])  # a pipe is no address, its owner is
         action = self._action()
         status = self._stated_status or self._status_of_text(action) or _class_of(action)
@@ -177,10 +206,7 @@ class _Recipient:
 
     @cached_property
     def _about(self) -> str:
-        """What the text says of this recipient; of the only one it is all."""
-        lines = [notice.about(self._said, name, self._names) for name in dict.fromkeys(self._own) if name]
-        is_only = len({name.lower() for name in self._names}) <= 1
-        return "\n".join(filter(None, lines)) or (self._said.text if is_only else "")
+        return self._speech.about(self._own)
 
     def _action(self) -> Action | None:
         """Return the action that is meant, where servers state another one or none."""
@@ -194,10 +220,10 @@ class _Recipient:
 
     def _action_of_text(self) -> Action | None:
         """Return the action of a block that states none: by its status, where the text doesn't tell of the end."""
-        text, digit = self._said.plain, (self._stated_status or " ")[0]
+        digit = (self._stated_status or " ")[0]
         if digit == "4":
-            return Action.FAILED if dialects.GAVE_UP.are_in(text) else Action.DELAYED
-        return Action.FAILED if digit == "5" or dialects.SENTENCE.are_in(text) else None
+            return Action.FAILED if self._speech.tells_of_the_end else Action.DELAYED
+        return Action.FAILED if digit == "5" or self._speech.tells_of_failure else None
 
     def _status_of_text(self, action: Action | None) -> str | None:
         """Return the first code of diagnostic or text that agrees with the action."""

@@ -23,6 +23,8 @@ _TYPE = re.compile(r"\s*([\w.+-]{1,60}/[\w.+-]{1,80})")
 _DELIMITER_LINE = re.compile(
     rb"(?:^|\n)--([^\s\"]{4,98}+)[ \t]*+\r?\n(?:\r?\n)?content-[a-z-]{1,30}+[ \t]*+:", re.IGNORECASE
 )
+_AFTER_BOUNDARY = (b"", b"\n", b"\r", b"-", b" ", b"\t")
+_MOST_TRIES = 10_000
 _LONGEST_PREAMBLE = 1024
 _EMBEDS = ("message/rfc822", "message/global", "message/news", "message/partial")
 
@@ -156,15 +158,19 @@ def _delimiters(part: Part, boundary: bytes) -> list[tuple[int, int, bool]]:
     found: list[tuple[int, int, bool]] = []
     if not boundary:
         return found
-    raw, needle, at = part.raw, b"--" + boundary, part.body
-    while len(found) <= MOST_PARTS and (at := raw.find(needle, at, part.end)) >= 0:
+    raw, needle, after = part.raw, b"--" + boundary, part.body
+    for _ in range(_MOST_TRIES):
+        at = raw.find(needle, after, part.end)
+        if at < 0 or len(found) > MOST_PARTS:
+            break
         after = at + len(needle)
+        if (at > part.body and raw[at - 1] not in b"\r\n") or raw[after : after + 1] not in _AFTER_BOUNDARY:
+            continue
         line_end = raw.find(b"\n", after, part.end)
         line_end = part.end if line_end < 0 else line_end + 1
         tail = raw[after : min(line_end, after + 80)].strip()
-        if (at <= part.body or raw[at - 1 : at] in (b"\n", b"\r")) and tail in (b"", b"--"):
+        if tail in (b"", b"--"):
             found.append((_before_line_break(raw, at, part.body), line_end, tail == b"--"))
-        at = after
     return found
 
 

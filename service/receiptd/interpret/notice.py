@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 
-from receiptd.interpret import dialects, phrases
+from receiptd.interpret import addresses, dialects, phrases
 from receiptd.interpret.mime import LONGEST_TEXT, Part
 
 _PREAMBLE = re.compile(r"\s*+(?:This is a (?:multi-?part message|MIME)[^\n]*\n\s*+){1,3}", re.IGNORECASE)
 _NO_NOTICE = ("text/rfc822-headers", "text/rfc822-header", "text/calendar", "text/x-vcard", "text/csv")
 _ORNAMENT = "-*=_>#~+|<[( \t.:"
 _FIELD = re.compile(r"[> \t]{0,4}[!-9;-~]{1,76}[ \t]?:|[ \t]+\S")
-_LONGEST_NOTICE = 64 * 1024
+_LONGEST_NOTICE = 32 * 1024
 _GLANCE = 8 * 1024
+_MOST_LINES = 60
+_LONGEST_LINE = 1000
+_MOST_ODD_NAMES = 10
 
 
 class Notice:
@@ -98,22 +102,25 @@ def _is_copy_line(line: str, following: str) -> bool:
     return bare.startswith(dialects.COPY_STARTS) or bare.rstrip("-*=_>#~+|])< \t.:") in dialects.COPY_LINES
 
 
-def about(notice: Notice, address: str, others: tuple[str, ...]) -> str:
-    """Return the lines that speak of *address*: from where it is named to where the next one is."""
-    mine, foreign = address.lower(), tuple(other.lower() for other in others if other.lower() != address.lower())
-    if not foreign:
-        return _from_mention(notice.text, mine)
-    kept: list[str] = []
-    speaking = False
-    for line in notice.lines:
+def about(said: Notice, names: Iterable[str]) -> dict[str, str]:
+    """Return, for each of *names* in lower case, the lines that speak of it: from where it is named to the next one.
+
+    The only name has the rest of the text; of several each has at most 60 lines.
+    """
+    spoken: dict[str, list[str]] = {name.lower(): [] for name in names}
+    if len(spoken) == 1:
+        return {name: _from_mention(said.text, name) for name in spoken}
+    speaking: set[str] = set()
+    odd = [name for name in spoken if addresses.first(name) is None][:_MOST_ODD_NAMES]
+    for line in said.lines if spoken else ():
         lowered = line.lower()
-        if mine in lowered:
-            speaking = True
-        elif "@" in lowered and any(other in lowered for other in foreign):
-            speaking = False
-        if speaking:
-            kept.append(line)
-    return "\n".join(kept)
+        mentioned = spoken.keys() & addresses.find_lower(lowered) if "@" in lowered else set()
+        mentioned.update(name for name in odd if name in lowered)
+        speaking = mentioned or speaking
+        for name in speaking:
+            if len(spoken[name]) < _MOST_LINES:
+                spoken[name].append(line[:_LONGEST_LINE])
+    return {name: "\n".join(lines) for name, lines in spoken.items()}
 
 
 def _from_mention(text: str, mine: str) -> str:

@@ -125,7 +125,7 @@ def _bounce(root: Part, said: Notice) -> _Told | None:
     if status.recipients:
         return _of_status(status, said, original)
     told = bounce.recipients(root.header, said, original)
-    if not told and reply.is_auto_reply(root.header):
+    if not told and not bounce.is_called_so(root.header) and reply.is_auto_reply(root.header):
         return None
     return _Told(ReportKind.BOUNCE, told, original)
 
