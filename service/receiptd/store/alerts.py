@@ -11,7 +11,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import token
+from receiptd import telemetry, token
 from receiptd.facts import AlertType
 from receiptd.models import Alert, Dispatch, Message, Recipient, id_of
 from receiptd.settings import Settings, WebhookSettings
@@ -95,6 +95,7 @@ async def post(
     alert.undelivered = not chosen and only is None
     session.add(alert)
     await session.flush()
+    telemetry.ALERTS.labels(alert.type).inc()
     session.add_all(
         Dispatch(id=id_of("dispatch", alert.id, webhook), alert=alert.id, webhook=webhook, due_at=now)
         for webhook in chosen

@@ -20,6 +20,8 @@ from receiptd.store.engine import Store
 
 IN_FLIGHT = timedelta(minutes=1)
 """How long a claimed dispatch is left alone: the 15 s time-out of a POST and a margin."""
+_WHILE_OFF = timedelta(days=1)
+"""How long a dispatch waits whose endpoint is gone; it goes out at once when that endpoint takes one again."""
 
 
 _ENDS = ("resolved", "clear")
@@ -112,6 +114,25 @@ async def again(session: AsyncSession, post: Post, at: datetime) -> None:
     )
 
 
+async def pass_over(store: Store, limit: int, webhooks: Sequence[str], *, patience: int) -> int:
+    """Hand on what is due at endpoints that are gone: nobody is asked there, and nobody would be told."""
+    async with store.write() as session:
+        now = store.now()
+        query = (
+            select(Dispatch, Alert)
+            .join(Alert, col(Alert.id) == col(Dispatch.alert))
+            .where(col(Dispatch.due_at) <= now, col(Dispatch.webhook).in_(webhooks))
+            .order_by(col(Dispatch.due_at))
+            .limit(limit)
+            .with_for_update(skip_locked=True, of=Dispatch.__table__)  # type: ignore[attr-defined]
+        )
+        posts = [Post(dispatch, alert) for dispatch, alert in (await session.exec(query)).all()]
+        for post in posts:
+            await again(session, post, now + _WHILE_OFF)
+            await hand_on(session, store.settings, post, patience=patience, now=now)
+        return len(posts)
+
+
 async def end(session: AsyncSession, post: Post, outcome: str, now: datetime) -> None:
     """Try this endpoint no more for this alert."""
     await _finish(session, post.dispatch, outcome, now)
@@ -120,11 +141,13 @@ async def end(session: AsyncSession, post: Post, outcome: str, now: datetime) ->
 async def hand_on(session: AsyncSession, settings: Settings, post: Post, *, patience: int, now: datetime) -> None:
     """Nobody has taken the alert: tell the next level's endpoints, or note that it is undelivered.
 
-    Called after *patience* failed attempts at one endpoint; does nothing while another one may still
-    take it sooner. The first endpoint goes on being tried.
+    Called after *patience* failed attempts at one endpoint, or where it is gone; does nothing while another
+    one may still take it sooner. The first endpoint goes on being tried.
     """
     tried = (await session.exec(select(Dispatch).where(Dispatch.alert == post.alert.id))).all()
-    if any(d.outcome == "delivered" or (d.outcome == "pending" and d.attempts < patience) for d in tried):
+    off = await gone(session, sorted({dispatch.webhook for dispatch in tried}))
+    hopeful = (d for d in tried if d.outcome == "pending" and d.attempts < patience and d.webhook not in off)
+    if any(d.outcome == "delivered" for d in tried) or any(hopeful):
         return
     further = await _next_endpoints(session, settings, post.alert, {dispatch.webhook for dispatch in tried})
     session.add_all(
@@ -198,9 +221,19 @@ async def backlog(session: AsyncSession) -> dict[str, int]:
 
 
 async def replay(session: AsyncSession, alert: str, now: datetime) -> bool:
-    """Send an alert again to every webhook it went to, under the same id; False if there is no such alert."""
+    """Send an alert again to every webhook it went to, under the same id; False if there is no such alert.
+
+    An endpoint that was gone gets it too: whoever replays says that it is worth asking again.
+    """
     if await session.get(Alert, alert) is None:
         return False
+    asked = select(Dispatch.webhook).where(Dispatch.alert == alert)
+    await session.exec(
+        update(Dispatch)
+        .where(col(Dispatch.webhook).in_(asked), col(Dispatch.outcome) == "gone")
+        .values(outcome="failed")
+        .execution_options(synchronize_session=False)
+    )
     await session.exec(
         update(Dispatch)
         .where(col(Dispatch.alert) == alert)

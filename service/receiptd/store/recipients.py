@@ -130,7 +130,8 @@ async def record(
     The update is a compare-and-set on `version`: only one writer moves a recipient, and only that one
     writes alerts.
     """
-    row = (await session.exec(select(Recipient).where(Recipient.id == recipient).with_for_update())).one()
+    query = select(Recipient).where(Recipient.id == recipient).with_for_update()
+    row = (await session.exec(query.execution_options(populate_existing=True))).one()
     session.expunge(row)  # no write but the compare-and-set below
     message = await session.get_one(Message, row.message)
     version, before = row.version, state_of(row)

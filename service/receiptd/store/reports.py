@@ -20,7 +20,10 @@ from receiptd.store.engine import Store
 MOST_TRIES = 3
 """A report that couldn't be read so often is set aside, and that is an alert of its own."""
 RETRY = timedelta(seconds=30)
-MOST_CANDIDATES = 500
+MOST_CANDIDATES = 1000
+"""Every recipient of a hit message must be among them, so no fewer than a message may have."""
+MOST_OCTETS = 64 << 20
+"""How much is read into memory at once, a first report of any size excepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,12 @@ async def begin_reading(store: Store, limit: int) -> list[tuple[ReportRow, bytes
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        taken = []
+        taken: list[tuple[ReportRow, bytes]] = []
+        octets = 0
         for row in (await session.exec(due)).all():
+            octets += row.size
+            if taken and octets > MOST_OCTETS:
+                break
             row.tries += 1
             row.due_at = now + RETRY * row.tries
             evidence = await session.get_one(Evidence, row.evidence)
