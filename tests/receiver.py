@@ -39,6 +39,8 @@ class Receiver:
     posts: list[tuple[str, str]] = field(default_factory=list)
     """Every POST, taken or not, as (endpoint, webhook-id)."""
     answers: Callable[[str], int] = lambda _: 204
+    headers: dict[str, str] = field(default_factory=dict)
+    """Sent with every answer."""
 
     def __post_init__(self) -> None:
         receiver = self
@@ -54,7 +56,8 @@ class Receiver:
                 if status < 300:
                     receiver.alerts.append(Alert(endpoint, webhook_id, payload["type"], payload["data"]))
                 self.send_response(status)
-                self.send_header("content-length", "0")
+                for name, value in {"content-length": "0", **receiver.headers}.items():
+                    self.send_header(name, value)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:

@@ -77,6 +77,8 @@ async def deliver(store: Store, http: httpx2.AsyncClient, *, limit: int = 50) ->
     names = [webhook.name for webhook in store.settings.webhook]
     async with store.read() as session:
         off = await dispatches.gone(session, names)
+    if off:
+        await dispatches.pass_over(store, limit, sorted(off), patience=PATIENCE)
     posts = await dispatches.claim(store, limit, [name for name in names if name not in off])
     taken = await asyncio.gather(*(_guarded(store, http, post) for post in posts))
     return sum(taken)

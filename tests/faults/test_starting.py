@@ -1,0 +1,148 @@
+"""A daemon that can't work as it is told says so in one sentence and with its exit status."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.nursery import Nursery
+from tests.faults.offices import FaultyOffice, office_with
+from tests.faults.peers import Peers
+from tests.office import environment
+
+
+@pytest.fixture
+def closed(nursery: Nursery, peers: Peers) -> Iterator[FaultyOffice]:
+    """An office whose daemon was never started."""
+    with office_with(nursery, peers, start=False) as office:
+        yield office
+
+
+@pytest.fixture
+def used(closed: FaultyOffice) -> FaultyOffice:
+    """An office whose database has its tables, and no daemon."""
+    assert closed.run("db", "upgrade").status == 0
+    return closed
+
+
+def _refusal(office: FaultyOffice, *words: str) -> tuple[int, str]:
+    """Run a command that must fail; return its exit status and its one sentence."""
+    ended = office.run(*(words or ("run",)))
+    assert "Traceback" not in ended.said
+    assert ended.said.count("\n") == 1, ended.said
+    return ended.status, ended.said
+
+
+def _change(office: FaultyOffice, old: str, new: str) -> None:
+    text = office.config.read_text()
+    assert old in text
+    office.config.write_text(text.replace(old, new))
+
+
+def test_an_unknown_setting_is_named_with_the_nearest_known_one(closed: FaultyOffice) -> None:
+    _change(closed, 'poll = "1s"', 'pol = "1s"')
+    status, said = _refusal(closed)
+    assert status == os.EX_CONFIG
+    assert "pol" in said
+    assert "poll" in said.replace("'pol'", "").replace('"pol"', "")
+
+
+def test_without_a_webhook_nobody_would_be_told_and_it_does_not_run(closed: FaultyOffice) -> None:
+    text = closed.config.read_text()
+    closed.config.write_text(text[: text.index("[policy.default]")])
+    status, said = _refusal(closed)
+    assert status == os.EX_CONFIG
+    assert "nobody would be told" in said
+
+
+def test_a_database_in_a_folder_that_is_not_there_is_named(closed: FaultyOffice) -> None:
+    _change(closed, "/receiptd.db", "/nowhere/receiptd.db")
+    status, said = _refusal(closed)
+    assert status == os.EX_CANTCREAT
+    assert str(closed.folder / "nowhere") in said
+
+
+def test_a_database_that_may_not_be_written_is_named(used: FaultyOffice) -> None:
+    """Even root may not write where a folder is mounted read-only; a folder in the file's place is like it."""
+    (used.folder / "receiptd.db").unlink()
+    (used.folder / "receiptd.db").mkdir()
+    status, said = _refusal(used)
+    assert status == os.EX_CANTCREAT
+    assert "receiptd.db" in said
+
+
+def test_a_database_whose_folder_may_not_be_written_is_named(used: FaultyOffice) -> None:
+    used.folder.chmod(0o500)
+    try:
+        done = subprocess.run(
+            [*_WITHOUT_ROOTS_WAY, sys.executable, "-m", "receiptd", "run", "--config", str(used.config)],
+            capture_output=True,
+            env=environment(),
+            timeout=20,
+            check=False,
+        )
+    finally:
+        used.folder.chmod(0o700)
+    assert done.returncode == os.EX_CANTCREAT, done.stderr.decode()
+    assert b"write access" in done.stderr
+
+
+_WITHOUT_ROOTS_WAY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+"""Root writes everywhere; without these it is bound to a file's permissions like anybody."""
+
+
+def _set_revision(folder: Path, revision: str) -> None:
+    with sqlite3.connect(folder / "receiptd.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    database.close()
+
+
+def test_a_database_of_a_newer_version_is_left_alone(used: FaultyOffice) -> None:
+    _set_revision(used.folder, "9999")
+    for words in (("run",), ("db", "upgrade")):
+        status, said = _refusal(used, *words)
+        assert status == os.EX_CONFIG
+        assert "newer receiptd" in said
+
+
+def test_a_database_of_an_older_version_asks_for_the_upgrade(used: FaultyOffice) -> None:
+    """Tables without a revision are what a database from before the first migration has."""
+    with sqlite3.connect(used.folder / "receiptd.db") as database:
+        database.execute("DELETE FROM alembic_version")
+    database.close()
+    status, said = _refusal(used)
+    assert status == os.EX_CONFIG
+    assert "receiptd db upgrade" in said
+
+
+def test_a_second_daemon_on_the_same_database_is_refused(nursery: Nursery, peers: Peers) -> None:
+    with office_with(nursery, peers) as office:
+        elsewhere = office.folder / "second.toml"
+        elsewhere.write_text(office.config.read_text().replace(".sock", "2.sock"))
+        ended = office.run("run", config=elsewhere)
+        assert ended.status == os.EX_CANTCREAT
+        assert "another receiptd already works on" in ended.said
+        letter = office.post("alice@b.test")
+        office.wait(letter, lambda recipient: recipient["delivery"] == "accepted")
+
+
+def test_without_a_daemon_a_letter_is_not_taken(closed: FaultyOffice) -> None:
+    words = ("-f", "office@a.test", "bob@b.test")
+    done = closed.command(*words, program="send-with-receipt", stdin=b"Good day.\n")
+    assert done.returncode == os.EX_UNAVAILABLE
+    assert b"no daemon answers" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_sockets_of_a_killed_daemon_are_replaced(nursery: Nursery, peers: Peers) -> None:
+    with office_with(nursery, peers) as office:
+        office.stop(kill=True)
+        assert (office.folder / "send.sock").is_socket()
+        office.start()
+        assert office.post("alice@b.test")

@@ -1,0 +1,172 @@
+"""The steps one by one, on a clock that a test turns: no daemon, the same database, relay and mailbox."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx2
+import time_machine
+from sqlmodel import col, select
+
+from receiptd import compose, settings, store, webhook
+from receiptd.accept import Wish, accept
+from receiptd.collect import collect
+from receiptd.escalate import escalate, monitor
+from receiptd.mailbox import open_mailbox
+from receiptd.models import Alert, Dispatch, DispatchAttempt, EventRow, Recipient
+from receiptd.pulse import Pulse
+from receiptd.settle import settle
+from receiptd.smtp import Relay
+from receiptd.store import Store
+from receiptd.store.monitors import Health
+from receiptd.submit import submit
+from receiptd.web import House, create_app
+from tests.fake_imap import FakeImap, Message
+from tests.fake_smtp import FakeSMTP
+from tests.faults.letters import report, return_path_of
+from tests.faults.peers import SETTINGS
+from tests.receiver import SECRET, Receiver
+
+
+class Clock:
+    """The wall clock of this process, which a test turns; monotonic time goes on as it does."""
+
+    def __init__(self) -> None:
+        self._travel = time_machine.travel(datetime.now(UTC))
+        self._place = self._travel.start()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC)
+
+    def turn(self, **by: float) -> None:
+        self._place.shift(timedelta(**by))
+
+    def stop(self) -> None:
+        self._travel.stop()
+
+
+class Workshop:
+    """One sender's database and peers; every method is one step of a message's way."""
+
+    def __init__(self, folder: Path, relay: FakeSMTP, mailbox: FakeImap, *, submission: str = "") -> None:
+        self.clock = Clock()
+        self.smtp, self.imap, self.receiver = relay, mailbox, Receiver()
+        self.store = Store(_settings(folder, relay, mailbox, self.receiver, submission), clock=self.clock)
+        store.ensure(self.store.settings.service.database)
+        self.relay = Relay(self.store.settings.submission)
+        self.relay_health = Health("relay:relay")
+        self.box_health = Health("mailbox:receipts")
+        self.clock_health = Health("clock:clock")
+        self.http = webhook.client()
+        self.stop = asyncio.Event()
+        self.started_at = self.clock()
+
+    async def send(self, recipient: str) -> str:
+        """Accept a letter to *recipient*; return the recipient's id."""
+        draft = compose.Draft(from_="office@a.test", to=(recipient,), subject="An invoice", text="Good day.\n")
+        taken = await accept(self.store, compose.compose(draft, now=self.clock()), Wish(owner="uid:0"))
+        return taken.recipients[0].id
+
+    async def submit(self) -> int:
+        return await submit(
+            self.store, self.relay, self.relay_health, wake=asyncio.Event(), stop=self.stop, pulse=Pulse()
+        )
+
+    async def collect(self) -> int:
+        """Read the mailbox to its end once."""
+        (box,) = self.store.settings.mailbox
+        async with open_mailbox(box, password="sesame") as mailbox:
+            return await collect(self.store, box, mailbox, set())
+
+    async def settle(self) -> int:
+        return await settle(self.store)
+
+    async def escalate(self) -> int:
+        return await escalate(self.store)
+
+    async def monitor(self) -> int:
+        boxes = {"receipts": self.box_health}
+        return await monitor(self.store, self.relay_health, boxes, self.clock_health, started_at=self.started_at)
+
+    async def deliver(self) -> int:
+        return await webhook.deliver(self.store, self.http)
+
+    def report(self, recipient: str, action: str = "delivered") -> None:
+        """Let a report about *recipient* come into the mailbox now."""
+        content = report(return_path_of(self.smtp.lines, recipient), recipient, action)
+        date = self.clock().strftime("%d-%b-%Y %H:%M:%S +0000")
+        self.imap.messages[max(self.imap.messages, default=0) + 1] = Message(content, date=date)
+
+    async def recipient(self, key: str) -> Recipient:
+        async with self.store.read() as session:
+            return await session.get_one(Recipient, key)
+
+    async def kinds(self, key: str) -> list[str]:
+        """Return the kinds of a recipient's events."""
+        async with self.store.read() as session:
+            rows = await session.exec(select(EventRow.kind).where(EventRow.recipient == key))
+            return sorted(rows)
+
+    async def alerts(self) -> list[Alert]:
+        async with self.store.read() as session:
+            return list((await session.exec(select(Alert).order_by(col(Alert.created_at)))).all())
+
+    async def dispatch(self, name: str) -> Dispatch:
+        """Return the only dispatch to the webhook *name*."""
+        async with self.store.read() as session:
+            return (await session.exec(select(Dispatch).where(Dispatch.webhook == name))).one()
+
+    async def attempts(self) -> int:
+        """Return how many POSTs are on record."""
+        async with self.store.read() as session:
+            return len((await session.exec(select(DispatchAttempt))).all())
+
+    async def readyz(self) -> dict[str, str | None]:
+        """Return why the service isn't ready, by the name of the check; empty: it is."""
+        boxes = {"receipts": self.box_health}
+        house = House(self.store, self.relay_health, boxes, lambda: None, lambda: None, self.started_at)
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(create_app(house)), base_url="http://a") as asks:
+            answer = await asks.get("/readyz")
+        faults = {check["name"]: check["reason"] for check in answer.json()["checks"] if not check["ok"]}
+        assert answer.status_code == (503 if faults else 200)
+        return faults
+
+    async def close(self) -> None:
+        await self.http.aclose()
+        await self.relay.close()
+        await self.store.close()
+        self.receiver.close()
+        self.clock.stop()
+
+
+def _settings(
+    folder: Path, relay: FakeSMTP, mailbox: FakeImap, receiver: Receiver, submission: str
+) -> settings.Settings:
+    text = SETTINGS.replace("RELAY", str(relay.port)).replace("MAILBOX", str(mailbox.port))
+    text = text.replace("SERVICE", "").replace("SUBMISSION", submission)
+    (folder / "password").write_text("sesame")
+    (folder / "webhook").write_text(SECRET)
+    config = folder / "receiptd.toml"
+    config.write_text(text.format(folder=folder, ops_url=receiver.url("ops"), boss_url=receiver.url("boss")))
+    return settings.load(config, environ={})
+
+
+@asynccontextmanager
+async def workshop(*, submission: str = "") -> AsyncIterator[Workshop]:
+    """Open a workshop; *submission* is further lines of its settings."""
+    folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
+    try:
+        async with FakeSMTP() as relay, FakeImap() as mailbox:
+            shop = Workshop(folder, relay, mailbox, submission=submission)
+            try:
+                yield shop
+            finally:
+                await shop.close()
+    finally:
+        shutil.rmtree(folder)
