@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from urllib.parse import unquote
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import compose, errors, policy, token
+from receiptd import address, compose, errors, policy, token
 from receiptd.facts import Level
 from receiptd.models import Message, Recipient, new_id
 from receiptd.settings import Receipts, Settings
@@ -80,10 +81,27 @@ def check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
     if wish.policy not in settings.policy:
         known = ", ".join(sorted(settings.policy))
         raise errors.BadData(f"there is no policy {wish.policy!r}; the settings have {known}")
-    if wish.require is Level.REPLIED and not any(box.role == "replies" for box in settings.mailbox):
+    if _requires_reply(settings, wish) and not _sees_answers(settings, letter):
         raise errors.BadData(
-            'a reply can\'t be required: no [[mailbox]] with role = "replies" receives the answers to this sender'
+            f'a reply can\'t be required: no [[mailbox]] with role = "replies" is that of '
+            f"{' or '.join(letter.reply_to or (letter.from_address,))}, where the answers go"
         )
+
+
+def _requires_reply(settings: Settings, wish: Wish) -> bool:
+    terms = settings.policy[wish.policy]
+    return Level.REPLIED in (
+        wish.require,
+        *([] if wish.require else [terms.require, *(d.require for d in terms.domain)]),
+    )
+
+
+def _sees_answers(settings: Settings, letter: compose.Letter) -> bool:
+    """Whether a mailbox we watch receives what is sent to the letter's Reply-To or From."""
+    watched = [unquote(box.user or "") for box in settings.mailbox if box.role == "replies"]
+    return any(
+        address.same(user, answered) for user in watched for answered in letter.reply_to or (letter.from_address,)
+    )
 
 
 async def _put(session: AsyncSession, store: Store, letter: compose.Letter, wish: Wish) -> Taken:
@@ -182,9 +200,9 @@ def _asks_for_mdn(
     return receipts.mdn == "always" or require.at_least(Level.DISPLAYED)
 
 
-def _matches_any(address: str, patterns: tuple[str, ...]) -> bool:
+def _matches_any(recipient: str, patterns: tuple[str, ...]) -> bool:
     """Whether a pattern of `mdn_never` takes the address: `@own.org` is a domain, all else a shell pattern."""
-    text = address.lower()
+    text = recipient.lower()
     return any(fnmatchcase(text, f"*{p.lower()}" if p.startswith("@") else p.lower()) for p in patterns)
 
 

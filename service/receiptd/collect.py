@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 
 import structlog
 
 from receiptd import telemetry
 from receiptd.errors import Unavailable
+from receiptd.interpret import glance
 from receiptd.mailbox import Fetched, FolderMissing, Mailbox, MailboxDown, MailboxRefused
 from receiptd.models import ReportRow
 from receiptd.settings import MailboxSettings
-from receiptd.store import Store, reports
+from receiptd.store import Store, messages, reports
 from receiptd.store.monitors import Health
 from receiptd.store.reports import Raw
 
@@ -57,10 +58,12 @@ async def _note_missing(store: Store, box: MailboxSettings, name: str, missing: 
 async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str, real: str) -> int:
     started_at = store.now()
     selected = await mailbox.select(real)
-    upto = await _cursor(store, box.name, name, selected.uidvalidity)
+    upto, last_read = await _cursor(store, box.name, name, selected.uidvalidity)
+    since = await _since(store, last_read) if _is_shared(store, box) and not upto else None
     new = 0
-    for uids in _chunks(await mailbox.search_from(upto + 1)):
-        raws = [_raw(fetched) async for fetched in _fetched(store, mailbox, uids)]
+    for uids in _chunks(await mailbox.search_from(upto + 1, since)):
+        wanted = await _ours(store, box, mailbox, uids) if _is_shared(store, box) else uids
+        raws = [_raw(fetched) async for fetched in _fetched(store, mailbox, wanted)]
         async with store.write() as session:
             new += await reports.keep(
                 session, box.name, name, selected.uidvalidity, raws, upto=max(uids), now=store.now()
@@ -71,19 +74,45 @@ async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str,
     return new
 
 
+def _is_shared(store: Store, box: MailboxSettings) -> bool:
+    """Whether people use the mailbox too: then only what is meant for us may be fetched."""
+    return box.role == "replies" or not store.settings.receipts.subaddress
+
+
+async def _since(store: Store, last_read: datetime | None) -> date:
+    """Return the day from which a mailbox that people use may hold something for us."""
+    async with store.read() as session:
+        first = await messages.first_accepted_at(session)
+    return (max(last_read or first, first) if first else store.now()).date() - timedelta(days=1)
+
+
+async def _ours(store: Store, box: MailboxSettings, mailbox: Mailbox, uids: Sequence[int]) -> list[int]:
+    """Return which of *uids* are, by their headers, answers to our messages or (not among replies) reports."""
+    chosen = []
+    async for header in mailbox.fetch_headers(uids):
+        seen = glance(header.raw)
+        is_wanted = seen.is_report and box.role == "receipts"
+        if not is_wanted and seen.answers:
+            async with store.read() as session:
+                is_wanted = await reports.are_ours(session, seen.answers)
+        if is_wanted:
+            chosen.append(header.uid)
+    return chosen
+
+
 def _fetched(store: Store, mailbox: Mailbox, uids: Sequence[int]) -> AsyncIterator[Fetched]:
     return mailbox.fetch(uids, max_report=store.settings.service.max_report)
 
 
-async def _cursor(store: Store, mailbox: str, folder: str, uidvalidity: int) -> int:
-    """Return the last UID that was read; nought where the server gave all UIDs a new meaning."""
+async def _cursor(store: Store, mailbox: str, folder: str, uidvalidity: int) -> tuple[int, datetime | None]:
+    """Return the last UID that was read and when; nought where the server gave all UIDs a new meaning."""
     async with store.write() as session:
         row = await reports.cursor(session, mailbox, folder)
         if row.uidvalidity != uidvalidity:
             if row.uidvalidity is not None:
                 _log.warning("the server renumbered a folder; it is read anew", mailbox=mailbox, folder=folder)
             await reports.restart(session, mailbox, folder, uidvalidity)
-        return row.uid
+        return row.uid, row.read_at
 
 
 def _raw(fetched: Fetched) -> Raw:

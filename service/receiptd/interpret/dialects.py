@@ -76,7 +76,7 @@ SENTENCE = Phrases("""
     unable to process | was unable to | delivery to the following | delivery to * fail | delivery failed
     delivery fail | delivery has failed | delivery error | delivery attempt | fail to deliver | failed to deliver
     fatal error | permanent failure | permanent error | permanently fail | failed permanently | failed recipient
-    failed address | transcript of session | returned mail | returned message | returned to sender | being returned
+    failed address | returned mail | returned message | returned to sender | being returned
     been returned | was returned | was rejected | been rejected | rejected your message | rejected recipient
     was refused | been blocked | was blocked | been delayed | is delayed | delivery errors | failure reason
     trouble delivering | having trouble | has been postponed | [deferred] | user unknown | unknown user

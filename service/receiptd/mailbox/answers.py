@@ -20,7 +20,7 @@ _TOKEN = re.compile(
     rb"|(?P<literal>~?\{\d+\+?\})$|(?P<atom>[^\s()\"\[]*(?:\[[^\]]*\](?:<\d+>)?)?[^\s()\"]*))"
 )
 _DATE = re.compile(r"\s*(\d{1,2})-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _CODE = re.compile(rb"\s*\[([A-Za-z-]+)[ \]]")
 _TEMPORARY = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "OVERQUOTA", "THROTTLED", "ALERT"}
 """Codes of a server that has a bad hour (RFC 5530, and Gmail's own): nothing follows for password or message."""
@@ -107,12 +107,12 @@ def instant(text: bytes) -> datetime:
     """Return an INTERNALDATE in UTC; a date that is none counts as now, the moment we saw the message."""
     found = _DATE.fullmatch(text.decode("ascii", "replace").strip())
     now = datetime.now(UTC)
-    if not found or found[2].lower() not in _MONTHS:
+    if not found or found[2].lower() not in MONTHS:
         return now
     offset = timedelta(hours=int(found[8]), minutes=int(found[9])) * (1 if found[7] == "+" else -1)
     try:
         local = datetime(
-            int(found[3]), _MONTHS.index(found[2].lower()) + 1, int(found[1]),
+            int(found[3]), MONTHS.index(found[2].lower()) + 1, int(found[1]),
             int(found[4]), int(found[5]), min(int(found[6]), 59), tzinfo=timezone(offset),
         )  # fmt: skip
         return local.astimezone(UTC)

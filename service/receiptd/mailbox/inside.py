@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import date
 from itertools import islice
 from typing import TypeVar
 
@@ -93,15 +94,16 @@ class Mailbox:
 
     # Reading.
 
-    async def search_from(self, uid: int) -> list[int]:
-        """Return the UIDs from *uid* on, in order."""
+    async def search_from(self, uid: int, since: date | None = None) -> list[int]:
+        """Return the UIDs from *uid* on, in order; with *since*, only of what came on that day or later."""
         if uid > LAST_UID:
             return []
         # Dovecot searches what it has already announced; a NOOP makes it look first (RFC 9051 §6.1.2).
         await self._read("NOOP")
         self._wire.has_news = False
         # `n:*` means `*:n` where n is beyond the end: the last message, however old (RFC 9051 §9, seq-range).
-        found = answers.found_uids((await self._read("SEARCH", f"UID {max(uid, 1)}:*", by_uid=True)).responses)
+        criteria = [f"UID {max(uid, 1)}:*", *(["SINCE", _imap_date(since)] if since else [])]
+        found = answers.found_uids((await self._read("SEARCH", *criteria, by_uid=True)).responses)
         return sorted(one for one in found if one >= uid)
 
     async def summaries(self, uids: Iterable[int]) -> list[Summary]:
@@ -259,6 +261,11 @@ class Mailbox:
                 await self._wire.rest(left)
         news, self._wire.has_news = bool(self._wire.has_news), False
         return news
+
+
+def _imap_date(day: date) -> str:
+    """Return *day* as RFC 9051 writes it, in English whatever the locale."""
+    return f"{day.day}-{answers.MONTHS[day.month - 1].title()}-{day.year}"
 
 
 def _quoted(folder: str) -> str:

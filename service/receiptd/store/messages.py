@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import update
 from sqlmodel import and_, col, func, or_, select
@@ -113,6 +113,11 @@ async def _recipients(session: AsyncSession, messages: Sequence[str]) -> list[Re
         .order_by(col(Recipient.message), col(Recipient.position))
     )
     return list((await session.exec(query)).all())
+
+
+async def first_accepted_at(session: AsyncSession) -> datetime | None:
+    """Return when the first message was handed over; None before that."""
+    return (await session.exec(select(func.min(Message.created_at)))).one()
 
 
 async def counts(session: AsyncSession) -> dict[tuple[str, str], int]:

@@ -216,6 +216,13 @@ async def candidates(session: AsyncSession, keys: match.Keys) -> list[match.Cand
     return [_candidate(recipient, message, aliases) for recipient, message in rows]
 
 
+async def are_ours(session: AsyncSession, message_ids: Sequence[str]) -> bool:
+    """Whether one of *message_ids* is of a message of ours, as we sent it or as a relay renamed it."""
+    ours = select(Message.id).where(col(Message.message_id).in_(message_ids)).limit(1)
+    renamed = select(Attempt.id).where(col(Attempt.alias_message_id).in_(message_ids)).limit(1)
+    return any([(await session.exec(look_up)).first() is not None for look_up in (ours, renamed)])
+
+
 async def _aliases(session: AsyncSession, recipients: Sequence[str]) -> dict[str, list[str]]:
     query = select(Attempt.recipient, Attempt.alias_message_id).where(
         col(Attempt.recipient).in_(recipients), col(Attempt.alias_message_id).is_not(None)
