@@ -45,8 +45,8 @@ _WORDS: tuple[tuple[Cause, Phrases], ...] = (
         blacklist | black list | blocklist | block list | blocked using | [rbl] | [dnsbl] | spamhaus | spamcop
         barracuda | [blocked] | [banned] | reputation | client host rejected | reverse dns | [ptr]
         sender address rejected | sender rejected | sender denied | sender blocked | helo command rejected
-        access denied | denylist | deny list | refused by * list | listed in | listed at | ip address * rejected
-        ip * blocked
+        access denied | denylist | deny list | refused by * list | is listed in | are listed in | is listed at
+        ip address * rejected | ip * blocked
     """)),
     (Cause.MOVED, Phrases("""
         has moved | have moved | has been moved | user not local | please try < | new address | address has changed

@@ -68,7 +68,7 @@ def disposition(value: str | None) -> tuple[str | None, Action | None, tuple[str
     """Split `manual-action/MDN-sent-manually; displayed/error` into mode, type and modifiers; any may be missing."""
     if not value:
         return None, None, ()
-    found = _DISPOSITION.match(_SPACES.sub(r"\1", fields.without_comments(value[:1000])).strip())
+    found = _DISPOSITION.match(_SPACES.sub(r"\1", fields.without_comments(value[:1000])).strip("; "))
     if not found:
         return None, None, ()
     mode, kind, modifiers = found[1], found[2], found[3] or ""

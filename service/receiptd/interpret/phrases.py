@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_GAP = r".{0,60}?"
+_GAPS = {" * ": r" (?:.{0,60}? )?", "*": r".{0,60}?", "[": r"(?<!\w)", "]": r"(?!\w)"}
 _TYPOGRAPHIC = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"'})
 
 
@@ -22,7 +22,7 @@ class Phrases:
         literal, self._patterns = [], []
         for phrase in filter(None, (entry.strip() for entry in re.split(r"[|\n]", table))):
             if "*" in phrase or "[" in phrase:
-                longest = max(re.split(r"[*\[\]]", phrase), key=len)
+                longest = max(re.split(r" \* |[*\[\]]", phrase), key=len)
                 self._patterns.append((longest, re.compile(_pattern(phrase))))
             else:
                 literal.append(phrase)
@@ -37,5 +37,4 @@ class Phrases:
 
 
 def _pattern(phrase: str) -> str:
-    pieces = re.split(r"([*\[\]])", phrase)
-    return "".join({"*": _GAP, "[": r"(?<!\w)", "]": r"(?!\w)"}.get(piece, re.escape(piece)) for piece in pieces)
+    return "".join(_GAPS.get(piece) or re.escape(piece) for piece in re.split(r"( \* |[*\[\]])", phrase))

@@ -1,0 +1,234 @@
+"""Bounces in free text: dialects, languages, and what must not be taken for one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from receiptd.facts import Action, Cause, Report, ReportKind
+from receiptd.interpret import interpret
+
+COPY = (
+    "Return-Path: <me@a.org>\nReceived: from a.org by b.org; Tue, 24 Nov 2026 02:34:02 +0000\nMessage-ID: <1@a.org>\n"
+)
+
+
+def bounce(
+    text: str, *, sender: str = "MAILER-DAEMON@b.org", subject: str = "failure notice", header: str = ""
+) -> Report:
+    raw = (
+        f"From: {sender}\nTo: me@a.org\nSubject: {subject}\n{header}Content-Type: text/plain; charset=utf-8\n\n{text}\n"
+    )
+    return interpret(raw.encode())
+
+
+DIALECTS = {
+    "qmail": (
+        "Hi. This is the qmail-send program at b.org.\nI'm afraid I wasn't able to "
+        "deliver your message to the following "
+        "addresses.\nThis is a permanent error; I've given up. Sorry it didn't work out.\n\n<bob@c.org>:\n"
+        "192.0.2.1 does not like recipient.\nRemote host said: 550 5.1.1 No such user\nGiving up on 192.0.2.1.\n\n"
+        f"--- Below this line is a copy of the message.\n\n{COPY}",
+        "failed", "5.1.1", 550, Cause.USER_UNKNOWN,
+    ),
+    "exim": (
+        "This message was created automatically by mail delivery software.\n\nA message that you sent could not be "
+        "delivered to one or more of its\nrecipients. This is a permanent error. The following address(es) failed:\n\n"
+        "  bob@c.org\n    SMTP error from remote mail server after RCPT TO:<bob@c.org>:\n "
+        "   host mx.c.org [192.0.2.1]: "
+        f"552 5.2.2 mailbox full\n\n------ This is a copy of the message, including all the headers. ------\n\n{COPY}",
+        "failed", "5.2.2", 552, Cause.MAILBOX_FULL,
+    ),
+    "sendmail": (
+        "The original message was received at Tue, 24 Nov 2026 02:34:02 GMT\nfrom [192.0.2.9]\n\n"
+        "   ----- The following addresses had permanent fatal errors -----\n<bob@c.org>\n\n"
+        "   ----- Transcript of session follows -----\n... while talking to mx.c.org.:\n>>> RCPT To:<bob@c.org>\n"
+        f"<<< 550 5.7.1 Message rejected as spam\n\n   ----- Original message follows -----\n\n{COPY}",
+        "failed", "5.7.1", 550, Cause.SPAM,
+    ),
+    "exchange": (
+        "Your message\n\n  To:      Bob\n  Subject: Contract\n  Sent:    Fri, 20 Nov 2026 08:53:08 -0700\n\n"
+        "did not reach the following recipient(s):\n\nbob@c.org on Fri, 20 Nov 2026 11:08:59 -0700\n"
+        f"    The recipient name is not recognized\n\n{COPY}",
+        "failed", "5.0.0", None, Cause.USER_UNKNOWN,
+    ),
+    "domino": (
+        "Your message\n\n  Subject: Contract\n\nwas not delivered to:\n\n  bob@c.org\n\nbecause:\n\n"
+        f"  User bob (bob@c.org) not listed in Domino Directory\n\n{COPY}",
+        "failed", "5.0.0", None, Cause.USER_UNKNOWN,
+    ),
+    "yahoo": (
+        "Sorry, we were unable to deliver your message to the following address.\n\n<bob@c.org>:\n"
+        f"550: 5.1.1 <bob@c.org>... User Unknown\n\n--- Below this line is a copy of the message.\n\n{COPY}",
+        "failed", "5.1.1", 550, Cause.USER_UNKNOWN,
+    ),
+    "gmx": (
+        "This message was created automatically by mail delivery software.\n\nA message that you sent could not be "
+        'delivered to one or more of\nits recipients. This is a permanent error. The '
+        'following address\nfailed:\n\n"bob@c.org":\n'
+        "SMTP error from remote server after RCPT command:\nhost: mx.c.org\n5.2.1 <bob@c.org>... account disabled\n\n"
+        f"--- The header of the original message is following. ---\n\n{COPY}",
+        "failed", "5.2.1", None, Cause.MAILBOX_DISABLED,
+    ),
+    "german": (
+        "Ihre Nachricht konnte nicht zugestellt werden. Die folgenden Empfänger wurden nicht erreicht:\n\n  bob@c.org\n"
+        f"    Benutzer unbekannt\n\n--- Ursprüngliche Nachricht ---\n\n{COPY}",
+        "failed", "5.0.0", None, Cause.USER_UNKNOWN,
+    ),
+    "french": (
+        "Votre message n'a pas pu être remis aux destinataires suivants :\n\nbob@c.org\n  Boîte aux lettres pleine\n\n"
+        f"--- Message d'origine ---\n\n{COPY}",
+        "failed", "5.0.0", None, Cause.MAILBOX_FULL,
+    ),
+    "spanish": (
+        f"No se ha podido entregar el mensaje a los siguientes "
+        f"destinatarios:\n\n<bob@c.org>: el usuario no existe\n\n{COPY}",
+        "failed", "5.0.0", None, Cause.USER_UNKNOWN,
+    ),
+    "japanese": (
+        f"以下のメールアドレスへの送信に失敗しました。\nbob@c.org\n\n-------server message\n550 unknown user "
+        f"<bob@c.org>\n\n{COPY}",
+        "failed", "5.0.0", 550, Cause.USER_UNKNOWN,
+    ),
+    "exim-warning": (
+        "This message was created automatically by mail delivery software.\nA message "
+        "that you sent has not yet been delivered "
+        "to one or more of its\nrecipients after more than 24 hours on the queue on "
+        "b.org.\n\nThe address to which the message has "
+        "not yet been delivered is:\n\n  bob@c.org\n    Delay reason: Connection timed "
+        "out\n\nNo action is required on your part. "
+        "Delivery attempts will continue for\nsome time. Eventually the mail delivery "
+        "software will give up,\nand when that "
+        f"happens, the message will be returned to you.\n\n{COPY}",
+        "delayed", "4.0.0", None, Cause.HOST_UNREACHABLE,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_bounce_without_machine_part_is_understood(dialect: str) -> None:
+    text, action, status, reply_code, cause = DIALECTS[dialect]
+    report = bounce(text, subject="Warning: message delayed" if action == "delayed" else "failure notice")
+    assert report.kind is ReportKind.BOUNCE
+    (told,) = report.recipients
+    assert told.final_recipient == "bob@c.org"
+    assert (told.action, told.status, told.reply_code, told.cause) == (action, status, reply_code, cause)
+    assert report.original_message_id == "<1@a.org>"
+    assert report.returned_from is None
+
+
+def test_each_recipient_has_its_own_reason() -> None:
+    report = bounce(
+        "Unable to deliver to the following addresses:\n\n<bob@c.org>:\n550 5.1.1 user unknown\n\n"
+        "<carol@c.org>:\n552 5.2.2 mailbox full\n"
+    )
+    assert [(one.final_recipient, one.status, one.reply_code, one.cause) for one in report.recipients] == [
+        ("bob@c.org", "5.1.1", 550, Cause.USER_UNKNOWN),
+        ("carol@c.org", "5.2.2", 552, Cause.MAILBOX_FULL),
+    ]
+
+
+def test_the_header_of_failed_recipients_is_believed_before_the_text() -> None:
+    report = bounce("It failed. Try look-alike@c.org.", header="X-Failed-Recipients: bob@c.org\n")
+    assert [one.final_recipient for one in report.recipients] == ["bob@c.org"]
+
+
+def test_the_address_we_sent_to_is_told_where_another_one_failed() -> None:
+    report = bounce(
+        "The following address(es) failed:\n\n  bob@c.org\n    (generated from alias@b.org)\n    unknown user\n"
+    )
+    assert report.recipients[0].original_recipient == "alias@b.org"
+
+
+def test_the_only_recipient_of_the_original_is_taken_where_the_notice_names_none() -> None:
+    report = bounce(
+        f"Your message could not be delivered.\n\n--- Original message follows ---\n\n{COPY}To: bob@c.org\n"
+    )
+    assert [one.final_recipient for one in report.recipients] == ["bob@c.org"]
+
+
+def test_neither_reader_nor_writer_of_a_bounce_is_its_recipient() -> None:
+    report = bounce("me@a.org\nYour message to bob@c.org could not be delivered. Contact postmaster@b.org.")
+    assert [one.final_recipient for one in report.recipients] == ["bob@c.org"]
+
+
+def test_fields_in_plain_text_are_read_as_a_report() -> None:
+    report = bounce(
+        "It failed.\n\nReporting-MTA: dns; b.org\n\nFinal-Recipient: rfc822; bob@c.org\nAction: failed\nStatus: 5.1.1\n"
+    )
+    assert report.kind is ReportKind.DSN
+    assert report.recipients[0].status == "5.1.1"
+
+
+def test_a_forwarded_bounce_speaks_without_tokens() -> None:
+    quoted = "> Final-Recipient: rfc822; bob@c.org\n> Action: failed\n> Status: 5.1.1\n"
+    report = bounce(
+        f"See below.\n\n> Original-Envelope-Id: aaaabbbbccccddddeeeeffff\n{quoted}",
+        sender="colleague@a.org",
+        subject="Fwd: Undelivered Mail Returned to Sender",
+        header="References: <x@b.org>\n",
+    )
+    assert (report.kind, report.tokens) == (ReportKind.BOUNCE, ())
+    assert report.recipients[0].final_recipient == "bob@c.org"
+
+
+@pytest.mark.parametrize(
+    ("subject", "header", "text"),
+    [
+        ("Re: Undelivered Mail", "In-Reply-To: <1@a.org>\n", "I saw that it could not be delivered to bob@c.org too."),
+        ("Contract", "", "Our delivery to bob@c.org failed last week, the truck broke down."),
+        ("[list] delivery failed", "List-Id: <l.b.org>\n", "Delivery failed for everybody, see the archive."),
+    ],
+)
+def test_people_who_write_about_failures_send_no_bounce(subject: str, header: str, text: str) -> None:
+    assert bounce(text, sender="carol@b.org", subject=subject, header=header).kind is not ReportKind.BOUNCE
+
+
+def test_a_bounce_in_html_alone_is_read() -> None:
+    html = "<html><style>p {}</style><p>Delivery to the following recipient failed:</p><p>bob@c.org</p>"
+    html += "<p>550 5.1.1 no user</p>"
+    report = interpret(
+        f"From: postmaster@b.org\nTo: me@a.org\nSubject: Undeliverable: x\nContent-Type: text/html\n\n{html}".encode()
+    )
+    assert [(one.final_recipient, one.status) for one in report.recipients] == [("bob@c.org", "5.1.1")]
+
+
+def test_amazons_notification_in_json_is_read() -> None:
+    told = {
+        "notificationType": "Bounce",
+        "bounce": {
+            "bounceType": "Permanent",
+            "bouncedRecipients": [
+                {
+                    "emailAddress": "bob@c.org",
+                    "action": "failed",
+                    "status": "5.1.1",
+                    "diagnosticCode": "smtp; 550 5.1.1 no",
+                }
+            ],
+            "timestamp": "2026-11-24T02:34:02.502Z",
+        },
+    }
+    report = bounce(json.dumps(told), sender="no-reply@sns.amazonaws.com", subject="AWS Notification Message")
+    (one,) = report.recipients
+    assert (report.kind, one.action, one.final_recipient) == (ReportKind.BOUNCE, Action.FAILED, "bob@c.org")
+
+
+@pytest.mark.parametrize(
+    ("diagnostic", "cause"),
+    [
+        ("550 5.7.26 unauthenticated mail is prohibited, DMARC", Cause.AUTHENTICATION),
+        ("554 5.7.1 Service unavailable; client host blocked using zen.spamhaus.org", Cause.BLOCKED),
+        ("451 4.7.1 greylisted, try again later", Cause.RATE_LIMITED),
+        ("554 5.4.6 too many hops", Cause.LOOP),
+        ("550 5.7.1 relaying denied", Cause.RELAY_DENIED),
+        ("552 5.3.4 message size exceeds fixed limit", Cause.TOO_BIG),
+        ("host or domain name not found", Cause.HOST_UNKNOWN),
+        ("connect to mx.c.org: connection refused", Cause.HOST_UNREACHABLE),
+        ("551 user has moved", Cause.MOVED),
+        ("554 5.7.0 infected with a virus", Cause.VIRUS),
+    ],
+)
+def test_the_cause_is_told_in_words_a_person_can_act_on(diagnostic: str, cause: Cause) -> None:
+    assert bounce(f"The following address failed:\n\n<bob@c.org>: {diagnostic}\n").recipients[0].cause is cause
