@@ -1,0 +1,33 @@
+"""How long folding a recipient's 200 events takes, beside folding ten: python -m tests.bench.bench_fold"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from timeit import repeat
+
+from receiptd.facts import Demand, Event, EventKind, Source
+from receiptd.lifecycle import fold
+
+START = datetime(2026, 11, 24, tzinfo=UTC)
+KINDS = list(EventKind)
+
+
+def events(count: int) -> list[Event]:
+    """Return events of every kind, each about another branch."""
+    return [
+        Event(
+            str(n), "r", KINDS[n % len(KINDS)], START + timedelta(seconds=n), Source.DSN, final_recipient=f"m{n}@c.org"
+        )
+        for n in range(count)
+    ]
+
+
+def main() -> None:
+    """Print both times and their ratio; 20 means that the time grows with the events."""
+    demand = Demand("bob@b.org")
+    many, few = (min(repeat(lambda e=events(count): fold(e, demand), number=20)) / 20 for count in (200, 10))
+    print(f"200 events {many * 1000:.2f} ms, 10 events {few * 1000:.3f} ms, ratio {many / few:.0f}")
+
+
+if __name__ == "__main__":
+    main()
