@@ -1,4 +1,7 @@
-"""How fast reports are read, beside a bare parse by the standard library: `python -m tests.bench.bench_interpret [FOLDER]`."""
+"""How fast reports are read, beside a bare parse by the standard library.
+
+`python -m tests.bench.bench_interpret [FOLDER]`; without a folder, the recorded reports.
+"""
 
 from __future__ import annotations
 
