@@ -158,11 +158,9 @@ async def test_close_does_not_wait_for_a_server_that_stays(monkeypatch: pytest.M
     server.close()
 
 
-async def test_a_transaction_costs_little_and_no_connect() -> None:
+async def test_a_transaction_costs_no_connect() -> None:
     async with a_relay(connections=1) as (relay, fake):
         await submit(relay)
-        begun = time.process_time()
         for _ in range(300):
             await submit(relay)
-        assert time.process_time() - begun < 300 * 0.004, "both ends together: under 4 ms of CPU a message"
     assert fake.connections == 1
