@@ -17,15 +17,17 @@ _TYPES = ("message/delivery-status", "message/global-delivery-status")
 _MOST_RECIPIENTS = 500
 _MOST_SAID = 2000
 _OPENS_RECIPIENT = ("final-recipient", "original-recipient", "action")
-_NAMES_RECIPIENT = ("final-recipient", "original-recipient", "x-actual-recipient")
-_PER_RECIPIENT = (
-    *_NAMES_RECIPIENT,
-    "action",
-    "status",
-    "diagnostic-code",
-    "remote-mta",
-    "last-attempt-date",
-    "will-retry-until",
+_NAMES_RECIPIENT = frozenset(("final-recipient", "original-recipient", "x-actual-recipient"))
+_PER_RECIPIENT = frozenset(
+    (
+        *_NAMES_RECIPIENT,
+        "action",
+        "status",
+        "diagnostic-code",
+        "remote-mta",
+        "last-attempt-date",
+        "will-retry-until",
+    )
 )
 _ALIAS_FIELDS = ("x-actual-recipient", "x-original-recipient", "x-display-recipient")
 _WORD = re.compile(r"[\s\"']*([A-Za-z-]{2,30})")
@@ -90,45 +92,33 @@ def is_usable(status: Status) -> bool:
 
 
 def _sort(blocks: list[Fields]) -> Status:
+    """Tell the message's fields from the recipients'; a block that names nobody goes on with the one before it."""
     message: list[tuple[str, str]] = []
-    found: list[list[tuple[str, str]]] = []
+    found: list[Fields] = []
     for block in blocks:
-        for at, group in enumerate(_groups(block)):
-            names = {name for name, _ in group}
-            if not names.intersection(_NAMES_RECIPIENT) and (found or not names.intersection(_PER_RECIPIENT) or not at):
-                _extend_last(found, message, group, names)
-            elif found and not {name for name, _ in found[-1]}.intersection(_NAMES_RECIPIENT):
-                found[-1].extend(group)
-            else:
+        for group in _groups(block):
+            if group.has_any(_NAMES_RECIPIENT):
                 found.append(group)
-    return Status(Fields(message), tuple(map(Fields, found[:_MOST_RECIPIENTS])))
+            elif not found:
+                message.extend(group.items)
+            elif group.has_any(_PER_RECIPIENT) and not group.has_any(found[-1].names):
+                found[-1] = Fields([*found[-1].items, *group.items])
+    return Status(Fields(message), tuple(found[:_MOST_RECIPIENTS]))
 
 
-def _extend_last(
-    found: list[list[tuple[str, str]]], message: list[tuple[str, str]], group: list[tuple[str, str]], names: set[str]
-) -> None:
-    """A block that names no recipient goes on with the recipient before it, or speaks of the message."""
-    if found and names.intersection(_PER_RECIPIENT) and not names.intersection(name for name, _ in found[-1]):
-        found[-1].extend(group)
-    elif not found:
-        message.extend(group)
-
-
-def _groups(block: Fields) -> list[list[tuple[str, str]]]:
+def _groups(block: Fields) -> list[Fields]:
     """Part a block where it begins to name a second recipient; per-message fields before the first stand alone."""
+    if len(block.items) == len(block.names) and "reporting-mta" not in block:
+        return [block]
     groups: list[list[tuple[str, str]]] = [[]]
     seen: set[str] = set()
     for name, value in block.items:
-        opens = name in _OPENS_RECIPIENT
-        if (opens and name in seen) or (
-            name in _NAMES_RECIPIENT and not seen and groups[-1] and "reporting-mta" in dict(groups[-1])
-        ):
+        if (name in seen and name in _OPENS_RECIPIENT) or (name in _NAMES_RECIPIENT and "reporting-mta" in seen):
             groups.append([])
             seen = set()
-        if name in _PER_RECIPIENT:
-            seen.add(name)
+        seen.add(name)
         groups[-1].append((name, value))
-    return groups
+    return [Fields(group) for group in groups]
 
 
 def recipients(status: Status, said: Notice) -> tuple[ReportedRecipient, ...]:
@@ -188,7 +178,8 @@ class _Recipient:
             original = addresses.first(origin[1])  # a pipe is no address, its owner is
         action = self._action()
         status = self._stated_status or self._status_of_text(action) or _class_of(action)
-        reply_code = self._reply_code(status)
+        is_bad = action in (Action.FAILED, Action.DELAYED)
+        reply_code = self._reply_code(status, asks_text=is_bad or action is None)
         return ReportedRecipient(
             action=action,
             stated_action=self._stated,
@@ -198,7 +189,7 @@ class _Recipient:
             original_recipient=original,
             diagnostic_code=self._diagnostic,
             remote_mta=host(self._block.first("remote-mta")),
-            cause=self._cause(status, reply_code) if action in (Action.FAILED, Action.DELAYED) else None,
+            cause=self._cause(status, reply_code) if is_bad else None,
             occurred_at=fields.instant(self._block.first("last-attempt-date")),
             will_retry_until=fields.instant(self._block.first("will-retry-until")),
             aliases=_aliases(self._block, final, original),
@@ -231,9 +222,10 @@ class _Recipient:
         found = codes.statuses(notice.unfolded(self._diagnostic or self._about))
         return next((code for wanted in classes for code in found if code[0] == wanted), None)
 
-    def _reply_code(self, status: str | None) -> int | None:
+    def _reply_code(self, status: str | None, *, asks_text: bool) -> int | None:
         found = codes.reply_codes(self._diagnostic) if self._diagnostic else []
-        found = found or codes.reply_codes(notice.unfolded(self._about))
+        if not found and asks_text:
+            found = codes.reply_codes(notice.unfolded(self._about))
         agreeing = (code for code in found if status and str(code)[0] == status[0])
         return next(agreeing, found[0] if found else None)
 

@@ -46,6 +46,11 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
 
+    @property
+    def names(self) -> AbstractSet[str]:
+        """The names that occur, in lower case."""
+        return self._by_name.keys()
+
     def has_any(self, names: AbstractSet[str]) -> bool:
         """Return whether one of *names* occurs."""
         return not names.isdisjoint(self._by_name)
