@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -16,9 +16,10 @@ from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
 from receiptd.store import dispatches, messages, reports
 from receiptd.web import health, requests, shapes
-from receiptd.web.doors import Caller, caller_of
+from receiptd.web.doors import Caller
 from receiptd.web.house import House
 from receiptd.web.problems import Forbidden, answer_fault, problem
+from receiptd.web.rights import Anyone, Operator, Reader, Rooms
 
 router = APIRouter(prefix="/v1")
 
@@ -45,32 +46,6 @@ async def _answer_http(_: Request, fault: Exception) -> Response:
     return problem(found.status_code, str(found.detail), errors.UsageError.exit_status)
 
 
-def _house(request: Request) -> House:
-    return cast(House, request.app.state.house)
-
-
-def _caller(request: Request) -> Caller:
-    return caller_of(request, _house(request).store.settings)
-
-
-def _operator(request: Request) -> Caller:
-    caller = _caller(request)
-    if not caller.may("operate"):
-        raise Forbidden("only who operates the service may do that: use api.sock or a token with scope operate")
-    return caller
-
-
-def _reader(request: Request) -> Caller:
-    caller = _caller(request)
-    if not caller.may("read"):
-        raise Forbidden("only who operates the service may see that: use api.sock or a token with scope read")
-    return caller
-
-
-Rooms = Annotated[House, Depends(_house)]
-Anyone = Annotated[Caller, Depends(_caller)]
-Operator = Annotated[Caller, Depends(_operator)]
-Reader = Annotated[Caller, Depends(_reader)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -210,6 +185,8 @@ async def list_reports(
 ) -> dict[str, Any]:
     """List what came back, newest first."""
     async with house.store.read() as session:
+        if after is not None and await reports.get(session, after) is None:
+            raise errors.BadData(f"after={after!r} is no cursor of this list")
         rows = await reports.newest(session, limit=limit + 1, after=after, verdict=verdict)
     items = [shapes.report(row) for row in rows[:limit]]
     return {"items": items, "next": items[-1]["id"] if len(rows) > limit else None}

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from receiptd import systemd
 from receiptd.errors import BadSettings, CantCreate
 from receiptd.settings import Listen, Settings, read_secret
 from receiptd.web.problems import Forbidden, Unauthorized
@@ -41,11 +42,21 @@ class Caller:
         return scope in self.scopes or "operate" in self.scopes
 
     @property
+    def is_local(self) -> bool:
+        """Whether the caller came through a Unix socket, whose permissions have decided."""
+        return self.owner.startswith("uid:")
+
+    @property
+    def is_anybody(self) -> bool:
+        """Whether the socket can't tell this caller from others."""
+        return self.owner == f"uid:{OVERFLOW_UID}"
+
+    @property
     def sees(self) -> str | None:
         """Whose messages the caller sees: None means everybody's."""
         if self.may("read"):
             return None
-        if self.owner == f"uid:{OVERFLOW_UID}":
+        if self.is_anybody:
             raise Forbidden("this socket can't tell who you are, so it can't tell which messages are yours")
         return self.owner
 
@@ -81,11 +92,27 @@ def caller_of(request: Request, settings: Settings) -> Caller:
 
 
 def open_doors(settings: Settings) -> list[socket.socket]:
-    """Bind every socket of the settings; raise CantCreate with a sentence for one that can't be bound."""
+    """Bind every socket of the settings that systemd did not pass; raise CantCreate for one that can't be bound."""
+    passed = {_name(door): door for door in systemd.passed_sockets().values()}
     with contextlib.ExitStack() as opened:
-        doors = [opened.enter_context(_open(listen)) for listen in settings.service.listen]
+        doors = [
+            opened.enter_context(passed.pop(_address(one)) if _address(one) in passed else _open(one))
+            for one in settings.service.listen
+        ]
         opened.pop_all()
-        return doors
+    for left in passed.values():
+        left.close()
+    return doors
+
+
+def _address(listen: Listen) -> str:
+    return str(listen.unix or listen.tcp)
+
+
+def _name(door: socket.socket) -> str:
+    """Return the address of a socket as `listen` writes it."""
+    name = door.getsockname()
+    return name if isinstance(name, str) else f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 def _open(listen: Listen) -> socket.socket:

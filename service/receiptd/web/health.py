@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse
 
 from receiptd import telemetry
 from receiptd.store import deadlines, dispatches, messages, queue
 from receiptd.store.alerts import rfc3339
 from receiptd.store.monitors import Health
+from receiptd.web.doors import caller_of
 from receiptd.web.house import House
+from receiptd.web.problems import Forbidden
+from receiptd.web.rights import Reader, Rooms
 
 router = APIRouter()
 
@@ -39,9 +42,9 @@ async def healthz() -> dict[str, Any]:
 
 
 @router.get("/readyz")
-async def readyz(request: Request) -> JSONResponse:
+async def readyz(house: Rooms, _: Reader) -> JSONResponse:
     """The database answers, every mailbox is fresh, the relay takes mail, no alert is stranded."""
-    house = cast(House, request.app.state.house)
+    caller_of(request, house.store.settings)
     checks = await _database(house)
     checks.append(_of_health("relay", house.relay))
     ready = all(check.ok for check in checks)
@@ -50,9 +53,11 @@ async def readyz(request: Request) -> JSONResponse:
 
 
 @router.get("/metrics")
-async def metrics(request: Request) -> Response:
+async def metrics(house: Rooms, _: Reader) -> Response:
     """The figures of docs/metrics.md in Prometheus' text format."""
-    house = cast(House, request.app.state.house)
+    caller = caller_of(request, house.store.settings)
+    if not caller.is_local and not caller.may("read"):
+        raise Forbidden("the figures are for a token with scope read")
     await _refresh(house)
     return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

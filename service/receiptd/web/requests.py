@@ -19,9 +19,12 @@ from receiptd.accept import TooBig, Wish
 from receiptd.errors import BadData
 from receiptd.facts import Level
 from receiptd.web.doors import Caller
+from receiptd.web.problems import Forbidden
 
 _LARGE = 256 * 1024
 _MOST_LABELS = 20
+_LONGEST_LABELS = 8000
+"""Octets of all labels together: they travel in alerts, which stay below 20 kB."""
 _LONGEST_KEY = 200
 _OVERHEAD = 1 << 20
 """Octets that JSON may add to attachments beside the third that base64 adds."""
@@ -35,7 +38,7 @@ def _addresses(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Within = Annotated[timedelta, BeforeValidator(_duration)]
+Within = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=timedelta(days=3650))]
 Addresses = Annotated[tuple[str, ...], BeforeValidator(_addresses)]
 Body = TypeVar("Body", bound=BaseModel)
 Mdn = Literal["always", "never"]
@@ -44,6 +47,11 @@ Mdn = Literal["always", "never"]
 def _few(labels: dict[str, str]) -> dict[str, str]:
     if len(labels) > _MOST_LABELS or any(len(name) > 64 or len(value) > 256 for name, value in labels.items()):
         raise ValueError(f"at most {_MOST_LABELS} labels, names up to 64 and values up to 256 characters")
+    text = "".join((*labels, *labels.values()))
+    if not text.isprintable():
+        raise ValueError("a label is one line of text without control characters")
+    if len(text.encode()) > _LONGEST_LABELS:
+        raise ValueError(f"all labels together have at most {_LONGEST_LABELS} octets")
     return labels
 
 
@@ -102,16 +110,16 @@ MESSAGE_SCHEMA: dict[str, Any] = {
 """For the OpenAPI description: the body is read by hand, so that it can be bounded."""
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """Return the body; raise TooBig as soon as it is known to be larger than *most* octets."""
+async def read_body(request: Request, most: int, why: str = "([service] max_message)") -> bytes:
+    """Return the body; raise TooBig, which says *why*, as soon as it is known to be larger than *most* octets."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
-        raise TooBig(f"the request has {declared} octets; at most {most} are taken ([service] max_message)")
+        raise TooBig(f"the request has {declared} octets; at most {most} are taken {why}".rstrip())
     octets = bytearray()
     async for chunk in request.stream():
         octets += chunk
         if len(octets) > most:
-            raise TooBig(f"the request has more than {most} octets ([service] max_message)")
+            raise TooBig(f"the request has more than {most} octets {why}".rstrip())
     return bytes(octets)
 
 
@@ -173,6 +181,8 @@ def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
     key = request.headers.get("idempotency-key") or None
     if key is not None and len(key) > _LONGEST_KEY:
         raise BadData(f"the idempotency key is longer than {_LONGEST_KEY} characters")
+    if key is not None and caller.is_anybody:
+        raise Forbidden("this socket can't tell who you are, so it can't tell whose the idempotency key is")
     asked = hashlib.sha256(request.scope.get("query_string", b"") + b"\0" + raw).hexdigest()
     return Wish(
         owner=caller.owner,
@@ -189,7 +199,7 @@ def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
 
 async def read_decision(request: Request) -> DecisionBody:
     """Return a person's decision."""
-    return _checked_json(DecisionBody, await read_body(request, 64 * 1024))
+    return _checked_json(DecisionBody, await read_body(request, 64 * 1024, why="for a decision"))
 
 
 def _checked(kind: type[Body], values: dict[str, Any]) -> Body:

@@ -1,0 +1,39 @@
+"""What a route asks of its caller, as FastAPI dependencies."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from receiptd.web.doors import Caller, caller_of
+from receiptd.web.house import House
+from receiptd.web.problems import Forbidden
+
+
+def _house(request: Request) -> House:
+    return cast(House, request.app.state.house)
+
+
+def _caller(request: Request) -> Caller:
+    return caller_of(request, _house(request).store.settings)
+
+
+def _operator(request: Request) -> Caller:
+    caller = _caller(request)
+    if not caller.may("operate"):
+        raise Forbidden("only who operates the service may do that: use api.sock or a token with scope operate")
+    return caller
+
+
+def _reader(request: Request) -> Caller:
+    caller = _caller(request)
+    if not caller.may("read"):
+        raise Forbidden("only who operates the service may see that: use api.sock or a token with scope read")
+    return caller
+
+
+Rooms = Annotated[House, Depends(_house)]
+Anyone = Annotated[Caller, Depends(_caller)]
+Operator = Annotated[Caller, Depends(_operator)]
+Reader = Annotated[Caller, Depends(_reader)]
