@@ -77,10 +77,20 @@ def test_field_names_and_values_come_in_any_case_folded_and_with_comments(block:
         f"{MESSAGE}\n\n{BOB}",
         f"{BOB}\n",
         f"{MESSAGE}\n{BOB}\n",
+        f"{MESSAGE}\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: x; 550 n\nFinal-Recipient: rfc822; bob@b.org",
         f"{MESSAGE}\nAction: failed\nStatus: 5.1.1\n\nFinal-Recipient: rfc822; bob@b.org\nDiagnostic-Code: smtp; 550 n",
         f"{MESSAGE}\n\nFinal-Recipient: rfc822; bob@b.org\n\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: x; 550 n",
     ],
-    ids=["blank-lines", "mixed-ends", "no-last-newline", "no-first-group", "one-group", "action-above", "split-group"],
+    ids=[
+        "blank-lines",
+        "mixed-ends",
+        "no-last-newline",
+        "no-first-group",
+        "one-group",
+        "one-group-name-last",
+        "action-above",
+        "split-group",
+    ],
 )
 def test_groups_are_found_however_they_are_parted(status: str) -> None:
     assert fails_bob(interpret(dsn(status)))

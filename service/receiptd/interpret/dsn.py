@@ -113,7 +113,10 @@ def _groups(block: Fields) -> list[Fields]:
     groups: list[list[tuple[str, str]]] = [[]]
     seen: set[str] = set()
     for name, value in block.items:
-        if (name in seen and name in _OPENS_RECIPIENT) or (name in _NAMES_RECIPIENT and "reporting-mta" in seen):
+        if name in _NAMES_RECIPIENT and "reporting-mta" in seen:
+            groups.append([item for item in groups[-1] if item[0] in _PER_RECIPIENT])
+            seen = {said for said, _ in groups[-1]}
+        elif name in seen and name in _OPENS_RECIPIENT:
             groups.append([])
             seen = set()
         seen.add(name)
