@@ -42,11 +42,6 @@ class Caller:
         return scope in self.scopes or "operate" in self.scopes
 
     @property
-    def is_local(self) -> bool:
-        """Whether the caller came through a Unix socket, whose permissions have decided."""
-        return self.owner.startswith("uid:")
-
-    @property
     def is_anybody(self) -> bool:
         """Whether the socket can't tell this caller from others."""
         return self.owner == f"uid:{OVERFLOW_UID}"
