@@ -137,7 +137,7 @@ async def begin_reading(store: Store, limit: int) -> list[tuple[ReportRow, bytes
 
 async def set_aside(session: AsyncSession, report: str, reason: str) -> None:
     """Stop trying to read a report; it stays visible."""
-    await _close(session, report, verdict=Verdict.SET_ASIDE, reason=reason)
+    await _close(session, report, verdict=Verdict.SET_ASIDE, reason=shown(reason))
 
 
 async def close(session: AsyncSession, report: ReportRow) -> None:
