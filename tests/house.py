@@ -1,0 +1,126 @@
+"""The HTTP API on real sockets in front of a stage: a Unix socket for each scope, and TCP with tokens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from receiptd.store.monitors import Health
+from receiptd.web import House, create_app, doors
+from tests.servers.ports import Ports
+from tests.stage import Stage, staged
+
+Json = dict[str, Any]
+TOKENS = {"erp": ("send",), "dashboard": ("read",), "boss": ("operate",)}
+
+
+@dataclass
+class Home:
+    """A stage with its doors open: who knocks where, and how often the bell rang."""
+
+    stage: Stage
+    folder: Path
+    relay: Health
+    box: Health
+    tcp: str = ""
+    rings: int = 0
+    offers_dsn: bool | None = True
+    _clients: dict[str, httpx2.AsyncClient] = field(default_factory=dict)
+
+    def ring(self) -> None:
+        self.rings += 1
+
+    @property
+    def api(self) -> httpx2.AsyncClient:
+        """Who operates, on api.sock."""
+        return self._client("api", uds=self.folder / "api.sock")
+
+    @property
+    def sender(self) -> httpx2.AsyncClient:
+        """A user of this machine, on send.sock."""
+        return self._client("send", uds=self.folder / "send.sock")
+
+    def over_tcp(self, token: str | None = None) -> httpx2.AsyncClient:
+        """A program on TCP with the token of that name (or one that nobody has), or with none."""
+        headers = {} if token is None else {"authorization": f"Bearer {_secret(token)}"}
+        return self._client(f"tcp {token}", headers=headers)
+
+    def _client(
+        self, name: str, *, uds: Path | None = None, headers: dict[str, str] | None = None
+    ) -> httpx2.AsyncClient:
+        if name not in self._clients:
+            transport = httpx2.AsyncHTTPTransport(uds=str(uds)) if uds else httpx2.AsyncHTTPTransport(trust_env=False)
+            base = "http://localhost" if uds else f"http://{self.tcp}"
+            self._clients[name] = httpx2.AsyncClient(transport=transport, base_url=base, headers=headers, timeout=20)
+        return self._clients[name]
+
+    async def send(self, client: httpx2.AsyncClient | None = None, **message: Any) -> Json:
+        """Post a letter and return what was answered to it."""
+        answer = await (client or self.api).post("/v1/messages", json=letter(**message))
+        assert answer.status_code == 202, answer.text
+        taken: Json = answer.json()
+        return taken
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+
+
+def _secret(token: str) -> str:
+    return f"secret-of-{token}-0123456789"
+
+
+def letter(**changes: Any) -> Json:
+    """Return the JSON of a letter."""
+    return {"from": "office@a.test", "to": ["bob@b.test"], "subject": "An invoice", "text": "Good day."} | changes
+
+
+@asynccontextmanager
+async def opened(folder: Path, **changes: Any) -> AsyncIterator[Home]:
+    """Open the doors of a house in *folder*; *changes* are tables of its settings."""
+    tokens, ports = [], Ports(["tcp"])
+    for name, scopes in TOKENS.items():
+        (folder / name).write_text(_secret(name))
+        tokens.append({"name": name, "secret_file": str(folder / name), "scopes": list(scopes)})
+    service = {
+        "database": f"sqlite:///{folder}/receiptd.db",
+        "listen": [
+            {"unix": str(folder / "send.sock"), "mode": "0666", "scope": "send"},
+            {"unix": str(folder / "api.sock"), "mode": "0660", "scope": "operate"},
+            {"tcp": f"127.0.0.1:{ports['tcp']}"},
+        ],
+        "max_message": "1M",
+        "token": tokens,
+    }
+    async with AsyncExitStack() as stack:
+        stack.callback(ports.release)
+        stage = await stack.enter_async_context(staged(folder, **({"service": service} | changes)))
+        home = Home(stage, folder, Health("relay:relay"), Health("mailbox:receipts"))
+        sockets = doors.open_doors(stage.store.settings)
+        home.tcp = f"127.0.0.1:{ports['tcp']}"
+        await stack.enter_async_context(doors.serving(create_app(_house(home)), stage.store.settings, sockets))
+        stack.push_async_callback(home.close)
+        yield home
+
+
+def _house(home: Home) -> House:
+    return House(
+        store=home.stage.store,
+        relay=home.relay,
+        mailboxes={"receipts": home.box},
+        ring=home.ring,
+        relay_offers_dsn=lambda: home.offers_dsn,
+        started_at=home.stage.instant,
+    )
+
+
+def instant(text: str) -> datetime:
+    """Return the instant that a field of the API states: RFC 3339 in UTC, to the second."""
+    assert text.endswith("Z")
+    return datetime.fromisoformat(text)

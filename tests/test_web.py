@@ -1,0 +1,618 @@
+"""The HTTP API as programs see it: shapes, codes, bounds, and who may do what."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlmodel import select
+
+from receiptd import token as tokens
+from receiptd.facts import EventKind, Source
+from receiptd.models import Alert, Message
+from receiptd.store import reports
+from receiptd.web import doors
+from tests.house import Home, Json, instant, letter, opened
+from tests.stage import START, dsn
+
+RFC822 = {"content-type": "message/rfc822"}
+RAW = b"From: office@a.test\nTo: bob@b.test\nBcc: carol@c.test\nSubject: An invoice\n\nGood day.\n"
+GOT_SHAPE = {
+    "id", "message_id", "from", "subject", "created_at", "policy", "labels", "resent_from", "recipients", "events",
+}  # fmt: skip
+RECIPIENT_SHAPE = {
+    "id", "address", "role", "require", "deadline", "delivery", "disposition", "receipt", "level", "reason",
+    "dsn_requested", "mdn_requested", "trust", "branches",
+}  # fmt: skip
+EVENT_SHAPE = {
+    "id", "recipient", "kind", "observed_at", "occurred_at", "source", "trust", "matched_by", "final_recipient",
+    "count", "evidence", "detail",
+}  # fmt: skip
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[Home]:
+    async with opened(tmp_path) as home:
+        yield home
+
+
+async def _get(client: httpx2.AsyncClient, path: str, **query: Any) -> Json:
+    answer = await client.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    got: Json = answer.json()
+    return got
+
+
+def _is_problem(answer: httpx2.Response, status: int, exit_status: int) -> str:
+    """Return the sentence of an RFC 9457 problem that says *status* and *exit_status*."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert set(body) == {"type", "title", "status", "detail", "exit_status"}
+    assert (body["status"], body["exit_status"]) == (status, exit_status)
+    sentence: str = body["detail"]
+    return sentence
+
+
+# --- taking messages ----------------------------------------------------------------------------------------------
+
+
+async def test_a_message_that_is_taken_is_on_disk_when_202_is_said(home: Home) -> None:
+    taken = await home.send(cc="carol@c.test", labels={"order": "17"})
+    assert set(taken) == {"id", "message_id", "recipients", "warnings"}
+    assert [set(row) for row in taken["recipients"]] == [{"id", "address"}] * 2
+    async with home.stage.store.read() as session:
+        assert (await session.get_one(Message, taken["id"])).message_id == taken["message_id"]
+    assert home.rings == 1, "submit is woken"
+
+
+async def test_a_complete_message_goes_to_whom_its_header_names_and_without_its_bcc(home: Home) -> None:
+    answer = await home.api.post("/v1/messages", content=RAW, headers=RFC822)
+    assert [row["address"] for row in answer.json()["recipients"]] == ["bob@b.test", "carol@c.test"]
+    raw = await home.api.get(f"/v1/messages/{answer.json()['id']}/raw")
+    assert b"Bcc" not in raw.content
+    assert raw.content.endswith(b"\r\n\r\nGood day.\r\n")
+
+
+async def test_the_query_of_a_complete_message_says_to_whom_and_on_what_terms(home: Home) -> None:
+    query = "to=dave@d.test&require=displayed&within=3d&label=order=17&label=site=x&mdn=never"
+    answer = await home.api.post(f"/v1/messages?{query}", content=RAW, headers=RFC822)
+    got = await _get(home.api, f"/v1/messages/{answer.json()['id']}")
+    (row,) = got["recipients"]
+    assert (row["address"], row["require"], row["mdn_requested"]) == ("dave@d.test", "displayed", False)
+    assert got["labels"] == {"order": "17", "site": "x"}
+
+
+async def test_attachments_are_bytes_in_the_request(home: Home) -> None:
+    content = base64.b64encode(b"%PDF-1.7 \x00\xff").decode()
+    taken = await home.send(
+        attachments=[{"filename": "c.pdf", "content_type": "application/pdf", "content": content}], html="<p>Good day."
+    )
+    raw = (await home.api.get(f"/v1/messages/{taken['id']}/raw")).content
+    assert content.encode() in raw
+
+
+NOT_TAKEN: list[Any] = [
+    ({"to": []}, "recipient"),
+    ({"to": ["nobody"]}, "nobody"),
+    ({"to": ["bob@b.test\r\nBcc: eve@e.test"]}, ""),
+    ({"policy": "none"}, "policy"),
+    ({"require": "read"}, "require"),
+    ({"require": "replied"}, "repl"),
+    ({"within": "soon"}, "within"),
+    ({"within": 1e300}, "within"),
+    ({"within": 500_000_000_000}, "within"),
+    ({"within": "0s"}, "within"),
+    ({"within": -5}, "within"),
+    ({"tos": ["x"]}, "tos"),
+    ({"labels": {"k": 1}}, "labels"),
+    ({"labels": {f"k{n}": "" for n in range(21)}}, "labels"),
+    ({"labels": {"k": "v" * 257}}, "labels"),
+    ({"labels": {f"k{n}": "\u20ac" * 256 for n in range(20)}}, "labels"),
+    ({"labels": {"k": "\x00"}}, "labels"),
+    ({"headers": {"X-A": "b\r\nBcc: eve@e.test"}}, ""),
+    ({"attachments": [{"filename": "/etc/passwd", "content": "/etc/passwd!"}]}, "base64"),
+    ({"to": [f"u{n}@b.test" for n in range(1001)]}, "1001"),
+]
+
+
+async def test_what_cannot_be_taken_is_422_with_a_sentence_and_nothing_is_stored(
+    home: Home,
+) -> None:
+    for changes, word in NOT_TAKEN:
+        answer = await home.api.post("/v1/messages", json=letter(**changes))
+        assert word in _is_problem(answer, 422, 65), changes
+    assert (await _get(home.api, "/v1/messages"))["items"] == []
+    assert home.rings == 0
+
+
+NO_MESSAGES: list[Any] = [
+    (b"{", "application/json"),
+    (b"[]", "application/json"),
+    (b"\xff", "application/json"),
+    (b"", "application/json"),
+    (b"x", "text/plain"),
+    (b"", "message/rfc822"),
+    (b"Subject: none\n\nx", "message/rfc822"),
+]
+
+
+async def test_what_is_no_message_is_422(home: Home) -> None:
+    for content, kind in NO_MESSAGES:
+        answer = await home.api.post("/v1/messages", content=content, headers={"content-type": kind})
+        assert _is_problem(answer, 422, 65)
+
+
+BAD_TERMS: list[Any] = ["require=read", "within=soon", "require_all=perhaps", "mdn=perhaps", "policy=none"]
+
+
+async def test_terms_that_cannot_be_read_are_422(home: Home) -> None:
+    for query in BAD_TERMS:
+        answer = await home.api.post(f"/v1/messages?{query}", content=RAW, headers=RFC822)
+        assert query.partition("=")[0] in _is_problem(answer, 422, 65)
+
+
+async def test_a_message_beyond_the_bound_is_413(home: Home) -> None:
+    answer = await home.api.post("/v1/messages", content=RAW + b"x" * (1 << 20), headers=RFC822)
+    assert "max_message" in _is_problem(answer, 413, 65)
+
+
+async def test_a_message_beyond_the_bound_that_does_not_say_its_length_is_413(home: Home) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b"x" * 65536
+
+    answer = await home.api.post("/v1/messages", content=endless(), headers=RFC822)
+    assert _is_problem(answer, 413, 65)
+
+
+async def test_a_json_message_that_is_large_only_when_composed_is_413(home: Home) -> None:
+    content = base64.b64encode(bytes(1 << 20)).decode()
+    answer = await home.api.post("/v1/messages", json=letter(attachments=[{"filename": "x", "content": content}]))
+    assert "1 MiB" in _is_problem(answer, 413, 65)
+
+
+async def test_a_relay_without_dsn_is_a_warning_in_the_answer(home: Home) -> None:
+    assert (await home.send())["warnings"] == []
+    home.offers_dsn = False
+    assert "no DSN" in (await home.send())["warnings"][0]
+
+
+# --- the same key twice -------------------------------------------------------------------------------------------
+
+
+async def _post(client: httpx2.AsyncClient, key: str, **changes: Any) -> httpx2.Response:
+    return await client.post("/v1/messages", json=letter(**changes), headers={"idempotency-key": key})
+
+
+async def test_the_same_key_twice_is_one_message(home: Home) -> None:
+    first, second = [(await _post(home.api, "k")).json() for _ in range(2)]
+    assert first == second
+    assert len((await _get(home.api, "/v1/messages"))["items"]) == 1
+    assert home.rings == 1
+
+
+async def test_the_same_key_at_the_same_moment_is_one_message(home: Home) -> None:
+    answers = await asyncio.gather(*(_post(home.api, "k") for _ in range(8)))
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert {answer.status_code for answer in answers} == {202}
+
+
+async def test_a_key_with_another_body_or_other_terms_is_422(home: Home) -> None:
+    await _post(home.api, "k")
+    assert "'k'" in _is_problem(await _post(home.api, "k", text="Good night."), 422, 65)
+    await home.api.post("/v1/messages?to=x@b.test", content=RAW, headers=RFC822 | {"idempotency-key": "q"})
+    other = await home.api.post("/v1/messages?to=y@b.test", content=RAW, headers=RFC822 | {"idempotency-key": "q"})
+    assert _is_problem(other, 422, 65)
+
+
+async def test_a_key_is_its_senders_own(home: Home) -> None:
+    mine, theirs = await _post(home.api, "k"), await _post(home.over_tcp("erp"), "k")
+    assert mine.json()["id"] != theirs.json()["id"]
+
+
+async def test_a_key_is_free_again_after_seven_days(home: Home) -> None:
+    first = (await _post(home.api, "k")).json()
+    home.stage.pass_time(days=6, hours=23)
+    assert (await _post(home.api, "k")).json() == first
+    home.stage.pass_time(hours=2)
+    second = (await _post(home.api, "k", text="Good night.")).json()
+    assert second["id"] != first["id"]
+    assert (await _post(home.api, "k", text="Good night.")).json() == second
+
+
+async def test_a_key_may_not_be_endless(home: Home) -> None:
+    assert "200" in _is_problem(await _post(home.api, "k" * 201), 422, 65)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_is_shown_in_the_contracts_shape(home: Home) -> None:
+    stage = home.stage
+    taken = await stage.submitted()
+    row = taken.recipients[0]
+    await stage.receive(dsn(row.token))
+    got = await _get(home.api, f"/v1/messages/{taken.message.id}")
+    assert set(got) == GOT_SHAPE
+    (shown,) = got["recipients"]
+    assert set(shown) == RECIPIENT_SHAPE
+    assert shown["branches"] == [{"final_recipient": "bob@b.test", "delivery": "delivered", "disposition": "none"}]
+    expected = {
+        "role": "to", "require": "relayed", "delivery": "delivered", "disposition": "none", "receipt": "met",
+        "level": "delivered", "dsn_requested": True, "mdn_requested": True, "trust": "keyed",
+    }  # fmt: skip
+    assert expected.items() <= shown.items()
+    assert instant(got["created_at"]) == START
+    assert instant(shown["deadline"]) == START + timedelta(hours=4)
+    assert [event["kind"] for event in got["events"]] == ["queued", "accepted", "delivered", "met"]
+    assert all(set(event) == EVENT_SHAPE for event in got["events"])
+    told = got["events"][2]
+    assert (told["source"], told["trust"], told["matched_by"], told["count"]) == ("dsn", "keyed", "return_path", 1)
+    assert told["evidence"].startswith("sha256:")
+    assert told["detail"]["reporting_mta"] == "mail.b.test"
+    assert told["detail"]["status"] == "2.0.0"
+    events = await _get(home.api, f"/v1/messages/{taken.message.id}/events")
+    assert events == {"items": got["events"], "next": None}
+
+
+NOT_THERE: list[Any] = [
+    "/v1/messages/none",
+    "/v1/messages/none/events",
+    "/v1/messages/none/raw",
+    "/v1/reports/none/raw",
+]
+
+
+async def test_what_is_not_there_is_404(home: Home) -> None:
+    for path in NOT_THERE:
+        assert "none" in _is_problem(await home.api.get(path), 404, 65)
+
+
+async def test_a_path_that_is_no_call_is_a_problem_too(home: Home) -> None:
+    _is_problem(await home.api.get("/v2/messages"), 404, 64)
+    _is_problem(await home.api.delete("/v1/messages"), 405, 64)
+
+
+async def _walk(client: httpx2.AsyncClient, path: str, **query: Any) -> list[str]:
+    """Return the id of every item, page by page."""
+    found: list[str] = []
+    after: str | None = None
+    for _ in range(100):
+        page = await _get(client, path, limit=3, **query, **({"after": after} if after else {}))
+        assert set(page) == {"items", "next"}
+        found += [item["id"] for item in page["items"]]
+        after = page["next"]
+        if after is None:
+            return found
+    raise AssertionError("the list never ends")
+
+
+async def test_a_walk_by_cursor_meets_every_message_once_newest_first(home: Home) -> None:
+    sent = []
+    for number in range(7):
+        sent.append((await home.send(subject=str(number)))["id"])
+        home.stage.pass_time(seconds=1)
+    assert await _walk(home.api, "/v1/messages") == sent[::-1]
+
+
+async def test_a_walk_by_cursor_meets_every_alert_and_report_once_even_of_one_instant(home: Home) -> None:
+    taken = await home.stage.submitted(*(f"u{n}@b.test" for n in range(7)))
+    raws = [dsn(row.token, action="failed", status="5.1.1", recipient=row.address) for row in taken.recipients]
+    await home.stage.receive(*raws)
+    for path in ("/v1/alerts", "/v1/reports"):
+        found = await _walk(home.api, path)
+        assert len(found) == len(set(found)) == 7, path
+
+
+async def test_a_page_has_its_bounds(home: Home) -> None:
+    for path in ("/v1/messages", "/v1/reports", "/v1/alerts"):
+        for limit in ("0", "201", "x"):
+            assert "limit" in _is_problem(await home.api.get(f"{path}?limit={limit}"), 422, 65)
+
+
+async def test_a_cursor_of_another_list_is_422(home: Home) -> None:
+    for path in ("/v1/reports", "/v1/alerts"):
+        for cursor in ("x", "nan_a", "inf_a", "1e300_a"):
+            assert "cursor" in _is_problem(await home.api.get(path, params={"after": cursor}), 422, 65)
+
+
+async def test_messages_are_found_by_receipt_label_and_text(home: Home) -> None:
+    bob = await home.send(labels={"order": "17"})
+    carol = await home.send(to="carol@c.test", subject="50% off_all")
+    await home.stage.tell(bob["recipients"][0]["id"], EventKind.CONFIRMED, source=Source.PERSON)
+
+    async def found(**query: str) -> list[str]:
+        return [item["id"] for item in (await _get(home.api, "/v1/messages", **query))["items"]]
+
+    assert await found(receipt="met") == [bob["id"]]
+    assert await found(receipt="open") == [carol["id"]]
+    assert await found(label="order=17") == [bob["id"]]
+    assert await found(label="order=1") == []
+    assert await found(q="CAROL@") == [carol["id"]]
+    assert await found(q="0% off_") == [carol["id"]]
+    assert await found(q="%") == [carol["id"]]
+    assert await found(q=bob["message_id"]) == [bob["id"]]
+    assert "receipt" in _is_problem(await home.api.get("/v1/messages?receipt=none"), 422, 65)
+
+
+async def test_raw_mail_is_an_attachment_that_no_browser_runs(home: Home) -> None:
+    taken = await home.stage.submitted()
+    await home.stage.receive(dsn(taken.recipients[0].token))
+    (report,) = (await _get(home.api, "/v1/reports"))["items"]
+    for path in (f"/v1/messages/{taken.message.id}/raw", f"/v1/reports/{report['id']}/raw"):
+        answer = await home.api.get(path)
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert answer.headers["content-disposition"].startswith("attachment")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "sandbox" in answer.headers["content-security-policy"]
+
+
+async def test_reports_are_listed_by_what_became_of_them(home: Home) -> None:
+    taken = await home.stage.submitted()
+    await home.stage.receive(dsn(taken.recipients[0].token), dsn("a" * 24), b"Subject: hi\n\nbuy\n")
+    (unmatched,) = (await _get(home.api, "/v1/reports", verdict="unmatched"))["items"]
+    assert {"id", "mailbox", "folder", "received_at", "size", "kind", "verdict"} <= set(unmatched)
+    assert (unmatched["kind"], unmatched["verdict"]) == ("dsn", "unmatched")
+    verdicts = [item["verdict"] for item in (await _get(home.api, "/v1/reports"))["items"]]
+    assert sorted(verdicts) == ["matched", "noise", "unmatched"]
+    _is_problem(await home.api.get("/v1/reports?verdict=good"), 422, 65)
+
+
+async def test_no_token_is_ever_shown(home: Home) -> None:
+    """Not in a dialogue, a diagnostic text, a subject of a report, an alert or a reason."""
+    stage = home.stage
+    taken = await stage.take()
+    (row,) = taken.recipients
+    path = f"receipts+{row.token}@a.test"
+    await stage.tell(row.id, EventKind.ACCEPTED, source=Source.SMTP)
+    fact_raw = dsn(row.token, action="failed", status="5.1.1").replace(b"smtp; 250 ok", f"smtp; 550 {path}".encode())
+    await stage.receive(fact_raw.replace(b"Subject: Delivery Status", f"Subject: to {path.upper()}".encode()))
+    paths = [f"/v1/messages/{taken.message.id}", f"/v1/messages/{taken.message.id}/events"]
+    for url in (*paths, "/v1/messages", "/v1/alerts", "/v1/reports", "/metrics", "/readyz"):
+        answer = await home.api.get(url)
+        assert row.token not in answer.text.lower(), url
+        assert not [word for word in tokens.find(answer.text) if word == row.token], url
+    assert row.token[:4] + "…" in (await home.api.get(paths[0])).text, "it is cut, not left out"
+
+
+async def test_the_reason_of_a_report_set_aside_shows_no_token(home: Home) -> None:
+    taken = await home.stage.submitted()
+    token = taken.recipients[0].token
+    await home.stage.receive(dsn(token))
+    (report,) = (await _get(home.api, "/v1/reports"))["items"]
+    async with home.stage.store.write() as session:
+        await reports.set_aside(session, report["id"], f"no such column: receipts+{token}@a.test {'x' * 5000}")
+    text = (await home.api.get("/v1/reports")).text
+    assert token not in text
+    assert len(text) < 2000
+
+
+# --- decisions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("verb", "receipt"), [("waive", "waived"), ("confirm", "met")])
+async def test_a_person_decides_with_a_reason(home: Home, verb: str, receipt: str) -> None:
+    sent = await home.send()
+    (row,) = sent["recipients"]
+    answer = await home.api.post(f"/v1/recipients/{row['id']}/{verb}", json={"reason": "they called"})
+    assert (answer.status_code, answer.json()["receipt"]) == (200, receipt)
+    assert set(answer.json()) == RECIPIENT_SHAPE
+    events = (await _get(home.api, f"/v1/messages/{sent['id']}"))["events"]
+    (said,) = [event for event in events if event["source"] == "person" and event["kind"] != "queued"]
+    assert said["detail"]["reason"] == "they called"
+    assert said["detail"]["by"].startswith("uid:")
+
+
+TOO_LITTLE: list[Any] = [{}, {"reason": " "}, {"reason": "x", "for": "long"}, {"reason": "x", "for": 1e12}]
+
+
+async def test_a_decision_that_says_too_little_is_422(home: Home) -> None:
+    (row,) = (await home.send())["recipients"]
+    for verb, body in ((verb, body) for verb in ("acknowledge", "waive", "confirm") for body in TOO_LITTLE):
+        if "for" not in body or verb == "acknowledge":
+            assert _is_problem(await home.api.post(f"/v1/recipients/{row['id']}/{verb}", json=body), 422, 65)
+
+
+async def test_a_decision_of_endless_words_is_413_and_names_its_bound(home: Home) -> None:
+    (row,) = (await home.send())["recipients"]
+    answer = await home.api.post(f"/v1/recipients/{row['id']}/waive", json={"reason": "x" * 70_000})
+    assert "max_message" not in _is_problem(answer, 413, 65)
+
+
+async def test_a_decision_about_nobody_is_404_and_one_that_means_nothing_409(home: Home) -> None:
+    sent = await home.send()
+    why = {"reason": "because"}
+    for verb in ("acknowledge", "waive", "confirm"):
+        _is_problem(await home.api.post(f"/v1/recipients/none/{verb}", json=why), 404, 65)
+    for verb in ("cancel", "retry", "resend"):
+        _is_problem(await home.api.post(f"/v1/messages/none/{verb}"), 404, 65)
+    row = sent["recipients"][0]["id"]
+    assert "nothing is open" in _is_problem(await home.api.post(f"/v1/recipients/{row}/acknowledge", json=why), 409, 65)
+    await home.api.post(f"/v1/messages/{sent['id']}/cancel")
+    for verb in ("cancel", "retry"):
+        _is_problem(await home.api.post(f"/v1/messages/{sent['id']}/{verb}"), 409, 65)
+
+
+async def test_a_message_is_cancelled_and_one_that_failed_is_sent_again(home: Home) -> None:
+    sent = await home.send()
+    answer = await home.api.post(f"/v1/messages/{sent['id']}/cancel")
+    assert answer.json()["recipients"][0]["delivery"] == "cancelled"
+    failed = await home.stage.submitted()
+    await home.stage.receive(dsn(failed.recipients[0].token, action="failed", status="5.1.1"))
+    copy = await home.api.post(f"/v1/messages/{failed.message.id}/resend")
+    assert copy.status_code == 202
+    assert set(copy.json()) == {"id", "message_id", "recipients", "warnings"}
+    got = await _get(home.api, f"/v1/messages/{copy.json()['id']}")
+    assert got["resent_from"] == failed.message.id
+    assert got["message_id"] != failed.message.message_id
+
+
+async def test_an_alert_is_shown_with_every_attempt_and_can_be_sent_again(home: Home) -> None:
+    failed = await home.stage.submitted()
+    await home.stage.receive(dsn(failed.recipients[0].token, action="failed", status="5.1.1"))
+    (alert,) = (await _get(home.api, "/v1/alerts"))["items"]
+    assert alert["type"] == "receipt.failed"
+    assert alert["dispatches"] == [
+        {"webhook": "ops", "outcome": "pending", "next_attempt_at": alert["created_at"], "attempts": []}
+    ]
+    rings = home.rings
+    assert (await home.api.post(f"/v1/alerts/{alert['id']}/replay")).status_code == 202
+    assert home.rings == rings + 1
+    _is_problem(await home.api.post("/v1/alerts/none/replay"), 404, 65)
+
+
+# --- who may ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_user_follows_only_what_that_user_sent(home: Home) -> None:
+    theirs = await home.stage.take()  # uid:1000 sent it
+    mine = await home.send(home.sender)
+    assert [item["id"] for item in (await _get(home.sender, "/v1/messages"))["items"]] == [mine["id"]]
+    await _get(home.sender, f"/v1/messages/{mine['id']}")
+    for path in ("", "/events", "/raw"):
+        _is_problem(await home.sender.get(f"/v1/messages/{theirs.message.id}{path}"), 404, 65)
+    assert len((await _get(home.api, "/v1/messages"))["items"]) == 2
+
+
+async def test_a_user_neither_operates_nor_reads_what_came_back(home: Home) -> None:
+    mine = await home.send(home.sender)
+    for path in ("/v1/reports", "/v1/reports/x/raw", "/v1/alerts", "/readyz", "/metrics"):
+        _is_problem(await home.sender.get(path), 403, 77)
+    row = mine["recipients"][0]["id"]
+    for path in (
+        f"recipients/{row}/waive", f"recipients/{row}/confirm", f"recipients/{row}/acknowledge",
+        f"messages/{mine['id']}/cancel", f"messages/{mine['id']}/retry", f"messages/{mine['id']}/resend",
+        "alerts/x/replay",
+    ):  # fmt: skip
+        answer = await home.sender.post(f"/v1/{path}", json={"reason": "x"})
+        assert "api.sock" in _is_problem(answer, 403, 77), path
+
+
+async def test_whoever_reads_as_the_overflow_uid_owns_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = await home.send(home.sender)
+    monkeypatch.setattr(doors, "OVERFLOW_UID", os.getuid())
+    for path in ("", f"/{mine['id']}", f"/{mine['id']}/raw"):
+        _is_problem(await home.sender.get(f"/v1/messages{path}"), 403, 77)
+    await home.send(home.sender)
+    assert "who you are" in _is_problem(await _post(home.sender, "k"), 403, 77)
+
+
+async def test_over_tcp_nobody_is_let_in_without_a_token_not_even_from_loopback(home: Home) -> None:
+    for client in (home.over_tcp(), home.over_tcp("stranger")):
+        for path in ("/v1/messages", "/v1/alerts", "/metrics", "/readyz"):
+            answer = await client.get(path)
+            assert "Bearer" in _is_problem(answer, 401, 77), path
+            assert answer.headers["www-authenticate"] == "Bearer"
+        _is_problem(await client.post("/v1/messages", json=letter()), 401, 77)
+        assert (await client.get("/healthz")).status_code == 200
+    basic = await home.over_tcp().get("/v1/messages", headers={"authorization": "Basic c2VjcmV0"})
+    _is_problem(basic, 401, 77)
+
+
+async def test_each_scope_lets_do_what_it_says(home: Home) -> None:
+    erp, dashboard, boss = (home.over_tcp(name) for name in ("erp", "dashboard", "boss"))
+    sent = await home.send(erp)
+    other = await home.send()
+    assert [item["id"] for item in (await _get(erp, "/v1/messages"))["items"]] == [sent["id"]]
+    _is_problem(await erp.get(f"/v1/messages/{other['id']}"), 404, 65)
+    _is_problem(await erp.get("/metrics"), 403, 77)
+    assert len((await _get(dashboard, "/v1/messages"))["items"]) == 2
+    await _get(dashboard, "/v1/alerts")
+    assert (await dashboard.get("/metrics")).status_code == 200
+    _is_problem(await dashboard.post("/v1/messages", json=letter()), 403, 77)
+    waiver = {"reason": "x"}
+    row = sent["recipients"][0]["id"]
+    _is_problem(await dashboard.post(f"/v1/recipients/{row}/waive", json=waiver), 403, 77)
+    await home.send(boss)
+    assert (await boss.post(f"/v1/recipients/{row}/waive", json=waiver)).status_code == 200
+
+
+# --- health, figures, description ---------------------------------------------------------------------------------
+
+
+async def _unwell(home: Home) -> dict[str, Json]:
+    answer = await home.api.get("/readyz")
+    body = answer.json()
+    assert set(body) == {"ready", "checks"}
+    assert all(set(check) == {"name", "ok", "reason", "since"} for check in body["checks"])
+    bad = {check["name"]: check for check in body["checks"] if not check["ok"]}
+    assert (answer.status_code, body["ready"]) == ((503, False) if bad else (200, True))
+    return bad
+
+
+async def test_ready_means_that_database_mailbox_relay_and_alerts_are_well(home: Home) -> None:
+    assert set(await _unwell(home)) == {"mailbox:receipts"}, "it was never read to its end"
+    await home.stage.read_all()
+    assert await _unwell(home) == {}
+    home.relay.down(home.stage.instant, "the relay refuses our password", permanent=True)
+    bad = await _unwell(home)
+    assert bad["relay"]["reason"] == "the relay refuses our password"
+    assert instant(bad["relay"]["since"]) == START
+    home.relay.up()
+    home.stage.pass_time(minutes=6)
+    assert set(await _unwell(home)) == {"mailbox:receipts"}, "it was not read for too long"
+    home.box.down(home.stage.instant, "no such host", permanent=False)
+    assert (await _unwell(home))["mailbox:receipts"]["reason"] == "no such host"
+
+
+async def test_an_alert_that_nobody_took_is_not_ready(home: Home) -> None:
+    await home.stage.read_all()
+    taken = await home.stage.submitted()
+    await home.stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    async with home.stage.store.write() as session:
+        (await session.exec(select(Alert))).one().undelivered = True
+    bad = await _unwell(home)
+    assert "receiptd alerts" in bad["alerts"]["reason"]
+
+
+async def test_a_database_that_cannot_be_read_is_not_ready(home: Home) -> None:
+    async with home.stage.store.write() as session:
+        await (await session.connection()).exec_driver_sql("ALTER TABLE alert RENAME TO gone")
+    assert set(await _unwell(home)) == {"database"}
+
+
+async def test_the_figures_are_prometheus_and_name_nobody(home: Home) -> None:
+    taken = await home.stage.submitted()
+    await home.stage.receive(dsn(taken.recipients[0].token))
+    await home.send()
+    text = (await home.api.get("/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    standing = {tuple(s.labels.values()): s.value for s in families["receiptd_recipients"].samples}
+    assert standing == {("delivered", "met"): 1, ("queued", "open"): 1}
+    assert families["receiptd_queue_oldest_seconds"].samples[0].value == 0
+    assert "@" not in text
+    assert {s.labels["webhook"] for s in families["receiptd_webhook_backlog"].samples} == {"ops", "boss"}
+
+
+async def test_the_description_lists_every_call_of_the_contract(home: Home) -> None:
+    described = (await _get(home.api, "/v1/openapi.json"))["paths"]
+    calls = {
+        "/v1/messages": {"get", "post"},
+        "/v1/messages/{message}": {"get"},
+        "/v1/messages/{message}/events": {"get"},
+        "/v1/messages/{message}/raw": {"get"},
+        "/v1/reports": {"get"},
+        "/v1/reports/{report}/raw": {"get"},
+        "/v1/recipients/{recipient}/acknowledge": {"post"},
+        "/v1/recipients/{recipient}/waive": {"post"},
+        "/v1/recipients/{recipient}/confirm": {"post"},
+        "/v1/alerts": {"get"},
+        "/v1/alerts/{alert}/replay": {"post"},
+        "/healthz": {"get"},
+        "/readyz": {"get"},
+        "/metrics": {"get"},
+    }
+    assert {path: set(described[path]) for path in calls} == calls
+    body = json.dumps(described["/v1/messages"]["post"])
+    assert "message/rfc822" in body
+    assert "application/json" in body
