@@ -115,9 +115,9 @@ def message_page(message: Message) -> Iterator[str]:
     yield from recipient_table(message)
     for recipient in message["recipients"]:
         yield from _remarks(recipient)
+    yield ""
     addresses = {recipient["id"]: recipient["address"] for recipient in message["recipients"]}
     for event in message.get("events") or ():
-        yield ""
         yield from _event_lines(event, addresses)
 
 
@@ -192,21 +192,34 @@ def _event_lines(event: Mapping[str, Any], addresses: Mapping[str, str]) -> Iter
         )
         if word
     )
-    told = [event.get("source"), event.get("trust"), event.get("matched_by") and f"by {event['matched_by']}"]
+    told = [event.get("source")]
+    if event.get("matched_by"):
+        told += [event.get("trust"), f"by {event['matched_by']}"]
     yield "    " + safe(", ".join(word for word in told if word))
-    detail = {
-        **(event.get("detail") or {}),
-        "occurred_at": when(event.get("occurred_at")),
-        "evidence": event.get("evidence"),
-    }
-    for name, value in detail.items():
-        if value not in (None, "", [], {}):
-            yield from (f"    {name}: {line}" for line in _value_lines(value))
+    detail = {**(event.get("detail") or {}), "evidence": event.get("evidence")}
+    for name in _SHOWN:
+        if detail.get(name) not in (None, "", [], {}):
+            yield f"    {name}: {safe(detail[name])}"
 
 
-def _value_lines(value: object) -> list[str]:
-    """Return a value line by line: an SMTP dialogue has several."""
-    return [safe(line) for line in str(value).splitlines()] if isinstance(value, str) else [safe(value)]
+_SHOWN = (
+    "reporting_mta",
+    "reporting_ua",
+    "remote_mta",
+    "final_recipient",
+    "status",
+    "diagnostic_code",
+    "cause",
+    "disposition_mode",
+    "modifiers",
+    "will_retry_until",
+    "returns_at",
+    "reply",
+    "by",
+    "reason",
+    "evidence",
+)
+"""What of an event's detail a person is shown; dialogues and excerpts are in the JSON."""
 
 
 def _counted(words: Iterable[str]) -> str:
