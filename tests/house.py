@@ -104,7 +104,7 @@ async def opened(folder: Path, **changes: Any) -> AsyncIterator[Home]:
         home = Home(stage, folder, Health("relay:relay"), Health("mailbox:receipts"))
         sockets = doors.open_doors(stage.store.settings)
         home.tcp = f"127.0.0.1:{ports['tcp']}"
-        await stack.enter_async_context(doors.serving(create_app(_house(home)), stage.store.settings, sockets))
+        await stack.enter_async_context(doors.serving(create_app(_house(home)), sockets))
         stack.push_async_callback(home.close)
         yield home
 

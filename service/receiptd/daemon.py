@@ -112,7 +112,7 @@ class Daemon:
             closing.push_async_callback(self.http.aclose)
             closing.push_async_callback(self.relay.close)
             await queue.recover(self.store)
-            await closing.enter_async_context(doors.serving(create_app(self.house()), self.store.settings, sockets))
+            await closing.enter_async_context(doors.serving(create_app(self.house()), sockets))
             self._listen_to_signals()
             await self._work()
 

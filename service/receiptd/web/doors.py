@@ -114,9 +114,13 @@ def _open(listen: Listen) -> socket.socket:
     return _unix(listen) if listen.unix is not None else _tcp(listen.tcp or "")
 
 
+class _Ours(socket.socket):
+    """A Unix socket that we made and therefore remove; what systemd passes is systemd's to remove."""
+
+
 def _unix(listen: Listen) -> socket.socket:
     path = listen.unix or Path()
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    door = _Ours(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_over(path)
@@ -175,7 +179,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, settings: Settings, doors: list[socket.socket]) -> AsyncIterator[None]:
+async def serving(app: ASGIApp, doors: list[socket.socket]) -> AsyncIterator[None]:
     """Serve *app* behind *doors* for as long as the context lasts; answers that are under way are finished."""
     config = uvicorn.Config(
         app,
@@ -188,6 +192,7 @@ async def serving(app: ASGIApp, settings: Settings, doors: list[socket.socket]) 
         timeout_graceful_shutdown=5,
         proxy_headers=False,
     )
+    ours = [Path(door.getsockname()) for door in doors if isinstance(door, _Ours)]
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=doors))
     try:
@@ -195,6 +200,5 @@ async def serving(app: ASGIApp, settings: Settings, doors: list[socket.socket]) 
     finally:
         server.should_exit = True
         await task
-        for listen in settings.service.listen:
-            if listen.unix is not None:
-                listen.unix.unlink(missing_ok=True)
+        for path in ours:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""The sockets: who gets in, what is in the way of making them, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiptd import errors, systemd
+from receiptd.models import Message
+from receiptd.settings import Settings
+from receiptd.web import doors
+from tests.house import Home, opened
+from tests.stage import settings_in
+
+
+def _settings(folder: Path, *listen: dict[str, Any]) -> Settings:
+    database = f"sqlite:///{folder}/receiptd.db"
+    return settings_in(folder, service={"database": database, "listen": list(listen)})
+
+
+def _close(made: list[socket.socket]) -> None:
+    for door in made:
+        door.close()
+
+
+def test_a_unix_socket_has_the_mode_that_the_settings_say_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "send.sock"
+    before = os.umask(0o077)
+    try:
+        _close(doors.open_doors(_settings(tmp_path, {"unix": str(path), "mode": "0666", "scope": "send"})))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
+
+
+def test_a_group_that_is_not_there_is_a_matter_of_settings(tmp_path: Path) -> None:
+    with pytest.raises(errors.BadSettings, match="no group 'nobodies'"):
+        doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / "api.sock"), "group": "nobodies"}))
+
+
+def test_a_socket_that_a_dead_daemon_left_is_taken_over(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, {"unix": str(tmp_path / "api.sock")})
+    _close(doors.open_doors(settings))
+    _close(doors.open_doors(settings))
+
+
+def test_a_socket_that_answers_is_not_taken_over(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, {"unix": str(tmp_path / "api.sock")})
+    living = doors.open_doors(settings)
+    with pytest.raises(errors.CantCreate, match="another daemon listens there"):
+        doors.open_doors(settings)
+    with socket.socket(socket.AF_UNIX) as knock:
+        knock.connect(str(tmp_path / "api.sock"))
+    _close(living)
+
+
+def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "api.sock").write_text("precious")
+    with pytest.raises(errors.CantCreate, match="no socket is in the way"):
+        doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / "api.sock")}))
+    assert (tmp_path / "api.sock").read_text() == "precious"
+
+
+def test_a_path_too_long_for_a_socket_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(errors.CantCreate, match="can't be made"):
+        doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / ("x" * 120))}))
+
+
+def test_a_port_that_is_taken_is_a_sentence_and_opens_no_other_door(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(errors.CantCreate, match=f"can't listen on {address}"):
+            doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / "api.sock")}, {"tcp": address}))
+    with socket.socket(socket.AF_UNIX) as knock, pytest.raises(ConnectionRefusedError):
+        knock.connect(str(tmp_path / "api.sock"))
+
+
+async def test_the_sockets_are_gone_when_the_daemon_is(tmp_path: Path) -> None:
+    async with opened(tmp_path) as home:
+        await home.send()
+        assert (tmp_path / "send.sock").is_socket()
+    assert not (tmp_path / "send.sock").exists()
+    assert not (tmp_path / "api.sock").exists()
+
+
+async def test_an_answer_that_is_under_way_is_finished(tmp_path: Path) -> None:
+    """The request is read, and the doors close before it is answered."""
+    async with opened(tmp_path) as home:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(tmp_path / "api.sock"))
+        await home.send()  # the server has accepted the connection before this one's answer
+        connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+        await home.send()
+    assert connection.recv(100).startswith(b"HTTP/1.1 503")
+    connection.close()
+
+
+async def test_who_is_at_the_other_end_is_the_kernels_word(tmp_path: Path) -> None:
+    async with opened(tmp_path) as home:
+        forged = {"x-forwarded-for": "uid:12345", "forwarded": "for=uid:12345", "authorization": "Bearer x"}
+        sent = await home.sender.post(
+            "/v1/messages", json={"from": "a@a.test", "to": "b@b.test", "text": "x"}, headers=forged
+        )
+        whole = await _owner(home, sent.json()["id"])
+    assert whole == f"uid:{os.getuid()}"
+
+
+async def _owner(home: Home, message: str) -> str:
+    async with home.stage.store.read() as session:
+        return (await session.get_one(Message, message)).owner
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can come as somebody else")
+async def test_another_user_gets_a_name_of_its_own() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
+    folder.chmod(0o755)
+    async with opened(folder) as home:
+        mine = await home.send(home.sender)
+        reader, writer = await asyncio.open_connection(sock=_as_user(12345, folder / "send.sock"))
+        writer.write(b"GET /v1/messages HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        said = await reader.read()
+        writer.close()
+        assert mine["id"].encode() not in said
+        assert b'"items":[]' in said
+    shutil.rmtree(folder)
+
+
+def _as_user(uid: int, path: Path) -> socket.socket:
+    """Connect as another user: the kernel notes the effective uid of that moment."""
+    door = socket.socket(socket.AF_UNIX)
+    os.seteuid(uid)
+    try:
+        door.connect(str(path))
+    finally:
+        os.seteuid(0)
+    return door
+
+
+async def test_a_socket_that_systemd_passed_is_served_and_left_to_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "api.sock"
+    passed = socket.socket(socket.AF_UNIX)
+    passed.bind(str(path))
+    passed.listen()
+    monkeypatch.setattr(systemd, "passed_sockets", lambda: {"api": passed})
+    async with opened(tmp_path) as home:
+        await home.send()
+    assert path.is_socket()
+    assert not (tmp_path / "send.sock").exists()
