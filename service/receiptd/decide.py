@@ -114,7 +114,8 @@ async def retry(store: Store, message: str) -> int:
         if not waiting:
             raise Pointless("nothing waits: every copy was submitted, failed or was cancelled")
         for row in waiting:
-            if not await queue.is_in_data(session, row.id):
+            is_tried_now = row.claimed_until is not None and row.claimed_until > store.now()
+            if not is_tried_now:
                 columns = {"next_attempt_at": store.now(), "claimed_by": None, "claimed_until": None}
                 await record(
                     session,

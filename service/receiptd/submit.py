@@ -15,6 +15,7 @@ from receiptd.errors import BadData
 from receiptd.facts import Delivery, EventKind, Fact, Source, Trust
 from receiptd.models import Attempt, new_id
 from receiptd.pulse import Pulse
+from receiptd.settings import Submission
 from receiptd.smtp import Accepted, Dialogue, Outcome, Refused, Relay, RelayDown, Transaction, Uncertain
 from receiptd.store import Store, queue
 from receiptd.store.monitors import Health
@@ -36,7 +37,7 @@ async def submit(
     The window is refilled as transactions end and when *wake* is set, so that one slow transaction
     holds up nobody. Ends when nothing is due, the relay is down, or *stop* is set.
     """
-    window = 2 * store.settings.submission.connections
+    window = _window(store.settings.submission)
     running: set[asyncio.Task[bool]] = set()
     moved = 0
     try:
@@ -53,6 +54,15 @@ async def submit(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _window(submission: Submission) -> int:
+    """Return how many recipients may be under way: with a rate, no more than get a turn while their claim holds."""
+    window = 2 * submission.connections
+    if submission.rate_limit is None:
+        return window
+    count, period = submission.rate_limit
+    return max(1, min(window, int(count * (queue.LEASE / 2 / period))))
 
 
 async def _first(
@@ -102,7 +112,7 @@ async def _transact(store: Store, relay: Relay, work: Work, attempt: Attempt) ->
         attempt.started_at = store.now()
         begun = Attempt(**attempt.model_dump())
         hold = store.settings.submission.uncertain_wait
-        await store.together(lambda session: queue.begin(session, begun, hold=hold))
+        await store.together(lambda session: queue.begin(session, begun, work.claimed_until, hold=hold))
 
     return await relay.submit(_transaction(store, work), before_data=before_data)
 

@@ -22,15 +22,19 @@ IN_DATA = timedelta(minutes=12)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One recipient to submit, with its message and the message's bytes."""
+    """One recipient to submit, with its message and the message's bytes.
+
+    *claimed_until* names the claim: another one, by whomever, has another end.
+    """
 
     recipient: Recipient
     message: Message
     content: bytes
+    claimed_until: datetime
 
 
 class NoLongerDue(Exception):
-    """A report or a person settled the recipient between claim and DATA: it must not be sent."""
+    """Between claim and DATA a report or a person settled the recipient, or another took over: it must not be sent."""
 
 
 async def claim(store: Store, limit: int) -> list[Work]:
@@ -53,23 +57,34 @@ async def claim(store: Store, limit: int) -> list[Work]:
             .values(next_attempt_at=now + LEASE, claimed_by=store.node, claimed_until=now + LEASE)
             .execution_options(synchronize_session=False)
         )
-        return [await _load(session, row) for row in rows]
+        return [await _load(session, row, now + LEASE) for row in rows]
 
 
-async def _load(session: AsyncSession, row: Recipient) -> Work:
+async def _load(session: AsyncSession, row: Recipient, claimed_until: datetime) -> Work:
     message = await session.get_one(Message, row.message)
     evidence = await session.get_one(Evidence, message.evidence)
-    return Work(row, message, evidence.content)
+    return Work(row, message, evidence.content, claimed_until)
 
 
-async def begin(session: AsyncSession, attempt: Attempt, *, hold: timedelta) -> None:
-    """Commit that DATA is about to begin: from here on the outcome is unknown until a reply is committed."""
+async def begin(session: AsyncSession, attempt: Attempt, claimed_until: datetime, *, hold: timedelta) -> None:
+    """Commit that DATA is about to begin: from here on the outcome is unknown until a reply is committed.
+
+    Raises NoLongerDue unless the claim that ends at *claimed_until* still holds: whoever slept through its
+    end, or was overtaken, sends nothing beside the one who took over.
+    """
+    if await is_in_data(session, attempt.recipient):
+        raise NoLongerDue(attempt.recipient)
     session.add(attempt)
     await session.flush()
     until = attempt.started_at + max(hold, IN_DATA)
     held = await session.exec(
         update(Recipient)
-        .where(col(Recipient.id) == attempt.recipient, col(Recipient.next_attempt_at).is_not(None))
+        .where(
+            col(Recipient.id) == attempt.recipient,
+            col(Recipient.next_attempt_at).is_not(None),
+            col(Recipient.claimed_by) == attempt.node,
+            col(Recipient.claimed_until) == claimed_until,
+        )
         .values(next_attempt_at=until, claimed_until=until)
         .execution_options(synchronize_session=False)
     )

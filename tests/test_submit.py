@@ -1,0 +1,524 @@
+"""Queued recipients to a scripted relay: what each answer means, and that nothing is sent twice or lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from receiptd import compose, decide
+from receiptd.accept import Taken, Wish, accept
+from receiptd.facts import Delivery, Event, EventKind, Receipt, Trust
+from receiptd.models import Attempt, Recipient
+from receiptd.pulse import Pulse
+from receiptd.smtp import Relay
+from receiptd.store import queue
+from receiptd.store.monitors import Health
+from receiptd.submit import backoff, submit
+from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Later
+from tests.stage import START, Stage, dsn, staged
+
+NO_DSN = tuple(word for word in EVERYTHING if word != "DSN")
+
+
+class Post:
+    """A stage with a relay behind it."""
+
+    def __init__(self, stage: Stage, smtp: FakeSMTP) -> None:
+        self.stage, self.smtp = stage, smtp
+        self.relay = Relay(stage.store.settings.submission)
+        self.health = Health("relay:relay")
+        self.wake, self.stop, self.pulse = asyncio.Event(), asyncio.Event(), Pulse()
+
+    async def submit(self) -> int:
+        return await submit(self.stage.store, self.relay, self.health, wake=self.wake, stop=self.stop, pulse=self.pulse)
+
+    async def events(self, taken: Taken) -> list[Event]:
+        return list((await self.stage.whole(taken)).events)
+
+    async def kinds(self, taken: Taken) -> list[EventKind]:
+        return [event.kind for event in await self.events(taken)]
+
+    async def attempts(self, row: Recipient) -> list[Attempt]:
+        async with self.stage.store.read() as session:
+            found = (await session.exec(select(Attempt).where(Attempt.recipient == row.id))).all()
+        return sorted(found, key=lambda attempt: attempt.id)
+
+    async def standing(self, taken: Taken, number: int = 0) -> tuple[Delivery, Receipt]:
+        row = await self.stage.recipient(taken, number)
+        return row.delivery, row.receipt
+
+    async def reached_dot(self, number: int) -> None:
+        """Wait until so many messages were transmitted to their final dot."""
+        while len(self.smtp.messages) < number:
+            await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def posted(folder: Path, *, ehlo: Iterable[str] = EVERYTHING, **changes: Any) -> AsyncIterator[Post]:
+    async with FakeSMTP(ehlo=ehlo) as smtp:
+        submission = {"url": f"smtp://127.0.0.1:{smtp.port}"} | changes.pop("submission", {})
+        async with staged(folder, submission=submission, **changes) as stage:
+            post = Post(stage, smtp)
+            try:
+                yield post
+            finally:
+                await post.relay.close()
+
+
+@pytest.fixture
+async def post(tmp_path: Path) -> AsyncIterator[Post]:
+    async with posted(tmp_path) as post:
+        yield post
+
+
+# --- accepted -----------------------------------------------------------------------------------------------------
+
+
+async def test_each_recipient_gets_an_envelope_of_its_own(post: Post) -> None:
+    taken = await post.stage.take("bob@b.test", "carol@c.test")
+    assert await post.submit() == 2
+    for row in taken.recipients:
+        (mail,) = [line for line in post.smtp.said("MAIL") if row.token in line]
+        assert f"FROM:<receipts+{row.token}@a.test>" in mail
+        assert f"RET=HDRS ENVID={row.token}" in mail
+        (rcpt,) = [line for line in post.smtp.said("RCPT") if row.address in line]
+        assert rcpt == f"RCPT TO:<{row.address}> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;{row.address}"
+        (copy,) = [raw for raw in post.smtp.messages if row.token.encode() in raw]
+        assert f"Disposition-Notification-To: <receipts+{row.token}@a.test>".encode() in copy
+    first, second = (raw.partition(b"\r\n\r\n")[2] for raw in post.smtp.messages)
+    assert first == second
+
+
+async def test_accepted_is_kept_with_its_dialogue_and_starts_the_clock(post: Post) -> None:
+    taken = await post.stage.take()
+    await post.submit()
+    row = await post.stage.recipient(taken)
+    assert (row.delivery, row.level, row.dsn_requested) == (Delivery.ACCEPTED, "accepted", True)
+    assert (row.submitted_at, row.deadline_at) == (START, START + timedelta(hours=4))
+    assert (row.next_attempt_at, row.claimed_by) == (None, None)
+    accepted = (await post.events(taken))[-1]
+    assert accepted.detail["reply"] == "250 2.0.0 Ok: queued as 4XyZ1"
+    assert "S: 250 2.0.0 Ok: queued as 4XyZ1" in accepted.detail["dialogue"]
+    (attempt,) = await post.attempts(row)
+    assert (attempt.outcome, attempt.reply_code, attempt.finished_at) == ("accepted", 250, START)
+    assert await post.submit() == 0
+
+
+async def test_a_relay_without_dsn_is_noted_on_the_recipient(tmp_path: Path) -> None:
+    async with posted(tmp_path, ehlo=NO_DSN) as post:
+        taken = await post.stage.take()
+        await post.submit()
+        assert (await post.stage.recipient(taken)).dsn_requested is False
+        assert "ENVID" not in "".join(post.smtp.lines)
+
+
+async def test_where_the_settings_say_refuse_a_relay_without_dsn_fails_the_message(tmp_path: Path) -> None:
+    async with posted(tmp_path, ehlo=NO_DSN, submission={"without_dsn": "refuse"}) as post:
+        taken = await post.stage.take()
+        await post.submit()
+        assert await post.standing(taken) == (Delivery.FAILED, Receipt.FAILED)
+        assert (await post.stage.recipient(taken)).dsn_requested is False
+        assert post.smtp.messages == []
+        assert [kind for kind, _, _ in await post.stage.told()] == ["receipt.failed"]
+
+
+async def test_a_report_or_automatic_answer_asks_for_no_receipt(post: Post) -> None:
+    raw = b"From: office@a.test\nTo: bob@b.test\nAuto-Submitted: auto-replied\nSubject: away\n\nI am away.\n"
+    taken = await accept(post.stage.store, compose.adopt(raw, now=START), Wish(owner="uid:1"))
+    await post.submit()
+    (row,) = taken.recipients
+    assert (row.require, row.mdn_requested) == ("accepted", False)
+    assert "NOTIFY" not in "".join(post.smtp.lines)
+    assert b"Disposition-Notification-To" not in post.smtp.messages[0]
+    assert await post.standing(taken) == (Delivery.ACCEPTED, Receipt.MET)
+
+
+async def test_without_sub_addresses_the_token_travels_in_a_header(tmp_path: Path) -> None:
+    async with posted(tmp_path, receipts={"address": "receipts@a.test", "subaddress": ""}) as post:
+        (row,) = (await post.stage.take()).recipients
+        await post.submit()
+        assert f"Receipt-Token: {row.token}\r\n".encode() in post.smtp.messages[0]
+        assert "FROM:<receipts@a.test>" in post.smtp.said("MAIL")[0]
+
+
+async def test_the_id_that_a_relay_gives_the_message_is_kept(post: Post) -> None:
+    taken = await post.stage.take()
+    post.smtp.script["."] = ["250 2.6.0 <new@relay.test> [InternalId=7] Queued mail for delivery"]
+    await post.submit()
+    (attempt,) = await post.attempts(taken.recipients[0])
+    assert attempt.alias_message_id == "<new@relay.test>"
+
+
+# --- refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply", "place"),
+    [
+        ("RCPT", "550 5.1.1 no such user", "rcpt"),
+        ("DATA", "554 5.7.1 no", "data"),
+        (".", "554 5.6.0 looks like spam", "data"),
+        (".", "552 5.3.4 too big", "size"),
+    ],
+)
+async def test_a_refusal_of_this_recipient_or_message_is_a_failure_at_once(
+    post: Post, verb: str, reply: str, place: str
+) -> None:
+    taken = await post.stage.take()
+    post.smtp.script[verb] = [reply]
+    assert await post.submit() == 1
+    assert await post.standing(taken) == (Delivery.FAILED, Receipt.FAILED)
+    failed = (await post.events(taken))[-1]
+    assert (failed.kind, failed.trust, failed.detail["place"]) == (EventKind.FAILED, Trust.KEYED, place)
+    assert (failed.detail["reply_code"], failed.detail["status"]) == (int(reply[:3]), reply.split()[1])
+    assert await post.stage.told() == [("receipt.failed", 1, ("ops",))]
+    post.stage.pass_time(days=1)
+    assert await post.submit() == 0
+    assert post.health.is_up
+
+
+async def test_one_refused_recipient_leaves_the_others_alone(post: Post) -> None:
+    taken = await post.stage.take("bob@b.test", "carol@c.test", "dave@d.test")
+    post.smtp.script["RCPT"] = ["550 5.1.1 no such user"]
+    assert await post.submit() == 3
+    standing = sorted([(await post.standing(taken, number))[0] for number in range(3)])
+    assert standing == [Delivery.ACCEPTED, Delivery.ACCEPTED, Delivery.FAILED]
+
+
+async def test_a_message_that_no_relay_may_take_fails_before_the_wire(post: Post) -> None:
+    raw = b"From: office@a.test\nTo: bob@b.test\n\n" + b"x" * 2000 + b"\n"
+    taken = await accept(post.stage.store, compose.adopt(raw, now=START), Wish(owner="uid:1"))
+    await post.submit()
+    assert await post.standing(taken) == (Delivery.FAILED, Receipt.FAILED)
+    assert post.smtp.lines == []
+    reason = (await post.events(taken))[-1].detail["reason"]
+    assert "998" in reason
+
+
+async def test_a_deferral_waits_longer_each_time(post: Post) -> None:
+    taken = await post.stage.take()
+    post.smtp.script["RCPT"] = ["450 4.2.0 greylisted"] * 3
+    waits = []
+    for _ in range(3):
+        await post.submit()
+        row = await post.stage.recipient(taken)
+        assert (row.delivery, row.receipt) == (Delivery.DEFERRED, Receipt.OPEN)
+        assert row.next_attempt_at is not None
+        waits.append((row.next_attempt_at - post.stage.instant).total_seconds() / 60)
+        post.stage.instant = row.next_attempt_at - timedelta(seconds=1)
+        assert await post.submit() == 0, "not before its time"
+        post.stage.pass_time(seconds=1)
+    assert all(0.9 * usual <= wait <= 1.1 * usual for wait, usual in zip(waits, (1, 2, 4), strict=True)), waits
+    await post.submit()
+    assert await post.standing(taken) == (Delivery.ACCEPTED, Receipt.OPEN)
+    (deferred,) = [event for event in await post.events(taken) if event.kind is EventKind.DEFERRED]
+    assert deferred.count == 3, "one fact, three times told"
+    assert await post.stage.alerts() == []
+
+
+def test_the_longest_wait_is_half_an_hour() -> None:
+    for attempts in (5, 10, 100, 10_000):
+        assert timedelta(minutes=27) <= backoff(attempts) <= timedelta(minutes=33)
+
+
+async def test_what_is_put_off_beyond_give_up_fails(post: Post) -> None:
+    taken = await post.stage.take()
+    post.stage.pass_time(days=5)
+    post.smtp.script["RCPT"] = ["450 4.2.0 try later"]
+    await post.submit()
+    assert await post.standing(taken) == (Delivery.FAILED, Receipt.FAILED)
+    assert [attempt.outcome for attempt in await post.attempts(taken.recipients[0])] == ["refused"]
+
+
+# --- the relay is down --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "step", "permanent"),
+    [
+        ("CONNECT", "554 5.7.1 go away", True),
+        ("CONNECT", Drop(), False),
+        ("MAIL", "550 5.7.1 not you", True),
+        ("MAIL", "421 4.3.2 shutting down", False),
+        ("RCPT", "530 5.7.0 Authentication required", True),
+        ("DATA", "421 4.3.2 shutting down", False),
+        ("DATA", Drop(), False),
+    ],
+)
+async def test_what_is_about_us_fails_nothing(post: Post, verb: str, step: str | Drop, permanent: bool) -> None:
+    taken = await post.stage.take("bob@b.test", "carol@c.test")
+    post.smtp.script[verb] = [step] * 4
+    assert await post.submit() == 0
+    for number in range(2):
+        row = await post.stage.recipient(taken, number)
+        assert (row.delivery, row.receipt, row.claimed_by) == (Delivery.QUEUED, Receipt.OPEN, None)
+        assert row.next_attempt_at is not None
+    assert not post.health.is_up
+    assert post.health.permanent is permanent
+    assert await post.stage.alerts() == []
+    post.smtp.script.clear()
+    post.stage.pass_time(minutes=5)
+    assert await post.submit() == 2
+    assert post.health.is_up
+    assert len(post.smtp.messages) == 2
+
+
+async def test_while_the_relay_is_down_one_recipient_at_a_time_asks(post: Post) -> None:
+    await post.stage.take(*(f"u{n}@b.test" for n in range(9)))
+    post.smtp.script["CONNECT"] = ["554 5.7.1 go away"] * 99
+    await post.submit()
+    post.stage.pass_time(minutes=5)
+    before = post.smtp.connections
+    await post.submit()
+    assert post.smtp.connections == before + 1
+    await post.submit()
+    assert post.smtp.connections == before + 1, "it is left alone for a while"
+
+
+# --- uncertain ----------------------------------------------------------------------------------------------------
+
+
+async def _uncertain(post: Post) -> Taken:
+    taken = await post.stage.take()
+    post.smtp.script["."] = [Drop()]
+    assert await post.submit() == 1
+    assert await post.standing(taken) == (Delivery.UNCERTAIN, Receipt.OPEN)
+    return taken
+
+
+async def test_no_answer_to_the_final_dot_is_uncertain_and_the_clock_runs(post: Post) -> None:
+    taken = await _uncertain(post)
+    row = await post.stage.recipient(taken)
+    assert (row.submitted_at, row.deadline_at) == (START, START + timedelta(hours=4))
+    assert row.next_attempt_at == START + timedelta(minutes=15)
+    (attempt,) = await post.attempts(row)
+    assert attempt.outcome == "uncertain"
+    assert await post.stage.alerts() == []
+
+
+async def test_what_is_uncertain_is_sent_again_after_the_wait_byte_for_byte(post: Post) -> None:
+    taken = await _uncertain(post)
+    post.stage.pass_time(minutes=14, seconds=59)
+    assert await post.submit() == 0
+    post.stage.pass_time(seconds=1)
+    assert await post.submit() == 1
+    first, second = post.smtp.messages
+    assert first == second
+    assert len(set(post.smtp.said("MAIL"))) == len(set(post.smtp.said("RCPT"))) == 1
+    row = await post.stage.recipient(taken)
+    assert (row.delivery, row.submitted_at) == (Delivery.ACCEPTED, START), "the clock started at the first dot"
+
+
+async def test_a_report_proves_what_was_uncertain_and_forbids_a_second_copy(post: Post) -> None:
+    taken = await _uncertain(post)
+    await post.stage.receive(dsn(taken.recipients[0].token, action="relayed"))
+    post.stage.pass_time(hours=1)
+    assert await post.submit() == 0
+    assert await post.standing(taken) == (Delivery.RELAYED, Receipt.MET)
+
+
+@pytest.mark.parametrize(("verb", "reply"), [("RCPT", "550 5.1.1 no such user"), (".", "554 5.6.0 seen already")])
+async def test_a_refusal_of_the_second_copy_leaves_it_uncertain_and_is_told_unproven(
+    post: Post, verb: str, reply: str
+) -> None:
+    taken = await _uncertain(post)
+    post.stage.pass_time(minutes=15)
+    post.smtp.script[verb] = [reply]
+    assert await post.submit() == 1
+    assert await post.standing(taken) == (Delivery.UNCERTAIN, Receipt.OPEN)
+    (alert,) = await post.stage.alerts()
+    assert (alert.type, alert.data["unproven"]) == ("receipt.failed", True)
+    post.stage.pass_time(days=6)
+    assert await post.submit() == 0
+
+
+async def test_a_second_copy_that_is_put_off_is_tried_again_and_stays_uncertain(post: Post) -> None:
+    taken = await _uncertain(post)
+    post.stage.pass_time(minutes=15)
+    post.smtp.script["RCPT"] = ["450 4.2.0 later"]
+    await post.submit()
+    assert (await post.standing(taken))[0] is Delivery.UNCERTAIN
+    post.stage.pass_time(minutes=5)
+    await post.submit()
+    assert (await post.standing(taken))[0] is Delivery.ACCEPTED
+
+
+async def test_an_attempt_that_a_crash_left_in_data_is_uncertain_at_the_next_start(post: Post) -> None:
+    taken = await post.stage.take()
+    post.smtp.script["."] = [Hang()]
+    running = asyncio.create_task(post.submit())
+    await post.reached_dot(1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (await post.standing(taken))[0] is Delivery.QUEUED
+    assert await queue.recover(post.stage.store) == 0, "our own attempt may still get its answer"
+    post.stage.store.node = "a/1/later"
+    assert await queue.recover(post.stage.store) == 1
+    assert (await post.standing(taken))[0] is Delivery.UNCERTAIN
+    assert await post.submit() == 0
+    assert len(post.smtp.messages) == 1
+
+
+# --- between claim and DATA ---------------------------------------------------------------------------------------
+
+
+async def _held_at_rcpt(post: Post) -> tuple[Taken, asyncio.Task[int]]:
+    """Claim a recipient, and let the relay be slow with its answer to RCPT."""
+    taken = await post.stage.take()
+    post.smtp.script["RCPT"] = [Later(0.15, "250 2.1.5 Ok")]
+    running = asyncio.create_task(post.submit())
+    while not post.smtp.said("RCPT"):
+        await asyncio.sleep(0.002)
+    return taken, running
+
+
+async def test_what_is_cancelled_between_claim_and_data_is_not_sent(post: Post) -> None:
+    taken, running = await _held_at_rcpt(post)
+    await decide.cancel(post.stage.store, taken.message.id, by="uid:0")
+    assert await running == 0
+    assert post.smtp.messages == []
+    assert await post.standing(taken) == (Delivery.CANCELLED, Receipt.WAIVED)
+    assert await post.attempts(taken.recipients[0]) == []
+
+
+async def test_what_a_report_settles_between_claim_and_data_is_not_sent(post: Post) -> None:
+    taken, running = await _held_at_rcpt(post)
+    await post.stage.receive(dsn(taken.recipients[0].token))
+    assert await running == 0
+    assert post.smtp.messages == []
+    assert (await post.standing(taken))[0] is Delivery.DELIVERED
+
+
+async def test_a_cancelled_recipient_that_the_relay_puts_off_stays_cancelled(post: Post) -> None:
+    taken = await post.stage.take()
+    post.smtp.script["RCPT"] = [Later(0.1, "450 4.2.0 later")]
+    running = asyncio.create_task(post.submit())
+    while not post.smtp.said("RCPT"):
+        await asyncio.sleep(0.002)
+    await decide.cancel(post.stage.store, taken.message.id, by="uid:0")
+    await running
+    row = await post.stage.recipient(taken)
+    assert (row.delivery, row.next_attempt_at) == (Delivery.CANCELLED, None)
+
+
+async def test_a_retry_of_what_is_being_tried_sends_no_second_copy(post: Post) -> None:
+    taken, running = await _held_at_rcpt(post)
+    post.stage.pass_time(seconds=1)
+    await decide.retry(post.stage.store, taken.message.id)
+    await asyncio.gather(running, post.submit())
+    assert len(post.smtp.messages) == 1
+    assert await post.kinds(taken) == ["queued", "accepted"]
+
+
+async def test_whoever_slept_through_the_end_of_the_claim_sends_nothing(post: Post) -> None:
+    """Another process has taken over meanwhile, and is in DATA."""
+    taken, running = await _held_at_rcpt(post)
+    post.stage.instant += queue.LEASE + timedelta(seconds=1)
+    (work,) = await queue.claim(post.stage.store, 1)
+    other = Attempt(id="other", recipient=work.recipient.id, started_at=post.stage.instant, node=post.stage.store.node)
+    hold = timedelta(minutes=15)
+    await post.stage.store.together(lambda session: queue.begin(session, other, work.claimed_until, hold=hold))
+    assert await running == 0
+    assert post.smtp.messages == []
+    assert [attempt.id for attempt in await post.attempts(taken.recipients[0])] == ["other"]
+
+
+async def test_while_an_attempt_is_in_data_nobody_takes_the_recipient_over(post: Post) -> None:
+    await post.stage.take()
+    post.smtp.script["."] = [Hang()]
+    running = asyncio.create_task(post.submit())
+    await post.reached_dot(1)
+    post.stage.pass_time(minutes=14, seconds=59)
+    assert await queue.claim(post.stage.store, 10) == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+# --- the window ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_window_is_refilled_while_one_transaction_is_slow(tmp_path: Path) -> None:
+    async with posted(tmp_path, submission={"connections": 2}) as post:
+        await post.stage.take(*(f"u{n}@b.test" for n in range(9)))
+        post.smtp.script["."] = [Hang()]
+        running = asyncio.create_task(post.submit())
+        await post.reached_dot(9)
+        assert post.smtp.open_at_most == 2
+        post.smtp.say_unasked("250 2.0.0 Ok: queued as late")
+        assert await running == 9
+
+
+async def test_a_message_that_comes_meanwhile_goes_out_without_waiting_for_a_slow_one(post: Post) -> None:
+    await post.stage.take()
+    post.smtp.script["."] = [Hang()]
+    running = asyncio.create_task(post.submit())
+    await post.reached_dot(1)
+    await post.stage.take("carol@c.test")
+    post.wake.set()
+    await post.reached_dot(2)
+    post.smtp.say_unasked("250 2.0.0 Ok: queued as late")
+    assert await running == 2
+
+
+async def test_a_row_that_raises_stops_nobody(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = await post.stage.take("bob@b.test"), await post.stage.take("carol@c.test")
+
+    def poisoned(content: bytes, **words: Any) -> bytes:
+        if words["disposition_notification_to"].startswith(f"receipts+{bad.recipients[0].token}"):
+            raise ZeroDivisionError
+        return content
+
+    monkeypatch.setattr(compose, "for_recipient", poisoned)
+    assert await post.submit() == 1
+    assert (await post.standing(good))[0] is Delivery.ACCEPTED
+    row = await post.stage.recipient(bad)
+    assert row.delivery is Delivery.QUEUED
+    assert row.next_attempt_at == START + queue.LEASE, "it is pushed ahead"
+    assert not post.pulse.stuck()
+
+
+async def test_when_told_to_stop_nothing_new_begins_and_what_is_under_way_ends(post: Post) -> None:
+    first = await post.stage.take()
+    post.smtp.script["."] = [Hang()]
+    running = asyncio.create_task(post.submit())
+    await post.reached_dot(1)
+    post.stop.set()
+    second = await post.stage.take("carol@c.test")
+    post.wake.set()
+    post.smtp.say_unasked("250 2.0.0 Ok: queued as last")
+    assert await running == 1
+    assert (await post.standing(first))[0] is Delivery.ACCEPTED
+    assert (await post.standing(second))[0] is Delivery.QUEUED
+
+
+async def test_under_a_rate_no_more_is_claimed_than_gets_its_turn(tmp_path: Path) -> None:
+    """What waits longer than its claim holds would be taken up a second time."""
+    async with posted(tmp_path, submission={"rate": "1/m"}) as post:
+        await post.stage.take(*(f"u{n}@b.test" for n in range(20)))
+        running = asyncio.create_task(post.submit())
+        while not (await _standing(post, Delivery.ACCEPTED) and len(await _claimed(post)) == 7):
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(0.05)
+        assert len(await _claimed(post)) == 7
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def _rows(post: Post) -> list[Recipient]:
+    async with post.stage.store.read() as session:
+        return list((await session.exec(select(Recipient))).all())
+
+
+async def _claimed(post: Post) -> list[Recipient]:
+    return [row for row in await _rows(post) if row.claimed_by is not None]
+
+
+async def _standing(post: Post, delivery: Delivery) -> list[Recipient]:
+    return [row for row in await _rows(post) if row.delivery is delivery]
