@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 
 from receiptd import cli, settings, telemetry
 from receiptd.duration import show
-from receiptd.facts import AlertType
+from receiptd.facts import AlertType, Delivery, Disposition, Level, Receipt, Trust
 from receiptd.send import command
+from receiptd.web import api, health
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -86,8 +88,6 @@ def described(metric: Any) -> str:
 
 
 def test_every_type_of_alert_is_documented_and_no_other() -> None:
-    if not (DOCS / "webhooks.md").exists():
-        pytest.skip("docs/webhooks.md is not written yet")
     assert set(re.findall(r"^\| `((?:receipt|monitor)\.\w+)`", page("webhooks.md"), re.MULTILINE)) == set(AlertType)
 
 
@@ -121,3 +121,31 @@ def commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[
 
 def options(parser: argparse.ArgumentParser) -> set[str]:
     return {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
+def test_the_settings_shown_to_newcomers_load(tmp_path: Path, name: str) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", (DOCS.parent / name).read_text(), re.DOTALL)
+    for secret in ("password", "webhook-secret"):
+        (tmp_path / secret).write_text("secret")
+    (tmp_path / "receiptd.toml").write_text(example)
+    assert settings.load(tmp_path / "receiptd.toml", environ={}).webhook[0].name == "ops"
+
+
+def test_every_call_of_the_api_is_documented_and_no_other() -> None:
+    documented = set(re.findall(r"^\| `(GET|POST) (/[\w/{}]+)` \|", page("api.md"), re.MULTILINE))
+    routes = [route for router in (api.router, health.router) for route in router.routes if isinstance(route, APIRoute)]
+    assert documented == {(method, route.path) for route in routes for method in route.methods or ()}
+
+
+def test_every_link_between_the_pages_leads_somewhere() -> None:
+    for file in [DOCS.parent / "README.md", *DOCS.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", file.read_text()):
+            assert target.startswith("http") or (file.parent / target).exists(), f"{file.name}: {target}"
+
+
+def test_every_state_that_a_script_may_meet_is_explained() -> None:
+    text = page("receipts.md")
+    for kind in (Delivery, Disposition, Receipt, Level, Trust):
+        for word in kind:
+            assert re.search(rf"^\| (?:[\w, ]*\b)?{word}\b", text, re.MULTILINE), word
