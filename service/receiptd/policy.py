@@ -99,9 +99,13 @@ def minimum_trust(settings: Settings) -> Trust:
 
 
 def levels(settings: Settings, name: str) -> tuple[EscalationLevel, ...]:
-    """Return the levels of policy *name*, never none: by default every webhook is told at once."""
+    """Return the levels of policy *name*, never none: by default every webhook is told at once.
+
+    A policy may be taken out of the settings while messages still stand under it: those are told as `default` says.
+    """
     everyone = EscalationLevel(to=tuple(webhook.name for webhook in settings.webhook))
-    return _named(settings, name).levels or (everyone,)
+    policy = settings.policy.get(name) or _named(settings, "default")
+    return policy.levels or (everyone,)
 
 
 def next_level(levels: Sequence[EscalationLevel], incident_started_at: datetime, n: int) -> Next | None:

@@ -45,6 +45,8 @@ PATIENCE = 3
 """Failed attempts at one endpoint after which the next level's are told as well."""
 _TIMEOUT = 15
 _LONGEST_RETRY_AFTER = timedelta(days=1)
+_LONGEST_ANSWER = 64 * 1024
+"""Octets of an answer's body that are read, so that the connection can be used again; nobody looks at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +146,27 @@ async def _post(http: httpx2.AsyncClient, webhook: WebhookSettings, post: Post, 
 
     try:
         headers = {"content-type": "application/json", **sign(secret_of(webhook), post.alert.id, now, body)}
-        async with asyncio.timeout(_TIMEOUT):
-            response = await http.post(webhook.url, content=body, headers=headers)
+        async with (
+            asyncio.timeout(_TIMEOUT),
+            http.stream("POST", webhook.url, content=body, headers=headers) as response,
+        ):
+            await _pass_over(response)
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, BadSettings) as error:
         return Answer(None, milliseconds(), f"{type(error).__name__}: {error}"[:300])
     retry_after = read_retry_after(response.headers.get("retry-after"), now)
-    reason = None if response.is_success else f"HTTP {response.status_code} {response.reason_phrase}"
+    reason = None if response.is_success else f"HTTP {response.status_code} {response.reason_phrase}"[:300]
     return Answer(
         response.status_code, milliseconds(), reason, retry_after if response.status_code in (429, 503) else None
     )
+
+
+async def _pass_over(response: httpx2.Response) -> None:
+    """Read the body to its end if that is near; an endless one is cut off with its connection."""
+    octets = 0
+    async for chunk in response.aiter_raw():
+        octets += len(chunk)
+        if octets > _LONGEST_ANSWER:
+            return
 
 
 def body_of(kind: str, created_at: datetime, data: dict[str, Any], omit: tuple[str, ...]) -> bytes:

@@ -209,7 +209,7 @@ async def _tell_subscribers(
         tellings.append((AlertType.RECEIPT_MET, "met", _END["met"], {}))
     for kind, key, reason, detail in tellings:
         webhooks = [webhook.name for webhook in settings.webhook if kind in webhook.events]
-        if webhooks:
+        if webhooks and await session.get(Alert, id_of("alert", row.id, kind, key)) is None:
             data = alerts.recipient_data(settings, message, row, reason=reason, level=0)
             data |= {name: detail[name] for name in ("excerpt", "returns_at") if detail.get(name)}
             alert = Alert(

@@ -23,7 +23,7 @@ from receiptd.web.problems import Forbidden
 
 _LARGE = 256 * 1024
 _MOST_LABELS = 20
-_LONGEST_LABELS = 8000
+_LONGEST_LABELS = 6000
 """Octets of all labels together: they travel in alerts, which stay below 20 kB."""
 _LONGEST_KEY = 200
 _OVERHEAD = 1 << 20
