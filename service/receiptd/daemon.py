@@ -227,9 +227,15 @@ class Daemon:
         return 0
 
     async def _distrust_the_clock(self, offset: float) -> None:
-        """Hold deadlines until every folder was read once more: the old reads are on another clock's time."""
+        """Hold deadlines until every folder was read once more: the old reads are on another clock's time.
+
+        What was noted in the old time to wait for, or from, is forgotten: after a jump backward it would lie
+        hours ahead, after one forward a mailbox would seem unread for hours.
+        """
         jump = offset - self.clock_offset
         self.clock_offset = offset
+        self.started_at = self.store.now()
+        self.relay_health.retry_at = None
         _log.warning("the clock jumped", seconds=round(jump))
         self.clock_health.down(self.store.now(), f"the clock jumped by {jump:+.0f} seconds", permanent=True)
         async with self.store.write() as session:

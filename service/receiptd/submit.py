@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import compose, telemetry
 from receiptd.errors import BadData
-from receiptd.facts import Delivery, EventKind, Fact, Source, Trust
+from receiptd.facts import Cause, Delivery, EventKind, Fact, Source, Trust
 from receiptd.models import Attempt, new_id
 from receiptd.pulse import Pulse
 from receiptd.settings import Submission
@@ -218,6 +218,8 @@ def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust:
             "reply_code": outcome.reply.code,
             "diagnostic_code": f"smtp; {outcome.reply}",
         }
+    if outcome.place == "size":
+        detail["cause"] = Cause.TOO_BIG
     return Fact(work.recipient.id, kind, Source.SMTP, trust=trust, detail=detail, variant=variant)
 
 

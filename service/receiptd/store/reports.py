@@ -164,8 +164,11 @@ async def _close(session: AsyncSession, report: str, **values: object) -> None:
 
 
 async def oldest_unsettled(session: AsyncSession) -> datetime | None:
-    """Return when the oldest report that is not settled (nor set aside) was fetched."""
-    query = select(func.min(ReportRow.fetched_at)).where(col(ReportRow.due_at).is_not(None))
+    """Return when our server had the oldest report that is not settled (nor set aside).
+
+    Not when it was fetched: a report that came in time is often fetched after the deadline it meets.
+    """
+    query = select(func.min(ReportRow.received_at)).where(col(ReportRow.due_at).is_not(None))
     return (await session.exec(query)).one()
 
 

@@ -1,0 +1,109 @@
+"""When somebody sets the clock, no deadline is judged before every folder was read once on the new time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from receiptd.daemon import Daemon
+from receiptd.facts import Delivery, Receipt
+from tests.faults.workshop import Workshop, workshop
+
+
+@asynccontextmanager
+async def _daemon(shop: Workshop) -> AsyncIterator[Daemon]:
+    """A daemon on the workshop's store whose steps the test runs."""
+    daemon = Daemon(shop.store)
+    try:
+        yield daemon
+    finally:
+        await daemon.http.aclose()
+        await daemon.relay.close()
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Workshop]:
+    async with workshop() as shop:
+        yield shop
+
+
+async def _a_letter_in_time(shop: Workshop) -> str:
+    """Send a letter whose deadline is in a minute, and read the mailbox."""
+    bob = await shop.send("bob@b.test")
+    await shop.submit()
+    await shop.collect()
+    return bob
+
+
+async def test_a_jump_forward_makes_nothing_overdue_before_the_mailbox_was_read(shop: Workshop) -> None:
+    async with _daemon(shop) as daemon:
+        bob = await _a_letter_in_time(shop)
+        shop.report("bob@b.test")
+        shop.clock.turn(hours=2)
+        await daemon._monitor()
+        await shop.escalate()
+        assert (await shop.recipient(bob)).receipt is Receipt.OPEN
+        assert [(alert.type, alert.data["what"]) for alert in await shop.alerts()] == [("monitor.blind", "clock")]
+        await shop.collect()
+        await shop.escalate()
+        await shop.settle()
+        await shop.escalate()
+        row = await shop.recipient(bob)
+        assert (row.delivery, row.receipt) == (Delivery.DELIVERED, Receipt.MET)
+        await daemon._monitor()
+        assert [alert.type for alert in await shop.alerts()] == ["monitor.blind"], (
+            "nobody was told, so nothing to clear"
+        )
+
+
+async def test_after_a_jump_forward_silence_is_told_once_as_soon_as_the_mailbox_was_read(shop: Workshop) -> None:
+    async with _daemon(shop) as daemon:
+        await _a_letter_in_time(shop)
+        shop.clock.turn(hours=2)
+        await daemon._monitor()
+        await shop.deliver()
+        await shop.escalate()
+        await shop.collect()
+        await shop.escalate()
+        await shop.escalate()
+        await daemon._monitor()
+        told = [alert.type for alert in await shop.alerts()]
+        assert sorted(told) == ["monitor.blind", "monitor.clear", "receipt.overdue"]
+
+
+async def test_after_a_jump_backward_the_reads_of_the_old_time_count_no_more(shop: Workshop) -> None:
+    shop.clock.turn(hours=2)
+    async with _daemon(shop) as daemon:
+        await shop.collect()
+        shop.clock.turn(hours=-2)
+        await daemon._monitor()
+        assert "clock" in [alert.data["what"] for alert in await shop.alerts()]
+        await shop.send("bob@b.test")
+        await shop.submit()
+        shop.clock.turn(minutes=2)
+        daemon.clock_offset += 120
+        await shop.escalate()
+        assert [alert.type for alert in await shop.alerts()] == ["monitor.blind"], "the folder's last read lies ahead"
+        await shop.collect()
+        await shop.escalate()
+        assert [alert.type for alert in await shop.alerts()] == ["monitor.blind", "receipt.overdue"]
+
+
+async def test_after_a_jump_backward_the_relay_is_not_left_alone_for_hours(shop: Workshop) -> None:
+    shop.clock.turn(hours=2)
+    async with _daemon(shop) as daemon:
+        daemon.relay_health.down(shop.clock(), "it is down", permanent=False)
+        shop.clock.turn(hours=-2)
+        await daemon._monitor()
+        assert daemon.relay_health.may_try(shop.clock() + timedelta(minutes=5))
+
+
+async def test_a_clock_that_is_only_slewed_is_trusted(shop: Workshop) -> None:
+    async with _daemon(shop) as daemon:
+        await _a_letter_in_time(shop)
+        shop.clock.turn(seconds=50)
+        await daemon._monitor()
+        assert not await shop.alerts()
