@@ -42,10 +42,9 @@ async def healthz() -> dict[str, Any]:
 @router.get("/readyz")
 async def readyz(house: Rooms, _: Reader) -> JSONResponse:
     """The database answers, every mailbox is fresh, the relay takes mail, no alert is stranded."""
-    checks = await _database(house)
-    checks.append(_of_health("relay", house.relay))
-    ready = all(check.ok for check in checks)
-    shown = [{"name": c.name, "ok": c.ok, "reason": c.reason, "since": rfc3339(c.since)} for c in checks]
+    found = await checks(house)
+    ready = all(check.ok for check in found)
+    shown = [{"name": c.name, "ok": c.ok, "reason": c.reason, "since": rfc3339(c.since)} for c in found]
     return JSONResponse({"ready": ready, "checks": shown}, status_code=200 if ready else 503)
 
 
@@ -54,6 +53,11 @@ async def metrics(house: Rooms, _: Reader) -> Response:
     """The figures of docs/metrics.md in Prometheus' text format."""
     await _refresh(house)
     return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def checks(house: House) -> list[Check]:
+    """Look at everything that must be well."""
+    return [*await _database(house), _of_health("relay", house.relay)]
 
 
 async def _database(house: House) -> list[Check]:
