@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from tests.office import Office, opened
@@ -50,16 +50,37 @@ secret_file = "webhook"
 """
 
 
+_PASSWORD = 'password_file = "password"'
+
+
 @contextmanager
 def office_in(
-    world: World, *, submission: str = "", receipts: str = "", box: str = "", start: bool = True
+    world: World,
+    *,
+    address: str | None = None,
+    relay: str | None = None,
+    relay_login: str = _PASSWORD,
+    submission: str = "",
+    receipts: str = "",
+    mailbox: str | None = None,
+    box_login: str = _PASSWORD,
+    box: str = "",
+    boss: str = "",
+    secrets: Mapping[str, str] | None = None,
+    start: bool = True,
 ) -> Iterator[Office]:
-    """Open an office with a receipts mailbox of its own; the arguments are further lines of its settings."""
-    address = world.new_receipts_address()
-    settings = SETTINGS
+    """Open an office with a receipts mailbox of its own.
+
+    *relay* and *mailbox* are URLs (default: STARTTLS and TLS, by password); *submission*, *receipts*, *box* and *boss*
+    are further lines of its settings, a `{` in them written twice.
+    """
+    address = address or world.new_receipts_address()
+    settings = SETTINGS.replace(_PASSWORD, "LOGIN", 1)
     for word, value in {
-        "RELAY": world.relay.url(address),
-        "MAILBOX": world.imap.url(address),
+        _PASSWORD: box_login,
+        "LOGIN": relay_login,
+        "RELAY": relay or world.relay.url(address),
+        "MAILBOX": mailbox or world.imap.url(address),
         "ADDRESS": address,
         "CA": str(world.ca_file),
         "SUBMISSION": submission,
@@ -67,5 +88,5 @@ def office_in(
         "BOX": box,
     }.items():
         settings = settings.replace(word, value)
-    with opened(settings, {"password": world.password}, start=start) as office:
+    with opened(f"{settings}{boss}\n", {"password": world.password, **(secrets or {})}, start=start) as office:
         yield office
