@@ -89,7 +89,9 @@ def _of_bad_news(
         return CONTRADICTED
     if any(one.is_refused for one in standing):
         return REFUSED
-    if EventKind.EXPANDED in kinds or not all(one.is_bad for one in standings):
+    # A Postfix sends the member's failure before the `expanded` of the same second: the other address tells too.
+    is_behind = all(one.event.detail.get("onward") for one in bad)
+    if is_behind or EventKind.EXPANDED in kinds or not all(one.is_bad for one in standings):
         return ALIAS
     return failure(max(bad, key=lambda one: (one.trust, bool(one.event.detail.get("status")), one.event.id)).event)
 
