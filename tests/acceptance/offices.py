@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -75,10 +76,9 @@ def office_in(
     are further lines of its settings, a `{` in them written twice.
     """
     address = address or world.new_receipts_address()
-    settings = SETTINGS.replace(_PASSWORD, "LOGIN", 1)
-    for word, value in {
-        _PASSWORD: box_login,
+    values = {
         "LOGIN": relay_login,
+        _PASSWORD: box_login,
         "RELAY": relay or world.relay.url(address),
         "MAILBOX": mailbox or world.imap.url(address),
         "ADDRESS": address,
@@ -86,7 +86,8 @@ def office_in(
         "SUBMISSION": submission,
         "RECEIPTS": receipts,
         "BOX": box,
-    }.items():
-        settings = settings.replace(word, value)
+    }
+    words = re.compile("|".join(values))  # all in one pass: an access token may hold any of them
+    settings = words.sub(lambda found: values[found.group()], SETTINGS.replace(_PASSWORD, "LOGIN", 1))
     with opened(f"{settings}{boss}\n", {"password": world.password, **(secrets or {})}, start=start) as office:
         yield office
