@@ -100,6 +100,9 @@ def failure(event: Event) -> str:
     """Return what a single failure says, and who says so."""
     if event.source is Source.CLOCK:
         return "The submission server did not take the message in the time that was allowed for trying."
+    if event.source is Source.SMTP and event.detail.get("reply_code") is None and event.detail.get("reason"):
+        # Nobody refused: we saw beforehand what this server can't do, and the sentence is ours.
+        return f"The message could not be handed to the submission server: {event.detail['reason']}."
     cause = CAUSES.get(event.detail.get("cause") or Cause.OTHER, "")
     status = event.detail.get("status")
     why = (f": {cause}" if cause else "") + (f" ({status})" if status else "")
