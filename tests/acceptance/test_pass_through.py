@@ -125,3 +125,10 @@ def test_foreign_characters_arrive_as_they_were_written(office: Office, world: W
     text = arrived.get_body()
     assert text is not None
     assert text.get_content().replace("\r\n", "\n") == "Schöne Grüße\n.\n"
+
+
+def test_a_name_beyond_ascii_is_reached(office: Office) -> None:
+    letter = office.send("grüße@catchall.test", options=("--require", "delivered"))
+    shown = office.wait(letter, lambda recipient: bool(recipient["receipt"] == "met"))
+    assert shown["recipients"][0]["address"] == "grüße@catchall.test"
+    assert shown["recipients"][0]["trust"] == "keyed"
