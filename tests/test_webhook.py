@@ -28,7 +28,6 @@ from receiptd.store import dispatches
 from tests.receiver import SECRET, Receiver
 from tests.stage import START, Stage, dsn, staged
 
-
 NAMES = ("ops", "boss")
 
 

@@ -10,9 +10,9 @@ from datetime import date, datetime, timedelta
 import structlog
 
 from receiptd import telemetry
-from receiptd.errors import Unavailable
+from receiptd.errors import ReceiptdError
 from receiptd.interpret import glance
-from receiptd.mailbox import Fetched, FolderMissing, Mailbox, MailboxDown, MailboxRefused
+from receiptd.mailbox import Fetched, FolderMissing, Mailbox, MailboxRefused
 from receiptd.models import ReportRow
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, messages, reports
@@ -174,11 +174,18 @@ async def watch(
                     health.up()
                     await on_read(new)
                     await _wait(mailbox, box)
-        except Unavailable as fault:
-            if health.is_up:
-                _log.warning("the mailbox can't be read", mailbox=box.name, reason=str(fault))
-            health.down(store.now(), str(fault), permanent=isinstance(fault, MailboxDown) and fault.permanent)
+        except Exception as fault:
+            _note_down(store, box, health, fault)
             await _pause(stop, timedelta(seconds=min(2**health.failures, 60)))
+
+
+def _note_down(store: Store, box: MailboxSettings, health: Health, fault: Exception) -> None:
+    """The mailbox can't be read, or what it holds not be stored: that ends nothing, and the monitor tells."""
+    is_foreseen = isinstance(fault, ReceiptdError)
+    reason = str(fault) if is_foreseen else f"{type(fault).__name__}: {fault}".splitlines()[0]
+    if health.is_up:
+        _log.warning("the mailbox can't be read", mailbox=box.name, reason=reason, exc_info=not is_foreseen)
+    health.down(store.now(), reason, permanent=isinstance(fault, ReceiptdError) and fault.permanent)
 
 
 async def _wait(mailbox: Mailbox, box: MailboxSettings) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import socket
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,19 +86,36 @@ class FaultyOffice(Office):
 
     def ready(self) -> dict[str, Json]:
         """Return what /readyz says, by the name of the check."""
-        import http.client
-        import json
-        import socket
+        shown = json.loads(self._look("/readyz"))
+        return {check["name"]: check for check in shown["checks"]}
 
+    def figure(self, name: str) -> float:
+        """Return what /metrics says of a figure without labels."""
+        lines = (line.split() for line in self._look("/metrics").splitlines())
+        return next(float(words[1]) for words in lines if words[0] == name)
+
+    def await_figure(self, name: str, least: float, *, within: float = 20) -> None:
+        """Return when a figure of /metrics is at least so much."""
+        give_up = time.monotonic() + within
+        while self.figure(name) < least:
+            assert time.monotonic() < give_up, f"{name} is {self.figure(name)} after {within} s:\n{self.log}"
+            time.sleep(0.05)
+
+    @property
+    def receipts_address(self) -> str:
+        address: str = tomllib.loads(self.config.read_text())["receipts"]["address"]
+        return address
+
+    def _look(self, path: str) -> str:
+        """Return what api.sock answers, whatever the status."""
         link = http.client.HTTPConnection("localhost", timeout=10)
         link.sock = socket.socket(socket.AF_UNIX)
         link.sock.connect(str(self.folder / "api.sock"))
         try:
-            link.request("GET", "/readyz")
-            shown = json.loads(link.getresponse().read())
+            link.request("GET", path)
+            return link.getresponse().read().decode()
         finally:
             link.close()
-        return {check["name"]: check for check in shown["checks"]}
 
 
 @contextmanager

@@ -66,9 +66,9 @@ class Workshop:
         self.stop = asyncio.Event()
         self.started_at = self.clock()
 
-    async def send(self, recipient: str) -> str:
+    async def send(self, recipient: str, *, text: str = "Good day.\n") -> str:
         """Accept a letter to *recipient*; return the recipient's id."""
-        draft = compose.Draft(from_="office@a.test", to=(recipient,), subject="An invoice", text="Good day.\n")
+        draft = compose.Draft(from_="office@a.test", to=(recipient,), subject="An invoice", text=text)
         taken = await accept(self.store, compose.compose(draft, now=self.clock()), Wish(owner="uid:0"))
         return taken.recipients[0].id
 

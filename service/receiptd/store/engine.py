@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -53,12 +53,25 @@ class _Failed:
     error: Exception
 
 
+class _Spoilt(Exception):
+    """The database itself failed: SQLite may have rolled back all, and not this savepoint alone."""
+
+    def __init__(self, error: OperationalError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 async def _attempt(session: AsyncSession, work: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
+    savepoint = await session.begin_nested()
     try:
-        async with session.begin_nested():
-            return await work(session)
+        done = await work(session)
+        await savepoint.commit()
+    except OperationalError as error:
+        raise _Spoilt(error) from error
     except Exception as error:
+        await savepoint.rollback()
         return _Failed(error)
+    return done
 
 
 class Store:
@@ -140,8 +153,9 @@ class Store:
     async def together(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """Run *work* in a transaction that it may share with others waiting just now (group commit).
 
-        Each has a savepoint of its own: one that raises takes nothing of the others with it. Returns
-        when all is on disk. What is handed over here is done even if the caller is cancelled.
+        Each has a savepoint of its own: one that raises takes nothing of the others with it, unless it is
+        the database that failed (no room, a lock): then nothing of any is stored. Returns when all is on disk.
+        What is handed over here is done even if the caller is cancelled.
         """
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, result))
@@ -153,13 +167,7 @@ class Store:
     async def _commit_waiting(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
-            outcomes: list[Any] = []
-            try:
-                async with self.write() as session:
-                    for work, _ in batch:
-                        outcomes.append(await _attempt(session, work))
-            except Exception as error:
-                outcomes = [_Failed(error)] * len(batch)
+            outcomes = await self._commit([work for work, _ in batch])
             for (_, result), outcome in zip(batch, outcomes, strict=True):
                 if result.done():
                     continue
@@ -167,6 +175,20 @@ class Store:
                     result.set_exception(outcome.error)
                 else:
                     result.set_result(outcome)
+
+    async def _commit(self, works: Sequence[Callable[[AsyncSession], Awaitable[Any]]]) -> list[Any]:
+        """Do all in one transaction; return what each returned, or how it failed."""
+        spoilt: OperationalError | None = None
+        try:
+            async with self.write() as session:
+                try:
+                    return [await _attempt(session, work) for work in works]
+                except _Spoilt as fault:
+                    spoilt = fault.error
+                    raise
+        except Exception as error:
+            # The rollback may fail as well, where SQLite did it before us; the first fault is the one to tell.
+            return [_Failed(spoilt or error)] * len(works)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:

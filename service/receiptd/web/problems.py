@@ -5,12 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+import structlog
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from receiptd import errors
 from receiptd.accept import TooBig
 from receiptd.decide import NoSuchThing, Pointless
+
+_log = structlog.get_logger(__name__)
 
 
 class Unauthorized(errors.NotPermitted):
@@ -52,3 +56,11 @@ async def answer_fault(_: Request, fault: Exception) -> JSONResponse:
         raise fault
     status = next((status for kind, status in _STATUS if isinstance(fault, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
     return problem(status, str(fault), fault.exit_status)
+
+
+async def answer_without_database(_: Request, fault: Exception) -> JSONResponse:
+    """Return the problem that a database which can't be used now means: full, locked or away, nothing was changed."""
+    reason = str(fault.orig if isinstance(fault, DBAPIError) else fault).splitlines()[0]
+    _log.error("the database can't be used", reason=reason)
+    sentence = f"the database can't be used now ({reason}), so nothing was taken: mend that, or try again later"
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, sentence, errors.TryLater.exit_status)

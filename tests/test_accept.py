@@ -1,0 +1,267 @@
+"""What is taken from users: on what terms, with which warnings, and what is refused before anything is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import func, select
+
+from receiptd import compose, errors
+from receiptd.accept import KeyReused, Taken, TooBig, Wish, accept
+from receiptd.facts import EventKind, Level, Trust
+from receiptd.models import Evidence, Message, Recipient
+from tests.stage import START, Stage, dsn, staged
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+async def _take(stage: Stage, draft: dict[str, Any] | None = None, **wish: Any) -> Taken:
+    words: dict[str, Any] = {"from_": "office@a.test", "to": ("bob@b.test",), "text": "x"} | (draft or {})
+    return await accept(stage.store, compose.compose(compose.Draft(**words), now=stage.instant), _wish(**wish))
+
+
+def _wish(**wish: Any) -> Wish:
+    return Wish(**({"owner": "uid:1000"} | wish))
+
+
+async def _stored(stage: Stage) -> list[int]:
+    """Return how many messages, recipients and pieces of evidence there are."""
+    async with stage.store.read() as session:
+        return [
+            (await session.exec(select(func.count()).select_from(kind))).one()
+            for kind in (Message, Recipient, Evidence)
+        ]
+
+
+# --- terms --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_recipient_is_queued_for_now_with_its_own_token_and_the_policys_terms(stage: Stage) -> None:
+    taken = await _take(stage, {"to": ("bob@b.test", "carol@c.test")})
+    bob, carol = taken.recipients
+    assert bob.token != carol.token
+    assert (bob.require, bob.within, bob.minimum_trust) == (Level.RELAYED, 4 * 3600, Trust.KEYED)
+    assert bob.next_attempt_at == START
+    assert bob.submit_by == bob.judge_at == START + timedelta(hours=1)
+    assert bob.give_up_at == START + timedelta(days=5)
+    assert bob.deadline_at is bob.submitted_at is None, "the clock starts at the first final dot"
+    assert [event.kind for event in (await stage.whole(taken)).events] == [EventKind.QUEUED] * 2
+
+
+POLICY = {
+    "default": {
+        "require": "delivered", "within": "4h", "domain": [{"name": "b.test", "require": "accepted", "within": "5d"}]
+    },
+    "strict": {"require": "displayed", "within": "1d", "minimum_trust": "plausible", "onward": True},
+}  # fmt: skip
+
+
+async def test_the_message_overrides_its_domain_and_the_domain_the_policy(tmp_path: Path) -> None:
+    async with staged(tmp_path, policy=POLICY) as stage:
+        bob, carol = (await _take(stage, {"to": ("bob@B.test", "carol@c.test")})).recipients
+        assert (bob.require, bob.within) == (Level.ACCEPTED, 5 * 86400)
+        assert (carol.require, carol.within) == (Level.DELIVERED, 4 * 3600)
+        (bob,) = (await _take(stage, require=Level.DISPLAYED, within=timedelta(minutes=5))).recipients
+        assert (bob.require, bob.within) == (Level.DISPLAYED, 300)
+        (bob,) = (await _take(stage, policy="strict")).recipients
+        assert (bob.require, bob.minimum_trust, bob.onward) == (Level.DISPLAYED, Trust.PLAUSIBLE, True)
+
+
+async def test_cc_and_bcc_need_no_more_than_delivered_unless_all_are_required(stage: Stage) -> None:
+    everyone = {"to": ("bob@b.test",), "cc": ("carol@c.test",), "bcc": ("dave@d.test",)}
+    rows = (await _take(stage, everyone, require=Level.DISPLAYED)).recipients
+    assert [(row.role, row.require) for row in rows] == [("to", "displayed"), ("cc", "delivered"), ("bcc", "delivered")]
+    rows = (await _take(stage, everyone, require=Level.DISPLAYED, require_all=True)).recipients
+    assert {row.require for row in rows} == {"displayed"}
+    rows = (await _take(stage, everyone, require=Level.ACCEPTED)).recipients
+    assert {row.require for row in rows} == {"accepted"}
+
+
+async def test_without_sub_addresses_plausible_is_enough(tmp_path: Path) -> None:
+    async with staged(tmp_path, receipts={"address": "receipts@a.test", "subaddress": ""}) as stage:
+        assert (await _take(stage)).recipients[0].minimum_trust is Trust.PLAUSIBLE
+
+
+async def test_the_same_address_twice_is_one_recipient_in_its_strongest_role(stage: Stage) -> None:
+    rows = (
+        await _take(stage, {"to": ("bob@B.TEST",), "cc": ("bob@b.test", "Bob@b.test"), "bcc": ("bob@b.test",)})
+    ).recipients
+    assert [(row.address, row.role) for row in rows] == [("bob@b.test", "to"), ("Bob@b.test", "cc")]
+
+
+# --- read receipts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("receipts", "wish", "asked"),
+    [
+        ({}, {}, True),
+        ({}, {"mdn": False}, False),
+        ({"mdn": "never"}, {}, False),
+        ({"mdn": "never"}, {"mdn": True}, True),
+        ({"mdn": "required"}, {}, False),
+        ({"mdn": "required"}, {"require": Level.DELIVERED}, False),
+        ({"mdn": "required"}, {"require": Level.DISPLAYED}, True),
+        ({"mdn_never": ["@b.test"]}, {}, False),
+        ({"mdn_never": ["@B.Test"]}, {}, False),
+        ({"mdn_never": ["@test"]}, {}, True),
+        ({"mdn_never": ["b.test"]}, {}, True),
+        ({"mdn_never": ["*@*.b.test"]}, {}, True),
+        ({"mdn_never": ["*@b.*"]}, {}, False),
+        ({"mdn_never": ["bo?@b.test"]}, {}, False),
+        ({"mdn_never": ["@b.test"]}, {"require": Level.DISPLAYED}, False),
+        ({"mdn_never": ["@b.test"]}, {"mdn": True}, True),
+    ],
+)
+async def test_a_read_receipt_is_asked_for_where_settings_and_sender_want_it(
+    tmp_path: Path, receipts: dict[str, Any], wish: dict[str, Any], asked: bool
+) -> None:
+    async with staged(tmp_path, receipts={"address": "receipts@a.test"} | receipts) as stage:
+        assert (await _take(stage, **wish)).recipients[0].mdn_requested is asked
+
+
+async def test_no_receipt_is_asked_for_a_report_and_the_sender_is_told(stage: Stage) -> None:
+    raw = b"From: a@a.test\nTo: bob@b.test\nAuto-Submitted: auto-replied (vacation)\n\nx\n"
+    taken = await accept(stage.store, compose.adopt(raw, now=START), _wish(mdn=True))
+    (row,) = taken.recipients
+    assert (row.require, row.mdn_requested) == (Level.ACCEPTED, False)
+    assert "no receipt is asked" in taken.message.warnings[0]
+
+
+async def test_what_a_program_generates_is_tracked_like_any_other(stage: Stage) -> None:
+    raw = b"From: erp@a.test\nTo: bob@b.test\nAuto-Submitted: auto-generated\n\nx\n"
+    taken = await accept(stage.store, compose.adopt(raw, now=START), _wish())
+    assert taken.recipients[0].require is Level.RELAYED
+    assert taken.message.warnings == []
+
+
+# --- warnings -----------------------------------------------------------------------------------------------------
+
+
+async def _ended(stage: Stage, number: int, *, met: bool, domain: str = "b.test", **wish: Any) -> None:
+    """Let so many requests at *domain* end."""
+    for _ in range(number):
+        taken = await stage.submitted(f"someone@{domain}", **wish)
+        await stage.tell(taken.recipients[0].id, EventKind.CONFIRMED if met else EventKind.FAILED)
+
+
+async def test_a_level_that_a_domain_has_never_met_in_ten_requests_earns_a_warning(stage: Stage) -> None:
+    await _ended(stage, 9, met=False)
+    assert (await _take(stage)).message.warnings == []
+    await _ended(stage, 1, met=False)
+    assert (await _take(stage)).message.warnings == ["b.test has met relayed in none of the last 10 requests"]
+    assert (await _take(stage, {"to": ("carol@c.test",)})).message.warnings == []
+    await _ended(stage, 1, met=True)
+    assert (await _take(stage)).message.warnings == []
+
+
+async def test_what_is_still_open_says_nothing_of_a_domain(stage: Stage) -> None:
+    for _ in range(12):
+        await stage.submitted("someone@b.test")
+    assert (await _take(stage)).message.warnings == []
+
+
+async def test_a_higher_level_that_was_met_speaks_for_a_lower_one(stage: Stage) -> None:
+    await _ended(stage, 9, met=False)
+    await _ended(stage, 1, met=True, require=Level.DISPLAYED)
+    assert (await _take(stage)).message.warnings == []
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+async def _refused(
+    stage: Stage, kind: type[errors.ReceiptdError], draft: dict[str, Any] | None = None, **wish: Any
+) -> str:
+    with pytest.raises(kind) as refusal:
+        await _take(stage, draft, **wish)
+    assert refusal.value.exit_status == 65
+    assert await _stored(stage) == [0, 0, 0]
+    return str(refusal.value)
+
+
+async def test_what_cannot_be_sent_or_judged_is_refused_before_anything_is_stored(stage: Stage) -> None:
+    many = tuple(f"u{n}@b.test" for n in range(1001))
+    assert "1001 recipients" in await _refused(stage, errors.BadData, {"to": many})
+    assert "default" in await _refused(stage, errors.BadData, policy="defualt")
+    sentence = await _refused(stage, errors.BadData, require=Level.REPLIED)
+    assert 'role = "replies"' in sentence
+    assert "office@a.test" in sentence
+
+
+async def test_a_message_beyond_the_bound_is_refused_with_the_bound(tmp_path: Path) -> None:
+    service = {"database": f"sqlite:///{tmp_path}/receiptd.db", "max_message": "1M"}
+    async with staged(tmp_path, service=service) as stage:
+        assert "1 MiB" in await _refused(stage, TooBig, {"text": "x\n" * (1 << 20)})
+
+
+REPLIES = {"name": "office", "role": "replies", "url": "imaps://office%40a.test@127.0.0.1"}
+
+
+async def test_a_reply_may_be_required_where_a_watched_mailbox_gets_the_answers(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("x")
+    password = {"password_file": str(tmp_path / "password")}
+    boxes = [{"url": "imaps://receipts%40a.test@127.0.0.1"} | password, REPLIES | password]
+    policy = {"chat": {"require": "replied"}, "some": {"domain": [{"name": "b.test", "require": "replied"}]}}
+    async with staged(tmp_path, mailbox=boxes, policy=policy) as stage:
+        assert (await _take(stage, require=Level.REPLIED)).recipients[0].require is Level.REPLIED
+        assert (await _take(stage, policy="chat")).recipients[0].require is Level.REPLIED
+        elsewhere = {"from_": "sales@a.test"}
+        for wish in ({"require": Level.REPLIED}, {"policy": "chat"}, {"policy": "some"}):
+            with pytest.raises(errors.BadData, match=r"sales@a\.test"):
+                await _take(stage, elsewhere, **wish)
+        await _take(stage, elsewhere | {"headers": (("Reply-To", "office@A.TEST"),)}, require=Level.REPLIED)
+        await _take(stage, elsewhere, policy="chat", require=Level.RELAYED)
+
+
+# --- the same key twice -------------------------------------------------------------------------------------------
+
+
+async def test_the_same_key_and_request_is_the_message_that_was_taken(stage: Stage) -> None:
+    first = await _take(stage, idempotency_key="k", fingerprint="f")
+    second = await _take(stage, idempotency_key="k", fingerprint="f")
+    assert (first.is_new, second.is_new) == (True, False)
+    assert second.message.id == first.message.id
+    assert [row.id for row in second.recipients] == [row.id for row in first.recipients]
+    with pytest.raises(KeyReused, match=first.message.id):
+        await _take(stage, idempotency_key="k", fingerprint="g")
+    assert (await _take(stage, idempotency_key="k", fingerprint="g", owner="uid:2")).is_new
+    assert (await _stored(stage))[0] == 2
+
+
+async def test_of_many_at_the_same_moment_one_is_new(stage: Stage) -> None:
+    taken = await asyncio.gather(*(_take(stage, idempotency_key="k", fingerprint="f") for _ in range(20)))
+    assert sum(one.is_new for one in taken) == 1
+    assert (await _stored(stage))[:2] == [1, 1]
+
+
+async def test_without_a_key_each_request_is_a_message(stage: Stage) -> None:
+    assert len({(await _take(stage, fingerprint="f")).message.id for _ in range(3)}) == 3
+
+
+async def test_a_key_is_free_after_seven_days_and_the_old_message_stays(stage: Stage) -> None:
+    first = await _take(stage, idempotency_key="k", fingerprint="f")
+    stage.pass_time(days=7)
+    assert not (await _take(stage, idempotency_key="k", fingerprint="f")).is_new
+    stage.pass_time(seconds=1)
+    assert (await _take(stage, idempotency_key="k", fingerprint="g")).is_new
+    assert not (await _take(stage, idempotency_key="k", fingerprint="g")).is_new
+    assert (await stage.whole(first)).message.idempotency_key is None
+
+
+async def test_a_report_may_be_asked_of_what_was_just_taken(stage: Stage) -> None:
+    """A report can be settled before our own `accepted` is: it proves acceptance."""
+    taken = await _take(stage)
+    await stage.receive(dsn(taken.recipients[0].token))
+    row = await stage.recipient(taken)
+    assert (row.receipt, row.next_attempt_at) == ("met", None)
+    assert row.deadline_at == START + timedelta(hours=4)
