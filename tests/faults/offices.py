@@ -90,9 +90,9 @@ class FaultyOffice(Office):
         return {check["name"]: check for check in shown["checks"]}
 
     def figure(self, name: str) -> float:
-        """Return what /metrics says of a figure without labels."""
+        """Return what /metrics says of a figure, by its name with its labels; 0 where it says nothing."""
         lines = (line.split() for line in self._look("/metrics").splitlines())
-        return next(float(words[1]) for words in lines if words[0] == name)
+        return next((float(words[1]) for words in lines if words and words[0] == name), 0.0)
 
     def await_figure(self, name: str, least: float, *, within: float = 20) -> None:
         """Return when a figure of /metrics is at least so much."""

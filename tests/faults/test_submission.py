@@ -74,6 +74,23 @@ async def test_a_letter_not_submitted_in_time_is_told_though_no_mailbox_was_read
     assert (await shop.recipient(bob)).delivery is Delivery.ACCEPTED
 
 
+@pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA"])
+async def test_a_relay_that_breaks_off_before_the_content_delays_a_letter_and_no_more(
+    shop: Workshop, verb: str
+) -> None:
+    shop.smtp.script[verb] = [Drop(), Drop("421 4.3.2 shutting down")]
+    bob = await shop.send("bob@b.test")
+    for _ in range(2):
+        await shop.submit()
+        assert (await shop.recipient(bob)).delivery is Delivery.QUEUED
+        assert not shop.relay_health.is_up
+        shop.clock.turn(minutes=1)
+    await shop.submit()
+    assert await shop.kinds(bob) == ["accepted", "queued"]
+    assert len(shop.smtp.messages) == 1
+    assert shop.relay_health.is_up
+
+
 async def test_an_uncertain_letter_is_sent_again_only_after_the_wait_and_byte_for_byte(shop: Workshop) -> None:
     bob = await _an_uncertain_letter(shop)
     shop.clock.turn(minutes=14)
