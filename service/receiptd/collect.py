@@ -12,7 +12,7 @@ import structlog
 from receiptd import telemetry
 from receiptd.errors import ReceiptdError
 from receiptd.interpret import glance
-from receiptd.mailbox import Fetched, FolderMissing, Mailbox, MailboxRefused
+from receiptd.mailbox import Fetched, Mailbox, MailboxRefused
 from receiptd.models import ReportRow
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, messages, reports
@@ -29,15 +29,13 @@ Open = Callable[[], AbstractAsyncContextManager[Mailbox]]
 async def collect(store: Store, box: MailboxSettings, mailbox: Mailbox, missing: set[str]) -> int:
     """Read every folder to its end once; return how many reports are new.
 
-    Raises MailboxFault where that isn't possible: an INBOX that is missing makes the mailbox blind. Any
+    Raises MailboxFault where that isn't possible: an INBOX that can't be opened makes the mailbox blind. Any
     other folder that isn't there holds nothing, is told once, and remembered in *missing*.
     """
     new = 0
     for name in box.folders:
         real = await mailbox.resolve(name)
         if real is None:
-            if name.upper() == "INBOX":
-                raise FolderMissing(f"the mailbox {box.name} has no INBOX: check [[mailbox]] folders")
             await _note_missing(store, box, name, missing)
             continue
         missing.discard(name)
@@ -173,7 +171,7 @@ async def watch(
                         _log.info("the mailbox can be read again", mailbox=box.name)
                     health.up()
                     await on_read(new)
-                    await _wait(mailbox, box)
+                    await _wait(store, mailbox, box)
         except Exception as fault:
             _note_down(store, box, health, fault)
             await _pause(stop, timedelta(seconds=min(2**health.failures, 60)))
@@ -188,14 +186,23 @@ def _note_down(store: Store, box: MailboxSettings, health: Health, fault: Except
     health.down(store.now(), reason, permanent=isinstance(fault, ReceiptdError) and fault.permanent)
 
 
-async def _wait(mailbox: Mailbox, box: MailboxSettings) -> None:
+async def _wait(store: Store, mailbox: Mailbox, box: MailboxSettings) -> None:
     """Wait for news at most `poll`; IDLE watches the folder that is open, polling finds all else."""
     inbox = await mailbox.resolve("INBOX")
-    if box.idle and inbox is not None:
-        await mailbox.select(inbox)
-        await mailbox.wait_for_news(box.poll.total_seconds())
-    else:
+    if not box.idle or inbox is None:
         await asyncio.sleep(box.poll.total_seconds())
+    elif not await _came_meanwhile(store, mailbox, box, inbox):
+        await mailbox.wait_for_news(box.poll.total_seconds())
+
+
+async def _came_meanwhile(store: Store, mailbox: Mailbox, box: MailboxSettings, inbox: str) -> bool:
+    """Open INBOX and say whether it holds more than was read: what came before it is open, IDLE never tells."""
+    selected = await mailbox.select(inbox)
+    name = next((name for name in box.folders if name.upper() == "INBOX"), None)
+    if name is None:
+        return False
+    upto, _ = await _cursor(store, box.name, name, selected.uidvalidity)
+    return bool(await mailbox.search_from(upto + 1))
 
 
 async def _pause(stop: asyncio.Event, length: timedelta) -> None:

@@ -1,0 +1,392 @@
+"""The mailbox becomes rows: every message once, whatever the server does to its folders meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from receiptd import collect as collecting
+from receiptd.collect import collect, watch
+from receiptd.mailbox import Mailbox, MailboxDown, MailboxFault, open_mailbox
+from receiptd.models import Folder, ReportRow
+from receiptd.settle import settle
+from receiptd.store import reports
+from receiptd.store.monitors import Health
+from tests.fake_imap import FakeImap, Message, hang_up
+from tests.stage import START, Stage, dsn, staged
+
+DATE = "24-Nov-2026 09:00:00 +0000"
+BOTH = '* LIST () "/" INBOX\r\n* LIST (\\Junk) "/" Spam\r\n'
+RENUMBERED = "* 3 EXISTS\r\n* OK [UIDVALIDITY 8] new\r\n* OK [UIDNEXT 4] next\r\nTAG OK [READ-WRITE] done\r\n"
+
+
+class Post:
+    """A stage and the mailbox whose reports it collects."""
+
+    def __init__(self, stage: Stage, imap: FakeImap) -> None:
+        self.stage, self.imap = stage, imap
+        self.box = stage.store.settings.mailbox[0]
+        self.missing: set[str] = set()
+
+    def put(self, *raws: bytes) -> None:
+        for raw in raws:
+            self.imap.messages[max(self.imap.messages, default=0) + 1] = Message(raw, date=DATE)
+
+    async def collect(self) -> int:
+        async with open_mailbox(self.box, password="sesame") as mailbox:
+            return await collect(self.stage.store, self.box, mailbox, self.missing)
+
+    async def rows(self) -> list[ReportRow]:
+        async with self.stage.store.read() as session:
+            return sorted((await session.exec(select(ReportRow))).all(), key=lambda row: row.uid)
+
+    async def folder(self, name: str = "INBOX") -> Folder | None:
+        async with self.stage.store.read() as session:
+            return await session.get(Folder, ("receipts", name))
+
+
+@asynccontextmanager
+async def posted(folder: Path, *, box: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[Post]:
+    (folder / "password").write_text("sesame")
+    async with FakeImap() as imap:
+        mailbox: dict[str, Any] = {
+            "url": f"imap://receipts@127.0.0.1:{imap.port}",
+            "password_file": str(folder / "password"),
+            "folders": ["INBOX"],
+            "idle": False,
+        }
+        async with staged(folder, mailbox=[mailbox | (box or {})], **changes) as stage:
+            yield Post(stage, imap)
+
+
+@pytest.fixture
+async def post(tmp_path: Path) -> AsyncIterator[Post]:
+    async with posted(tmp_path) as post:
+        yield post
+
+
+def _mail(number: int) -> bytes:
+    return f"Subject: {number}\r\n\r\nx\r\n".encode()
+
+
+async def test_what_came_is_stored_raw_with_the_time_our_server_had_it(post: Post) -> None:
+    post.put(_mail(1), _mail(2))
+    assert await post.collect() == 2
+    first, second = await post.rows()
+    assert (first.mailbox, first.folder, first.uidvalidity, first.uid) == ("receipts", "INBOX", 7, 1)
+    assert first.received_at == START - timedelta(minutes=30)
+    assert first.fetched_at == second.due_at == START
+    folder = await post.folder()
+    assert folder is not None
+    assert (folder.uid, folder.uidvalidity, folder.read_at) == (2, 7, START)
+    assert "BODY.PEEK" in " ".join(post.imap.got), "nothing is marked as read"
+
+
+async def test_each_message_is_fetched_once(post: Post) -> None:
+    post.put(_mail(1), _mail(2))
+    await post.collect()
+    post.imap.got.clear()
+    assert await post.collect() == 0
+    assert post.imap.commands("FETCH") == []
+    post.put(_mail(3))
+    assert await post.collect() == 1
+    assert all(line.startswith("UID FETCH 3 ") for line in post.imap.commands("FETCH"))
+
+
+async def test_a_message_from_the_future_is_dated_when_it_was_fetched(post: Post) -> None:
+    post.imap.messages[1] = Message(_mail(1), date="24-Nov-2027 09:00:00 +0000")
+    await post.collect()
+    assert (await post.rows())[0].received_at == START
+
+
+async def test_a_folder_is_complete_as_of_the_start_of_the_read(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while we read may be missed by it."""
+    post.put(_mail(1))
+    true = reports.keep
+
+    async def keep(*args: Any, **words: Any) -> int:
+        post.stage.pass_time(minutes=10)
+        return await true(*args, **words)
+
+    monkeypatch.setattr(reports, "keep", keep)
+    await post.collect()
+    folder = await post.folder()
+    assert folder is not None
+    assert folder.read_at == START
+
+
+async def test_many_are_fetched_fifty_at_a_time_and_each_fifty_is_committed(post: Post) -> None:
+    post.put(*map(_mail, range(1, 121)))
+    refused = "* NO no\r\nTAG NO [UNAVAILABLE] try later\r\n"
+    post.imap.on(r"UID FETCH 101", refused)
+    with pytest.raises(MailboxDown):
+        await post.collect()
+    assert len(await post.rows()) == 100
+    folder = await post.folder()
+    assert folder is not None
+    assert (folder.uid, folder.read_at) == (100, None), "it was not read to its end"
+    post.imap._told.clear()
+    assert await post.collect() == 20
+    assert len(await post.rows()) == 120
+
+
+async def test_cursor_and_rows_are_one_transaction(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    post.put(_mail(1), _mail(2))
+    true = reports._row
+
+    def fail_at_the_second(*args: Any) -> ReportRow:
+        row = true(*args)
+        if row.uid == 2:
+            raise ZeroDivisionError
+        return row
+
+    monkeypatch.setattr(reports, "_row", fail_at_the_second)
+    with pytest.raises(ZeroDivisionError):
+        await post.collect()
+    folder = await post.folder()
+    assert folder is not None
+    assert (folder.uid, await post.rows()) == (0, [])
+    monkeypatch.undo()
+    assert await post.collect() == 2
+
+
+async def test_when_the_server_renumbers_a_folder_it_is_read_anew_and_what_is_known_stays_known(post: Post) -> None:
+    post.put(_mail(1), _mail(2))
+    await post.collect()
+    post.imap.on("SELECT", RENUMBERED)
+    post.imap.messages = {uid: Message(_mail(number), date=DATE) for uid, number in ((1, 2), (2, 1), (3, 3))}
+    assert await post.collect() == 1
+    folder = await post.folder()
+    assert folder is not None
+    assert (folder.uidvalidity, folder.uid) == (8, 3)
+    assert len(await post.rows()) == 3
+
+
+async def test_the_same_bytes_at_another_time_are_another_report(post: Post) -> None:
+    post.put(_mail(1))
+    post.imap.messages[2] = Message(_mail(1), date="24-Nov-2026 09:00:01 +0000")
+    assert await post.collect() == 2
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+async def test_junk_is_found_by_its_use_whatever_its_name(tmp_path: Path) -> None:
+    async with posted(tmp_path, box={"folders": ["INBOX", "Junk"]}) as post:
+        post.imap.listed = BOTH
+        post.put(_mail(1))
+        await post.collect()
+        assert {line.split(" ", 1)[1].strip('"') for line in post.imap.commands("SELECT")} == {"INBOX", "Spam"}
+        folder = await post.folder("Junk")
+        assert folder is not None
+        assert folder.uid == 1
+
+
+async def test_another_folder_that_is_missing_holds_nothing_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(collecting._log, "warning", lambda text, **_: warned.append(text))
+    async with posted(tmp_path, box={"folders": ["INBOX", "Junk"]}) as post:
+        for _ in range(3):
+            await post.collect()
+            post.stage.pass_time(minutes=1)
+        folder = await post.folder("Junk")
+        assert folder is not None
+        assert folder.read_at == START + timedelta(minutes=2), "deadlines need not wait for it"
+        assert len(warned) == 1
+        post.imap.listed = BOTH
+        await post.collect()
+        assert post.missing == set()
+
+
+async def test_a_mailbox_without_its_inbox_is_blind(post: Post) -> None:
+    post.imap.on("SELECT", "TAG NO [NONEXISTENT] no such folder\r\n")
+    with pytest.raises(MailboxFault, match="INBOX"):
+        await post.collect()
+    assert await post.folder() is None
+
+
+# --- what becomes of matched reports ------------------------------------------------------------------------------
+
+
+async def _matched(post: Post) -> None:
+    """Collect one report that is matched and one that isn't; settle them."""
+    taken = await post.stage.submitted()
+    post.put(dsn(taken.recipients[0].token).replace(b"\n", b"\r\n"), _mail(2))
+    await post.collect()
+    while await settle(post.stage.store):
+        pass
+    post.imap.got.clear()
+
+
+@pytest.mark.parametrize(
+    ("after", "commands"),
+    [
+        ("keep", []),
+        ("seen", ["UID STORE 1 +FLAGS.SILENT (\\Seen)"]),
+        ("delete", ["UID STORE 1 +FLAGS.SILENT (\\Deleted)", "UID EXPUNGE 1"]),
+        ("move:Done", ['UID MOVE 1 "Done"']),
+    ],
+)
+async def test_only_what_is_matched_is_touched_and_once(tmp_path: Path, after: str, commands: list[str]) -> None:
+    async with posted(tmp_path, box={"after": after}) as post:
+        await _matched(post)
+        for _ in range(2):
+            await post.collect()
+        changes = ("UID STORE", "UID EXPUNGE", "UID MOVE", "UID COPY")
+        assert [line for line in post.imap.got if line.startswith(changes)] == commands
+
+
+async def test_a_mailbox_that_refuses_to_move_is_no_fault_and_is_asked_again(tmp_path: Path) -> None:
+    async with posted(tmp_path, box={"after": "move:Done"}) as post:
+        await _matched(post)
+        post.imap.on("UID MOVE", "TAG NO [NOPERM] not yours\r\n")
+        assert await post.collect() == 0
+        folder = await post.folder()
+        assert folder is not None
+        assert folder.read_at == START
+        post.imap._told.clear()
+        post.imap.got.clear()
+        await post.collect()
+        assert post.imap.commands("MOVE") == ['UID MOVE 1 "Done"']
+
+
+async def test_after_a_renumbering_the_old_numbers_touch_nobody_elses_mail(tmp_path: Path) -> None:
+    async with posted(tmp_path, box={"after": "delete"}) as post:
+        await _matched(post)
+        post.imap.on("SELECT", RENUMBERED)
+        post.imap.messages = {1: Message(_mail(9), date=DATE)}
+        await post.collect()
+        assert [line for line in post.imap.got if "STORE" in line or "EXPUNGE" in line] == []
+
+
+# --- a mailbox that people use ------------------------------------------------------------------------------------
+
+
+async def test_of_a_mailbox_that_people_use_only_reports_and_answers_to_us_are_stored(tmp_path: Path) -> None:
+    async with posted(tmp_path, receipts={"address": "receipts@a.test", "subaddress": ""}) as post:
+        taken = await post.stage.submitted()
+        answer = f"From: bob@b.test\r\nIn-Reply-To: {taken.message.message_id}\r\nSubject: Re\r\n\r\nYes.\r\n"
+        private = b"In-Reply-To: <x@y>\r\n\r\nprivate\r\n"
+        post.put(_mail(1), dsn("a" * 24).replace(b"\n", b"\r\n"), answer.encode(), private)
+        assert await post.collect() == 2
+        assert [row.uid for row in await post.rows()] == [2, 3]
+        folder = await post.folder()
+        assert folder is not None
+        assert folder.uid == 4
+        assert await post.collect() == 0
+
+
+# --- again and again ----------------------------------------------------------------------------------------------
+
+
+class Watcher:
+    """Watches the mailbox of a post until told to stop."""
+
+    def __init__(self, post: Post) -> None:
+        self.post, self.health, self.stop = post, Health("mailbox:receipts"), asyncio.Event()
+        self.reads: list[int] = []
+        self.opened = 0
+        self.meanwhile: list[bytes] = []
+        """What comes into the mailbox between a read and the wait after it."""
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Mailbox]:
+        self.opened += 1
+        async with open_mailbox(self.post.box, password="sesame") as mailbox:
+            yield mailbox
+
+    async def _on_read(self, new: int) -> None:
+        self.reads.append(new)
+        self.post.put(*self.meanwhile)
+        self.meanwhile.clear()
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[Watcher]:
+        store, box = self.post.stage.store, self.post.box
+        task = asyncio.create_task(watch(store, box, self.health, self._open, stop=self.stop, on_read=self._on_read))
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.002)
+
+
+async def test_news_is_read_at_once_where_the_server_idles(tmp_path: Path) -> None:
+    async with posted(tmp_path, box={"idle": True, "poll": "1h"}) as post:
+        idle = asyncio.Event()
+
+        async def say_news(conversation: Any, tag: str) -> None:
+            await conversation.send("+ idling\r\n")
+            await idle.wait()
+            await conversation.send("* 1 EXISTS\r\n")
+            assert await conversation.read_line() == b"DONE"
+            await conversation.send("TAG OK done\r\n", tag)
+
+        post.imap.on("IDLE", say_news)
+        async with Watcher(post).watching() as watcher:
+            await _until(lambda: watcher.reads == [0])
+            post.put(_mail(1))
+            idle.set()
+            await _until(lambda: watcher.reads[:2] == [0, 1])
+
+
+async def test_what_comes_between_reading_and_waiting_is_not_left_until_the_next_poll(tmp_path: Path) -> None:
+    async with posted(tmp_path, box={"idle": True, "poll": "1h"}) as post:
+        watcher = Watcher(post)
+        watcher.meanwhile = [_mail(1)]
+        async with watcher.watching():
+            await _until(lambda: watcher.reads == [0, 1])
+            await _until(lambda: post.imap.commands("IDLE"))
+        assert len(post.imap.commands("IDLE")) == 1
+
+
+async def test_a_lost_connection_is_opened_anew_and_nothing_is_lost(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "_pause", lambda *_: asyncio.sleep(0))
+    post.put(_mail(1))
+    post.imap.on("UID FETCH", hang_up)
+    async with Watcher(post).watching() as watcher:
+        await _until(lambda: watcher.opened >= 3)
+        assert not watcher.health.is_up
+        assert watcher.health.failures >= 2
+        assert watcher.health.since == START
+        post.imap._told.clear()
+        await _until(lambda: watcher.reads == [1])
+        assert watcher.health.is_up
+
+
+async def test_the_wait_before_the_next_try_grows_to_a_minute(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def pause(_: asyncio.Event, length: timedelta) -> None:
+        waits.append(length.total_seconds())
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(collecting, "_pause", pause)
+    post.imap.on("LOGIN|AUTHENTICATE", "TAG NO [AUTHENTICATIONFAILED] wrong\r\n")
+    async with Watcher(post).watching() as watcher:
+        await _until(lambda: len(waits) >= 8)
+        assert watcher.health.permanent, "a wrong password stays wrong until a person mends it"
+    assert waits[:8] == [2, 4, 8, 16, 32, 60, 60, 60]
+
+
+async def test_told_to_stop_it_waits_no_longer() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    async with asyncio.timeout(1):
+        await collecting._pause(stop, timedelta(hours=1))
