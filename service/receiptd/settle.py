@@ -30,8 +30,8 @@ async def settle(store: Store, *, limit: int = 50) -> int:
     """
     settled = 0
     for row, raw in await reports.begin_reading(store, limit):
-        if not raw:
-            await _set_aside(store, row, "the mailbox has the message but does not hand it over")
+        if reason := _unreadable(row, raw):
+            await _set_aside(store, row, reason)
             settled += 1
             continue
         try:
@@ -44,6 +44,15 @@ async def settle(store: Store, *, limit: int = 50) -> int:
                 await _set_aside(store, row, f"a report could not be read in {row.tries} tries: {error!r}")
                 settled += 1
     return settled
+
+
+def _unreadable(row: ReportRow, raw: bytes) -> str | None:
+    """Return why *row* isn't to be read (again), or None."""
+    if not raw:
+        return "the mailbox has the message but does not hand it over"
+    if row.tries > reports.MOST_TRIES:
+        return f"reading a report was begun {reports.MOST_TRIES} times and never ended"
+    return None
 
 
 async def _interpret(raw: bytes) -> Report:

@@ -132,6 +132,11 @@ class Workshop:
         house = House(self.store, self.relay_health, boxes, lambda: None, lambda: None, self.started_at)
         return {check.name: check.reason for check in await health.checks(house) if not check.ok}
 
+    async def restart(self) -> None:
+        """Go on as another process does that finds only what was committed."""
+        await self.store.close()
+        self.store = Store(self.store.settings, clock=self.clock)
+
     async def close(self) -> None:
         await self.http.aclose()
         await self.relay.close()

@@ -123,7 +123,9 @@ async def begin_reading(store: Store, limit: int) -> list[tuple[ReportRow, bytes
         )
         taken: list[tuple[ReportRow, bytes]] = []
         octets = 0
-        for row in (await session.exec(due)).all():
+        rows = (await session.exec(due)).all()
+        # One whose reading never ended may have ended its reader: it is read alone, lest others share its tries.
+        for row in rows[:1] if rows and rows[0].tries else [row for row in rows if not row.tries]:
             octets += row.size
             if taken and octets > MOST_OCTETS:
                 break
