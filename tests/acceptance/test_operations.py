@@ -1,0 +1,142 @@
+"""Those who run the office: what it says of itself, who may see what, and incidents that somebody is at."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from receiptd import client
+from receiptd.errors import BadData
+from tests.acceptance.offices import office_in
+from tests.office import Json, Office
+from tests.servers.world import World
+
+pytestmark = pytest.mark.servers
+
+SOMEBODY_ELSE = 64105
+
+
+@pytest.fixture(scope="module")
+def office(world: World) -> Iterator[Office]:
+    with office_in(world) as office:
+        yield office
+
+
+def _is_settled(recipient: Json) -> bool:
+    return bool(recipient["receipt"] != "open")
+
+
+def _get(office: Office, path: str) -> tuple[int, str]:
+    """Return status and text of an answer as a supervisor or Prometheus gets it."""
+    link = http.client.HTTPConnection("localhost", timeout=10)
+    link.sock = socket.socket(socket.AF_UNIX)
+    try:
+        link.sock.connect(str(office.folder / "api.sock"))
+        link.request("GET", path)
+        answer = link.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        link.close()
+
+
+def _await_status(office: Office, path: str, status: int, *, within: float = 20) -> str:
+    give_up = time.monotonic() + within
+    while (found := _get(office, path))[0] != status:
+        assert time.monotonic() < give_up, f"{path} is {found} for {within} s"
+        time.sleep(0.05)
+    return found[1]
+
+
+# --- what it says of itself -----------------------------------------------------------------------------------------
+
+
+def test_the_figures_tell_what_happened_and_name_nobody(office: Office) -> None:
+    for address in ("alice@box.test", "nobody@box.test"):
+        office.wait(office.send(address, options=("--require", "delivered")), _is_settled)
+    status, figures = _get(office, "/metrics")
+    assert status == 200
+    lines = figures.splitlines()
+    for line in (
+        'receiptd_messages_total{policy="default"} 2.0',
+        'receiptd_recipients{delivery="delivered",receipt="met"} 1.0',
+        'receiptd_recipients{delivery="failed",receipt="failed"} 1.0',
+        'receiptd_reports_total{kind="dsn",verdict="matched"} 2.0',
+        'receiptd_submissions_total{outcome="accepted"} 2.0',
+    ):
+        assert line in lines
+    assert "@" not in figures
+
+
+def test_it_is_alive_but_not_ready_while_its_mailbox_is_away(office: Office, world: World) -> None:
+    _await_status(office, "/readyz", 200)
+    world["mailbox"].stop()
+    try:
+        told = _await_status(office, "/readyz", 503)
+        assert '"mailbox:receipts","ok":false' in told.replace(" ", "")
+        assert _get(office, "/healthz")[0] == 200
+    finally:
+        world["mailbox"].start()
+    _await_status(office, "/readyz", 200)
+
+
+# --- who may see what -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _as_somebody_else() -> Iterator[None]:
+    os.seteuid(SOMEBODY_ELSE)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_who_sends_sees_his_own_letters_and_nobody_elses(office: Office) -> None:
+    office.folder.chmod(0o711)
+    config = office.folder / "senders.toml"
+    config.write_text(f'[service]\nlisten = [{{unix = "{office.folder}/send.sock", scope = "send"}}]\n')
+    door = client.find(config, environ={})
+    ours = office.send("alice@box.test")
+    letter = {"from": "erp@a.test", "to": ["bob@box.test"], "subject": "Mine", "text": "Good day.\n"}
+    with _as_somebody_else():
+        theirs = door.post("/v1/messages", letter)["id"]
+        assert [one["id"] for one in door.get("/v1/messages")["items"]] == [theirs]
+        with pytest.raises(BadData, match="no message"):
+            door.get(client.path("messages", ours))
+    assert door.get(client.path("messages", ours))["id"] == ours
+    with pytest.raises(BadData, match="no message"):
+        door.get(client.path("messages", theirs))
+    assert {ours, theirs} <= {one["id"] for one in office.daemon.get("/v1/messages")["items"]}
+
+
+# --- somebody is at it ----------------------------------------------------------------------------------------------
+
+
+def test_an_acknowledged_incident_goes_no_higher_until_the_acknowledgement_is_over(office: Office) -> None:
+    letter = office.send("anybody@silent.test", options=("--require", "delivered", "--within", "1s"))
+    office.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
+    began = time.monotonic()
+    recipient = office.message(letter)["recipients"][0]["id"]
+    done = office.command("acknowledge", recipient, "--reason", "I ring them up", "--for", "6s")
+    assert done.returncode == 0, done.stderr.decode()
+    _await_alert(office, "boss", "receipt.overdue", "anybody@silent.test")
+    assert time.monotonic() - began > 5, "level 2 is due after 3 s"
+    done = office.command("waive", recipient, "--reason", "they have it")
+    assert done.returncode == 0, done.stderr.decode()
+    for endpoint in ("ops", "boss"):
+        _await_alert(office, endpoint, "receipt.resolved", "anybody@silent.test")
+    resolved = [alert for alert in office.receiver.about("anybody@silent.test") if alert.type == "receipt.resolved"]
+    assert sorted(alert.endpoint for alert in resolved) == ["boss", "ops"]
+
+
+def _await_alert(office: Office, endpoint: str, kind: str, address: str, *, within: float = 15) -> None:
+    give_up = time.monotonic() + within
+    while not any((alert.endpoint, alert.type) == (endpoint, kind) for alert in office.receiver.about(address)):
+        assert time.monotonic() < give_up, f"{endpoint} was told no {kind} within {within} s"
+        time.sleep(0.02)
