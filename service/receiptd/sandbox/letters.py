@@ -37,6 +37,7 @@ FATES: dict[str, Fate] = {
     "delivers.example": DELIVERED,
     "reads.example": (Step(0.4, reports.delivered), Step(1.5, reports.displayed, folder="Junk")),
     "unknown.example": (Step(0.4, reports.failed),),
+    # INTERNALDATE has whole seconds: what came less than one after the deadline may count as in time.
     "delays.example": (Step(1.0, reports.delayed), Hold(), Step(1.2, reports.delivered)),
     "silent.example": (),
     "relays.example": (Step(0.4, reports.relayed),),

@@ -139,6 +139,7 @@ class World:
         for step in fate:
             if isinstance(step, letters.Hold):
                 self.hold(envelope.recipient)
+                await self._gate(envelope.recipient).wait()
                 continue
             await asyncio.sleep(step.seconds * self.pace)
             await self._gate(envelope.recipient).wait()
