@@ -457,6 +457,17 @@ async def test_a_message_is_cancelled_and_one_that_failed_is_sent_again(home: Ho
     assert got["message_id"] != failed.message.message_id
 
 
+async def test_a_retry_does_not_wait_until_the_relay_would_be_tried_again(home: Home) -> None:
+    sent = await home.send()
+    relay = home.relay
+    relay.down(home.stage.instant, "it refuses our password", permanent=True)
+    assert not relay.may_try(home.stage.instant)
+    answer = await home.api.post(f"/v1/messages/{sent['id']}/retry")
+    assert answer.status_code == 200
+    assert relay.may_try(home.stage.instant)
+    assert not relay.is_up, "only its answer tells that it is up"
+
+
 async def test_an_alert_is_shown_with_every_attempt_and_can_be_sent_again(home: Home) -> None:
     failed = await home.stage.submitted()
     await home.stage.receive(dsn(failed.recipients[0].token, action="failed", status="5.1.1"))

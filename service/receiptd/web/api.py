@@ -141,6 +141,7 @@ async def cancel(house: Rooms, caller: Operator, message: str) -> dict[str, Any]
 async def retry(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
     """Try now what waits."""
     await decide.retry(house.store, message)
+    house.relay.retry_at = None  # a person who says so has perhaps just mended it
     house.ring()
     return shapes.message(await _whole(house, caller, message), with_events=False)
 
