@@ -196,13 +196,18 @@ class Daemon:
             if new:
                 self.settle.bell.set()
             self.escalate.bell.set()
+            self.monitor.bell.set()
 
         await watch(self.store, box, self.boxes[box.name], enter, stop=self.stop, on_read=on_read)
 
     async def _submit(self) -> int:
-        return await submit(
+        was_up = self.relay_health.is_up
+        moved = await submit(
             self.store, self.relay, self.relay_health, wake=self.submit.bell, stop=self.stop, pulse=self.pulse
         )
+        if self.relay_health.is_up is not was_up:
+            self.monitor.bell.set()
+        return moved
 
     async def _settle(self) -> int:
         settled = await settle(self.store)
