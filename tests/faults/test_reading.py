@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import pytest
 from sqlmodel import func, select
@@ -12,8 +12,9 @@ from sqlmodel import func, select
 from receiptd.collect import watch
 from receiptd.facts import Delivery, Receipt, Report
 from receiptd.interpret import interpret
-from receiptd.mailbox import MailboxDown, open_mailbox
+from receiptd.mailbox import Mailbox, MailboxDown, open_mailbox
 from receiptd.models import EventRow, ReportRow
+from receiptd.settings import read_secret
 from receiptd.store import reports
 from tests.fake_imap import FakeImap, Message, hang_up, say_nothing
 from tests.faults.workshop import Workshop, workshop
@@ -36,6 +37,11 @@ async def _watching(shop: Workshop, *, patience: float = 10) -> AsyncIterator[No
     """Let the mailbox be watched as the daemon does."""
     stop = asyncio.Event()
     (box,) = shop.store.settings.mailbox
+    assert box.password_file is not None
+    password_file = box.password_file
+
+    def enter() -> AbstractAsyncContextManager[Mailbox]:
+        return open_mailbox(box, password=read_secret(password_file), patience=patience)
 
     async def on_read(_: int) -> None:
         return
@@ -45,7 +51,7 @@ async def _watching(shop: Workshop, *, patience: float = 10) -> AsyncIterator[No
             shop.store,
             box,
             shop.box_health,
-            lambda: open_mailbox(box, password="sesame", patience=patience),
+            enter,
             stop=stop,
             on_read=on_read,
         )
@@ -110,6 +116,32 @@ async def test_a_mailbox_without_inbox_is_blind_and_no_deadline_is_judged(shop: 
     await shop.monitor()
     assert (await shop.recipient(bob)).receipt is Receipt.OVERDUE
     assert sorted(alert.type for alert in await shop.alerts()) == ["monitor.blind", "monitor.clear", "receipt.overdue"]
+
+
+async def test_a_mailbox_that_lists_no_inbox_is_told_at_once_though_no_deadline_waits(shop: Workshop) -> None:
+    shop.imap.listed = '* LIST () "/" Archive\r\n'
+    shop.imap.on("SELECT", "TAG NO [NONEXISTENT] Mailbox doesn't exist: INBOX\r\n")
+    async with _watching(shop):
+        await _await_health(shop, is_up=False)
+        await shop.monitor()
+    (blind,) = await shop.alerts()
+    assert (blind.type, blind.data["what"]) == ("monitor.blind", "mailbox")
+    assert "has no folder 'INBOX'" in blind.data["reason"]
+
+
+async def test_a_password_file_that_is_gone_for_a_while_makes_the_mailbox_blind_and_ends_nothing(
+    shop: Workshop,
+) -> None:
+    (box,) = shop.store.settings.mailbox
+    assert box.password_file is not None
+    box.password_file.unlink()
+    async with _watching(shop):
+        await _await_health(shop, is_up=False)
+        await shop.monitor()
+        (blind,) = await shop.alerts()
+        assert "password" in blind.data["reason"]
+        box.password_file.write_text("sesame")
+        await _await_health(shop, is_up=True)
 
 
 async def test_another_folder_that_is_missing_holds_no_deadline_up(shop: Workshop) -> None:
