@@ -84,7 +84,7 @@ class Mailbox:
         return Selected(validity, following, exists, is_read_only)
 
     async def _explain_no_folder(self, name: str, answer: Answer) -> None:
-        if await self.resolve(name) is None:
+        if name not in {folder.name for folder in await self.folders()}:
             raise FolderMissing(f"The mailbox has no folder {name!r}: make it, or correct folders in [[mailbox]].")
         raise MailboxDown(f"The mailbox server {self._wire.server} won't open {name}: {printable(answer.text)}.")
 
