@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +415,34 @@ async def test_a_retry_of_what_is_being_tried_sends_no_second_copy(post: Post) -
     await asyncio.gather(running, post.submit())
     assert len(post.smtp.messages) == 1
     assert await post.kinds(taken) == ["queued", "accepted"]
+
+
+async def test_whoever_slept_through_the_end_of_the_claim_leaves_it_to_the_one_who_took_over(post: Post) -> None:
+    taken, running = await _held_at_rcpt(post)
+    post.stage.instant += queue.LEASE + timedelta(seconds=1)
+    assert len(await queue.claim(post.stage.store, 1)) == 1
+    assert await running == 0
+    assert post.smtp.messages == []
+    assert await post.attempts(taken.recipients[0]) == []
+
+
+async def test_no_attempt_begins_beside_one_that_is_in_data_whoever_holds_the_claim(post: Post) -> None:
+    await post.stage.take()
+    (work,) = await queue.claim(post.stage.store, 1)
+    hold = timedelta(minutes=15)
+
+    def attempt(name: str) -> Attempt:
+        return Attempt(id=name, recipient=work.recipient.id, started_at=START, node=post.stage.store.node)
+
+    async def begin(name: str, claimed_until: datetime) -> None:
+        await post.stage.store.together(lambda session: queue.begin(session, attempt(name), claimed_until, hold=hold))
+
+    await begin("first", work.claimed_until)
+    async with post.stage.store.write() as session:
+        (await session.get_one(Recipient, work.recipient.id)).next_attempt_at = START
+    (again,) = await queue.claim(post.stage.store, 1)
+    with pytest.raises(queue.NoLongerDue):
+        await begin("second", again.claimed_until)
 
 
 async def test_whoever_slept_through_the_end_of_the_claim_sends_nothing(post: Post) -> None:

@@ -1,0 +1,251 @@
+"""The laws of docs/design.md §1, whatever happens in whatever order: Hypothesis plays relay, mail world, clock, people.
+
+Nothing lost: in the end every recipient is in a known state, or somebody was told. Nothing twice: no alert says what
+another said, and no copy leaves after one that was answered. A state is what its events prove, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+from sqlmodel import select
+
+from receiptd import decide, lifecycle, token
+from receiptd.decide import Pointless
+from receiptd.escalate import escalate
+from receiptd.facts import Delivery, EventKind, Level, Receipt
+from receiptd.models import Alert, Recipient
+from receiptd.pulse import Pulse
+from receiptd.smtp import Relay
+from receiptd.store import queue, recipients
+from receiptd.store.monitors import Health
+from receiptd.submit import submit
+from tests.fake_smtp import Drop, FakeSMTP, Step
+from tests.stage import Stage, dsn, staged
+
+T = TypeVar("T")
+
+# What the relay answers to RCPT and to the final dot of the next transactions.
+ANSWERS: dict[str, tuple[str, Step]] = {
+    "accept": (".", None),
+    "refuse the recipient": ("RCPT", "550 5.1.1 no such user"),
+    "refuse the content": (".", "554 5.6.0 no"),
+    "put off": ("RCPT", "450 4.2.0 later"),
+    "say nothing": (".", Drop()),
+    "send us away": ("MAIL", "421 4.3.2 shutting down"),
+}
+ACTIONS = {"delayed": "4.0.0", "relayed": "2.0.0", "expanded": "2.0.0", "delivered": "2.0.0", "failed": "5.1.1"}
+_MET = (Receipt.MET, Receipt.MET_LATE, Receipt.WAIVED)
+
+
+class Flow(RuleBasedStateMachine):
+    """One sender's day. Every step is real; the relay is scripted, and reports come as the mailbox would give them."""
+
+    rows = Bundle("rows")
+    letters = Bundle("letters")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.reports: list[bytes] = []
+        self.health = Health("relay:relay")
+        self.sent: list[str] = []
+        self.run(self._open())
+
+    async def _open(self) -> None:
+        self.smtp = await self.stack.enter_async_context(FakeSMTP())
+        submission = {"url": f"smtp://127.0.0.1:{self.smtp.port}"}
+        self.stage: Stage = await self.stack.enter_async_context(staged(self.folder, submission=submission))
+        self.relay = Relay(self.stage.store.settings.submission)
+        self.stack.push_async_callback(self.relay.close)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    @rule(
+        target=letters,
+        to=st.sampled_from([("bob@b.test",), ("bob@b.test", "carol@c.test")]),
+        level=st.sampled_from(Level),
+    )
+    def hand_over(self, to: tuple[str, ...], level: Level) -> Any:
+        if level is Level.REPLIED:
+            return multiple()
+        return self.run(self.stage.take(*to, require=level)).message.id
+
+    @rule(answers=st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=3))
+    def let_the_relay_answer(self, answers: list[str]) -> None:
+        for verb, step in map(ANSWERS.__getitem__, answers):
+            self.smtp.script.setdefault(verb, []).append(step)
+        self.run(self._submit())
+        self.smtp.script.clear()
+
+    async def _submit(self) -> None:
+        await submit(
+            self.stage.store, self.relay, self.health, wake=asyncio.Event(), stop=asyncio.Event(), pulse=Pulse()
+        )
+
+    @rule(letter=letters, number=st.integers(0, 1), action=st.sampled_from(sorted(ACTIONS)), late=st.integers(0, 3))
+    def let_a_report_come(self, letter: str, number: int, action: str, late: int) -> None:
+        rows = [row for row in self._rows() if row.message == letter]
+        row = rows[number % len(rows)]
+        if row.token not in self.sent_tokens():
+            return
+        raw = dsn(row.token, action=action, status=ACTIONS[action], recipient=row.address)
+        self.reports.append(raw.replace(b"See below", f"Report {len(self.reports)}".encode()))
+        received_at = self.stage.instant - timedelta(hours=late)
+        self.run(self.stage.receive(self.reports[-1], received_at=received_at))
+
+    @rule(number=st.integers(0, 100))
+    def let_a_report_come_again(self, number: int) -> None:
+        if self.reports:
+            self.run(self.stage.receive(self.reports[number % len(self.reports)]))
+
+    @rule(minutes=st.sampled_from([1, 16, 61, 250, 1500, 7000]))
+    def pass_time(self, minutes: int) -> None:
+        self.stage.pass_time(minutes=minutes)
+
+    @rule(is_read=st.booleans())
+    def judge(self, is_read: bool) -> None:
+        self.run(self.stage.judge() if is_read else escalate(self.stage.store))
+
+    @rule(
+        letter=letters,
+        number=st.integers(0, 1),
+        verb=st.sampled_from(["waive", "confirm", "acknowledge", "cancel", "retry"]),
+    )
+    def decide(self, letter: str, number: int, verb: str) -> None:
+        rows = [row for row in self._rows() if row.message == letter]
+        try:
+            self.run(self._decide(rows[number % len(rows)], verb))
+        except Pointless:
+            return
+
+    async def _decide(self, row: Recipient, verb: str) -> None:
+        store = self.stage.store
+        if verb == "cancel":
+            await decide.cancel(store, row.message, by="uid:0")
+        elif verb == "retry":
+            await decide.retry(store, row.message)
+        elif verb == "acknowledge":
+            await decide.acknowledge(store, row.id, by="uid:0", reason="x", lasting=timedelta(days=1))
+        else:
+            await {"waive": decide.waive, "confirm": decide.confirm}[verb](store, row.id, by="uid:0", reason="x")
+
+    @rule()
+    def let_webhooks_be_tried(self) -> None:
+        self.run(self._try_webhooks())
+
+    async def _try_webhooks(self) -> None:
+        async with self.stage.store.write() as session:
+            for dispatch in await self.stage.dispatches():
+                if dispatch.outcome == "pending":
+                    dispatch.attempts, dispatch.outcome, dispatch.due_at = 1, "delivered", None
+                    await session.merge(dispatch)
+
+    @rule()
+    def start_again(self) -> None:
+        """The process dies, and another one takes over."""
+        self.stage.store.node += "+"
+        self.run(queue.recover(self.stage.store))
+
+    # --- what must be true ----------------------------------------------------------------------------------------
+
+    def _rows(self) -> list[Recipient]:
+        async def read() -> list[Recipient]:
+            async with self.stage.store.read() as session:
+                return list((await session.exec(select(Recipient))).all())
+
+        return self.run(read())
+
+    def _alerts(self) -> list[Alert]:
+        return self.run(self.stage.alerts())
+
+    def sent_tokens(self) -> Counter[str]:
+        """Return how often each token went out, to its final dot."""
+        return Counter(token.find(raw.partition(b"\r\n\r\n")[0].decode())[0] for raw in self.smtp.messages)
+
+    @invariant()
+    def a_state_is_what_its_events_prove(self) -> None:
+        async def compare() -> None:
+            async with self.stage.store.read() as session:
+                for row in (await session.exec(select(Recipient))).all():
+                    events = await recipients.events_of(session, row.id)
+                    folded = lifecycle.fold(events, recipients.demand_of(row))
+                    shown = recipients._state_columns(folded)
+                    assert shown == recipients._state_columns(recipients.state_of(row)), events
+
+        self.run(compare())
+
+    @invariant()
+    def no_two_alerts_say_the_same(self) -> None:
+        meanings = Counter((one.recipient, one.incident, one.kind, one.level) for one in self._alerts())
+        assert all(times == 1 for times in meanings.values()), meanings
+
+    @invariant()
+    def no_copy_leaves_after_one_that_was_answered(self) -> None:
+        sent = self.sent_tokens()
+        for row in self._rows():
+            events = self.run(self._events(row))
+            unknown = [event for event in events if event.kind is EventKind.UNCERTAIN]
+            assert sent[row.token] <= 1 + len(unknown), (row.delivery, events)
+
+    async def _events(self, row: Recipient) -> Any:
+        async with self.stage.store.read() as session:
+            return await recipients.events_of(session, row.id)
+
+    @invariant()
+    def an_incident_is_open_as_long_as_its_alerts_are(self) -> None:
+        alerts = self._alerts()
+        for row in self._rows():
+            unresolved = {
+                one.incident
+                for one in alerts
+                if one.recipient == row.id and one.resolved_at is None and one.kind != "resolved"
+            }
+            assert unresolved == ({row.incident} if row.incident_opened_at else set()), row
+
+    @invariant()
+    def who_is_met_is_not_told_otherwise(self) -> None:
+        """No deadline is called missed by somebody who has met it."""
+        for row in self._rows():
+            if row.receipt in _MET and row.incident_opened_at is not None:
+                events = self.run(self._events(row))
+                assert any(event.kind in (EventKind.FAILED, EventKind.COMPLAINED) for event in events), row
+
+    def teardown(self) -> None:
+        try:
+            self._in_the_end_everything_is_known_or_told()
+        finally:
+            self.run(self.stack.aclose())
+            self.runner.close()
+            shutil.rmtree(self.folder)
+
+    def _in_the_end_everything_is_known_or_told(self) -> None:
+        for _ in range(3):
+            self.stage.pass_time(days=10)
+            self.run(self._submit())
+            self.run(self.stage.judge())
+        told = {one.recipient for one in self._alerts()}
+        for row in self._rows():
+            assert row.receipt in _MET or row.id in told, row
+            assert row.receipt is not Receipt.OPEN or row.delivery is Delivery.UNCERTAIN, row
+
+
+# A day takes as long as fifty examples of a pure function.
+Flow.TestCase.settings = settings(max_examples=settings().max_examples // 5, stateful_step_count=20)
+test_the_laws_hold_whatever_happens_in_whatever_order = Flow.TestCase
