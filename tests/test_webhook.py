@@ -109,6 +109,7 @@ async def test_an_alert_is_signed_and_says_what_the_contract_says(desk: Desk) ->
     assert got.data["message"]["labels"] == {"order": "17"}
     assert (got.data["recipient"]["delivery"], got.data["escalation"], got.data["unproven"]) == ("failed", 1, False)
     assert got.data["evidence"].startswith("sha256:")
+    assert got.data["link"].endswith(f"/v1/messages/{got.data['message']['id']}"), "a call that the API has"
     assert await desk.deliver() == 0, "it is taken, once and for all"
 
 
@@ -162,7 +163,9 @@ async def test_met_is_told_only_to_those_who_name_it(tmp_path: Path) -> None:
         taken = await desk.stage.submitted()
         await desk.stage.receive(dsn(taken.recipients[0].token))
         await desk.deliver()
-        assert [(got.endpoint, got.type) for got in desk.receiver.alerts] == [("ops", "receipt.met")]
+        (got,) = desk.receiver.alerts
+        assert (got.endpoint, got.type) == ("ops", "receipt.met")
+        assert got.data["evidence"].startswith("sha256:")
 
 
 async def test_a_receipt_that_is_met_again_after_a_failure_is_told_once(tmp_path: Path) -> None:
@@ -178,6 +181,16 @@ async def test_a_receipt_that_is_met_again_after_a_failure_is_told_once(tmp_path
         assert sorted(told) == ["receipt.contradicted", "receipt.met", "receipt.resolved"]
 
 
+async def test_a_persons_word_is_not_told_as_a_receipt_that_came(desk: Desk) -> None:
+    alert = await desk.bad_news()
+    await desk.deliver()
+    await desk.stage.tell(alert.recipient or "", EventKind.CONFIRMED, source=Source.PERSON)
+    await desk.deliver()
+    resolved = desk.receiver.alerts[-1]
+    assert (resolved.type, resolved.data["outcome"]) == ("receipt.resolved", "recovered")
+    assert (resolved.data["reason"], resolved.data["evidence"]) == ("A person confirmed the receipt.", None)
+
+
 async def test_an_automatic_answer_is_told_only_to_those_who_name_it(tmp_path: Path) -> None:
     async with desk_in(tmp_path, ops={"events": ["receipt.auto_reply"]}) as desk:
         taken = await desk.stage.submitted()
@@ -190,6 +203,7 @@ async def test_an_automatic_answer_is_told_only_to_those_who_name_it(tmp_path: P
         (got,) = desk.receiver.alerts
         assert (got.endpoint, got.type) == ("ops", "receipt.auto_reply")
         assert "Back soon" in got.data["excerpt"]
+        assert got.data["evidence"].startswith("sha256:")
 
 
 async def test_an_alert_whose_policy_names_no_subscriber_goes_to_whom_it_concerns(tmp_path: Path) -> None:

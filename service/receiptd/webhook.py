@@ -71,7 +71,9 @@ class Answer:
 
 def client() -> httpx2.AsyncClient:
     """Return the HTTP client of this step: it follows no redirects and keeps no cookies."""
-    return httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
+    return httpx2.AsyncClient(
+        headers={"user-agent": "receiptd"}, timeout=_TIMEOUT, follow_redirects=False, trust_env=False
+    )
 
 
 async def deliver(store: Store, http: httpx2.AsyncClient, *, limit: int = 50) -> int:

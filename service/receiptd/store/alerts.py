@@ -69,9 +69,9 @@ def recipient_data(
 
 
 def link(settings: Settings, message: str) -> str | None:
-    """Return where a person can look at the message, or None where nothing listens on TCP."""
+    """Return the message's address in the API, or None where nothing listens on TCP."""
     address = next((listen.tcp for listen in settings.service.listen if listen.tcp), None)
-    return f"http://{address}/messages/{message}" if address else None
+    return f"http://{address}/v1/messages/{message}" if address else None
 
 
 async def post(

@@ -44,17 +44,17 @@ async def follow(
     now: datetime,
 ) -> dict[str, Any]:
     """Write the alerts that a move demands; return the columns of the recipient that follow from them."""
-    await _tell_subscribers(session, settings, message, moved, now=now)
+    evidence = next((event.evidence for event in reversed(moved.new_events) if event.evidence), None)
+    await _tell_subscribers(session, settings, message, moved, evidence, now=now)
     row = moved.recipient
     if moved.after.receipt is Receipt.WAIVED:
-        return await _resolve(session, settings, message, row, outcome="waived", now=now)
+        return await _resolve(session, settings, message, moved, None, outcome="waived", now=now)
     changes: dict[str, Any] = {}
-    evidence = next((event.evidence for event in reversed(moved.new_events) if event.evidence), None)
     for alarm in alarms:
         changes |= await _raise(session, settings, message, row, alarm, evidence, now=now)
     if not changes and _is_over(moved):
         outcome = "recovered" if moved.before.receipt is Receipt.FAILED else "met"
-        return await _resolve(session, settings, message, row, outcome=outcome, now=now)
+        return await _resolve(session, settings, message, moved, evidence, outcome=outcome, now=now)
     return changes
 
 
@@ -159,18 +159,21 @@ async def _resolve(
     session: AsyncSession,
     settings: Settings,
     message: Message,
-    row: Recipient,
+    moved: Moved,
+    evidence: str | None,
     *,
     outcome: str,
     now: datetime,
 ) -> dict[str, Any]:
     """End the open incident: withdraw what nobody was told, and tell everyone else that it is over."""
+    row = moved.recipient
     if row.incident_opened_at is None:
         return {}
     raised = (await session.exec(select(Alert).where(Alert.recipient == row.id, Alert.incident == row.incident))).all()
     told = await alerts.withdraw(session, [alert.id for alert in raised], now=now)
     if told:
-        data = alerts.recipient_data(settings, message, row, reason=_END[outcome], level=row.escalation)
+        reason = _end(moved, outcome)
+        data = alerts.recipient_data(settings, message, row, reason=reason, level=row.escalation, evidence=evidence)
         data |= {"resolves": [a.id for a in raised], "outcome": outcome, "late": row.receipt is Receipt.MET_LATE}
         alert = Alert(
             id=_alert_id(row, "resolved", 1),
@@ -195,22 +198,29 @@ _END = {
 }
 
 
+def _end(moved: Moved, outcome: str) -> str:
+    """Return why it is over; a person's word is not a receipt that came."""
+    if outcome != "waived" and any(event.kind is EventKind.CONFIRMED for event in moved.new_events):
+        return "A person confirmed the receipt."
+    return _END[outcome]
+
+
 async def _tell_subscribers(
-    session: AsyncSession, settings: Settings, message: Message, moved: Moved, *, now: datetime
+    session: AsyncSession, settings: Settings, message: Message, moved: Moved, evidence: str | None, *, now: datetime
 ) -> None:
     """Tell of receipts and auto-replies those webhooks that name these types in full."""
     row = moved.recipient
-    tellings: list[tuple[AlertType, str, str, dict[str, Any]]] = [
-        (AlertType.RECEIPT_AUTO_REPLY, event.id, policy.auto_reply_reason(event), dict(event.detail))
+    tellings: list[tuple[AlertType, str, str, str | None, dict[str, Any]]] = [
+        (AlertType.RECEIPT_AUTO_REPLY, event.id, policy.auto_reply_reason(event), event.evidence, dict(event.detail))
         for event in moved.new_events
         if event.kind in (EventKind.AUTO_REPLIED, EventKind.HELD)
     ]
     if moved.after.receipt.is_met and not moved.before.receipt.is_met:
-        tellings.append((AlertType.RECEIPT_MET, "met", _END["met"], {}))
-    for kind, key, reason, detail in tellings:
+        tellings.append((AlertType.RECEIPT_MET, "met", _end(moved, "met"), evidence, {}))
+    for kind, key, reason, proof, detail in tellings:
         webhooks = [webhook.name for webhook in settings.webhook if kind in webhook.events]
         if webhooks and await session.get(Alert, id_of("alert", row.id, kind, key)) is None:
-            data = alerts.recipient_data(settings, message, row, reason=reason, level=0)
+            data = alerts.recipient_data(settings, message, row, reason=reason, level=0, evidence=proof)
             data |= {name: detail[name] for name in ("excerpt", "returns_at") if detail.get(name)}
             alert = Alert(
                 id=id_of("alert", row.id, kind, key),

@@ -101,7 +101,7 @@ async def clear(session: AsyncSession, settings: Settings, subject: str, *, now:
     told = await alerts.withdraw(session, [known.id], now=now)
     if not told:
         return False
-    data = {**known.data, "reason": f"{_name(subject)} can be reached again", "resolves": [known.id]}
+    data = {**known.data, "reason": f"{_name(subject)} can be reached again.", "resolves": [known.id]}
     alert = Alert(
         id=id_of("monitor", subject, known.id, "clear"),
         type=AlertType.MONITOR_CLEAR,
@@ -146,4 +146,4 @@ def _data(subject: str, sight: Sight) -> dict[str, Any]:
 
 def _name(subject: str) -> str:
     what, _, name = subject.partition(":")
-    return f"the mailbox {name}" if what == "mailbox" else f"the {what}"
+    return f"The mailbox {name}" if what == "mailbox" else f"The {what}"
