@@ -467,6 +467,20 @@ async def test_a_replay_sends_the_same_id_again(desk: Desk) -> None:
     assert len(await desk.attempts()) == 2
 
 
+async def test_a_replay_to_an_endpoint_that_was_gone_brings_what_is_stranded_there_as_well(desk: Desk) -> None:
+    desk.receiver.answers = lambda _: 410
+    first, second = [await desk.bad_news(f"{name}@b.test") for name in ("bob", "carol")]
+    for _ in range(3):
+        await desk.deliver()
+    assert [alert.undelivered for alert in await desk.stage.alerts()] == [True, True]
+    desk.receiver.answers = lambda _: 204
+    async with desk.stage.store.write() as session:
+        assert await dispatches.replay(session, second.id, desk.stage.instant)
+    await desk.deliver()
+    assert {got.id for got in desk.receiver.alerts} == {first.id, second.id}
+    assert [alert.undelivered for alert in await desk.stage.alerts()] == [False, False]
+
+
 # --- the secret ---------------------------------------------------------------------------------------------------
 
 

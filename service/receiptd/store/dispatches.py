@@ -223,23 +223,21 @@ async def backlog(session: AsyncSession) -> dict[str, int]:
 async def replay(session: AsyncSession, alert: str, now: datetime) -> bool:
     """Send an alert again to every webhook it went to, under the same id; False if there is no such alert.
 
-    An endpoint that was gone gets it too: whoever replays says that it is worth asking again.
+    An endpoint that was gone gets it too, and what is stranded there: whoever replays says that it is worth asking
+    again.
     """
     if await session.get(Alert, alert) is None:
         return False
     asked = select(Dispatch.webhook).where(Dispatch.alert == alert)
-    await session.exec(
-        update(Dispatch)
-        .where(col(Dispatch.webhook).in_(asked), col(Dispatch.outcome) == "gone")
-        .values(outcome="failed")
-        .execution_options(synchronize_session=False)
-    )
-    await session.exec(
-        update(Dispatch)
-        .where(col(Dispatch.alert) == alert)
-        .values(due_at=now, attempts=0, outcome="pending", finished_at=None)
-        .execution_options(synchronize_session=False)
-    )
+    was_gone = and_(col(Dispatch.webhook).in_(asked), col(Dispatch.outcome) == "gone")
+    stranded = col(Dispatch.alert).in_(select(Alert.id).where(col(Alert.undelivered)))
+    anew = {"due_at": now, "attempts": 0, "outcome": "pending", "finished_at": None}
+    for which, values in (
+        (and_(was_gone, stranded), anew),
+        (was_gone, {"outcome": "failed"}),
+        (col(Dispatch.alert) == alert, anew),
+    ):
+        await session.exec(update(Dispatch).where(which).values(**values).execution_options(synchronize_session=False))
     return True
 
 
