@@ -85,10 +85,10 @@ class World:
       fresh one for each `new_receipts_address`; reports about spammy@box.test land in Junk
     * `b` and `b-mailbox`: b.test, Postfix handing to Dovecot: "relayed"; users alice, bob, carol; full (552),
       brimful (452 for now), reject (Sieve), vacation (Sieve)
-    * `box`: box.test, a Postfix with mailboxes: "delivered"; alice, bob, jürgen, picky (refused after DATA), spammy; aliases
-      team (alice@box.test, bob@b.test), forward (bob@b.test), mixed (one branch fails). Also nodsn.test (no DSN in
-      EHLO), bücher.test (bob), catchall.test, alias.test (each address an alias), silent.test (250 and gone), later.test
-      (`after2@` is taken after two seconds, `never@` never)
+    * `box`: box.test, a Postfix with mailboxes: "delivered"; alice, bob, jürgen, picky (refused after DATA), spammy;
+      aliases team (alice@box.test, bob@b.test), forward (bob@b.test), mixed (one branch fails). Also bücher.test (bob),
+      nodsn.test (no DSN in EHLO), catchall.test, alias.test (each address an alias), silent.test (250 and gone),
+      later.test (`after2@` is taken after two seconds, `never@` never)
     * `exim` and `osmtpd`: exim.test and osmtpd.test; users alice, bob; redirects gone (to an unknown user),
       waiting (to never@later.test until it expires), at exim.test also forward (bob@b.test)
 
