@@ -5,17 +5,32 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
 
-from receiptd import cli, settings, telemetry
+from receiptd import cli, settings, telemetry, webhook
 from receiptd.duration import show
-from receiptd.facts import AlertType, Delivery, Disposition, Level, Receipt, Trust
+from receiptd.facts import (
+    AlertType,
+    Delivery,
+    Disposition,
+    Event,
+    EventKind,
+    Level,
+    MatchedBy,
+    Receipt,
+    Source,
+    Trust,
+    Verdict,
+)
+from receiptd.models import Message, Recipient
 from receiptd.send import command
-from receiptd.web import api, health
+from receiptd.store import alerts, monitors
+from receiptd.web import api, health, shapes
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -123,13 +138,67 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
     return {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
 
 
+def examples(name: str) -> list[str]:
+    """Return the settings that a page shows."""
+    return re.findall(r"```toml\n(.*?)```", (DOCS.parent / name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def loaded(folder: Path, text: str) -> settings.Settings:
+    for secret in ("password", "webhook-secret"):
+        (folder / secret).write_text("secret")
+    (folder / "receiptd.toml").write_text(text)
+    return settings.load(folder / "receiptd.toml", environ={})
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
 def test_the_settings_shown_to_newcomers_load(tmp_path: Path, name: str) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", (DOCS.parent / name).read_text(), re.DOTALL)
-    for secret in ("password", "webhook-secret"):
-        (tmp_path / secret).write_text("secret")
-    (tmp_path / "receiptd.toml").write_text(example)
-    assert settings.load(tmp_path / "receiptd.toml", environ={}).webhook[0].name == "ops"
+    (example,) = examples(name)
+    assert loaded(tmp_path, example).webhook[0].name == "ops"
+
+
+def test_the_settings_of_a_webhook_load_in_place_of_a_newcomers(tmp_path: Path) -> None:
+    (whole,), (example,) = examples("docs/quickstart.md"), examples("docs/webhooks.md")
+    assert loaded(tmp_path, whole.partition("[[webhook]]")[0] + example).webhook[0].omit == ("subject",)
+
+
+def test_every_field_of_an_alert_is_documented_and_no_other(tmp_path: Path) -> None:
+    (whole,) = examples("docs/quickstart.md")
+    message = Message(**BARE, subject="")
+    told = alerts.recipient_data(loaded(tmp_path, whole), message, Recipient(**BARE), reason="", level=1)
+    only_here = {"excerpt", "returns_at", "resolves", "outcome", "late"}
+    assert fields("## data of receipt.*") == set(told) | only_here
+    assert fields("## The end of an incident") == only_here - {"excerpt", "returns_at"}
+    for part in ("message", "recipient"):
+        (meaning,) = re.findall(rf"^\| `{part}` \| (.*)", page("webhooks.md"), re.MULTILINE)
+        assert set(re.findall(r"`(\w+)`", meaning)) == set(told[part])
+    sight = monitors._data("mailbox:receipts", monitors.Sight(since=datetime.now(UTC), reason=""))
+    assert fields("## data of monitor.*") == set(sight) | {"report", "resolves"}
+
+
+def fields(section: str) -> set[str]:
+    """Return the names in the first column of the table under *section* of docs/webhooks.md."""
+    body = page("webhooks.md").split(f"{section}\n", 1)[1].partition("\n## ")[0]
+    firsts = re.findall(r"^\| (`.*?) \|", body, re.MULTILINE)
+    return set(re.findall(r"`(\w+)`", " ".join(firsts)))
+
+
+def test_the_documented_schedule_is_that_of_the_webhooks() -> None:
+    waits = [show(wait) for wait in webhook.SCHEDULE[1:]]
+    said = " ".join(page("webhooks.md").split())
+    assert "tries again after " + ", ".join(f"{wait[:-1]} {wait[-1]}" for wait in waits) + ", then daily" in said
+
+
+def test_every_field_of_a_message_is_explained() -> None:
+    text = page("api.md")
+    for field in (*shapes.recipient(Recipient(**BARE)), *shapes.event(EVENT)):
+        assert f"`{field}`" in text or f'"{field}": ' in text, field
+    for kind in (Source, MatchedBy, Verdict, Receipt):
+        for word in kind:
+            assert word in text, word
+
+
+BARE: dict[str, Any] = {"id": "a row of which only the names matter"}
+EVENT = Event(id="e", recipient="r", kind=EventKind.QUEUED, observed_at=datetime.now(UTC), source=Source.PERSON)
 
 
 def test_every_call_of_the_api_is_documented_and_no_other() -> None:
@@ -140,8 +209,23 @@ def test_every_call_of_the_api_is_documented_and_no_other() -> None:
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:
     for file in [DOCS.parent / "README.md", *DOCS.glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", file.read_text()):
-            assert target.startswith("http") or (file.parent / target).exists(), f"{file.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([\w-]+))?\)", file.read_text(encoding="utf-8")):
+            if target.startswith("http"):
+                continue
+            leads_to = file.parent / target if target else file
+            assert leads_to.exists(), f"{file.name}: {target}"
+            assert not anchor or anchor in anchors(leads_to), f"{file.name}: {target}#{anchor}"
+
+
+def anchors(file: Path) -> set[str]:
+    """Return what its headings can be reached by, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_readmes_list() -> None:
+    listed = re.findall(r"^\| \[\w+\]\(docs/(\w+\.md)\) \|", (DOCS.parent / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(file.name for file in DOCS.glob("*.md"))
 
 
 def test_every_state_that_a_script_may_meet_is_explained() -> None:
