@@ -90,15 +90,18 @@ async def test_an_alert_for_endpoints_that_are_all_gone_is_undelivered(shop: Wor
     assert "alerts" in await shop.readyz()
 
 
-async def test_a_replay_asks_an_endpoint_again_that_was_gone(shop: Workshop) -> None:
+async def test_a_replay_asks_an_endpoint_again_that_was_gone_and_brings_what_is_stranded_there(shop: Workshop) -> None:
     shop.receiver.answers = lambda _: 410
     alert = await _bad_news(shop, "bob@b.test")
-    await _bad_news(shop, "carol@b.test")
+    stranded = await _bad_news(shop, "carol@b.test")
     await _deliver_for(shop, 3)
+    assert "alerts" in await shop.readyz()
     shop.receiver.answers = lambda _: 204
     await shop.store.together(lambda session: dispatches.replay(session, alert.id, shop.clock()))
-    await _deliver_for(shop, 1)
-    assert {(taken.endpoint, taken.id) for taken in shop.receiver.alerts} == {("ops", alert.id), ("boss", alert.id)}
+    await _deliver_for(shop, 2)
+    taken = sorted((taken.endpoint, taken.id) for taken in shop.receiver.alerts)
+    assert taken == sorted((endpoint, one.id) for endpoint in ("ops", "boss") for one in (alert, stranded)), "each once"
+    assert await shop.readyz() == {}
     await _bad_news(shop, "dave@b.test")
     await _deliver_for(shop, 1)
     assert shop.receiver.about("dave@b.test"), "it is on again"
