@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from receiptd.accept import Taken
 from receiptd.escalate import escalate, monitor
 from receiptd.facts import EventKind, Receipt, Source
 from receiptd.store import reports
 from receiptd.store.monitors import Health
+from receiptd.store.recipients import MOST_EVENTS
 from tests.stage import Stage, dsn, staged
 
 
@@ -196,3 +198,33 @@ async def test_a_person_who_waives_ends_the_incident(stage: Stage) -> None:
     await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
     assert [kind for kind, _, _ in await stage.told()] == ["receipt.overdue"]
     assert (await stage.recipient(taken)).receipt is Receipt.WAIVED
+
+
+async def _flooded(stage: Stage) -> Taken:
+    """Let a holder of the return path send more delay reports than are kept."""
+    taken = await stage.submitted()
+    token = taken.recipients[0].token
+    reports_ = [dsn(token, action="delayed", status=f"4.{n // 100}.{n % 100}") for n in range(MOST_EVENTS + 10)]
+    await stage.receive(*reports_)
+    return taken
+
+
+async def test_a_flood_of_reports_hides_no_failure(stage: Stage) -> None:
+    taken = await _flooded(stage)
+    await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    assert [kind for kind, _, _ in await stage.told()] == ["receipt.failed"]
+
+
+async def test_a_flood_of_reports_holds_up_neither_deadline_nor_person(stage: Stage) -> None:
+    taken = await _flooded(stage)
+    stage.pass_time(hours=5)
+    assert await stage.judge() == 1
+    assert await stage.judge() == 0, "it is judged once, not for ever"
+    assert (await stage.recipient(taken)).receipt is Receipt.OVERDUE
+    await stage.tell(taken.recipients[0].id, EventKind.WAIVED, source=Source.PERSON)
+    assert (await stage.recipient(taken)).receipt is Receipt.WAIVED
+
+
+async def test_a_flood_of_reports_is_kept_within_bounds(stage: Stage) -> None:
+    taken = await _flooded(stage)
+    assert len((await stage.whole(taken)).events) <= MOST_EVENTS + len(EventKind)

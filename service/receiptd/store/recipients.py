@@ -30,7 +30,7 @@ from receiptd.store import incidents
 from receiptd.store.incidents import Moved
 
 MOST_EVENTS = 200
-"""Events kept of one recipient; further ones are only counted."""
+"""Reports' facts kept of one recipient; further ones are only counted, but for the first of a kind."""
 MOST_UNKEYED_EVENTS = 100
 """Of these, events that a stranger could have sent: a flood of them must leave room for the true ones."""
 
@@ -231,12 +231,21 @@ async def _append(session: AsyncSession, row: Recipient, facts: Sequence[Fact], 
         known = await session.get(EventRow, key)
         if known is not None:
             await _count(session, known, fact, told)
-        elif row.event_count >= (MOST_EVENTS if fact.trust is Trust.KEYED else MOST_UNKEYED_EVENTS):
-            row.event_count += 1
         else:
             row.event_count += 1
-            new.append(event_of(await _insert(session, key, row.id, fact, told)))
+            if await _has_room(session, row, fact):
+                new.append(event_of(await _insert(session, key, row.id, fact, told)))
     return new
+
+
+async def _has_room(session: AsyncSession, row: Recipient, fact: Fact) -> bool:
+    """Whether a new fact is kept: a flood of reports must hide neither another kind of news nor our own facts."""
+    if row.event_count <= (MOST_EVENTS if fact.trust is Trust.KEYED else MOST_UNKEYED_EVENTS):
+        return True
+    if fact.source in (Source.PERSON, Source.CLOCK, Source.SMTP):
+        return True
+    known = select(EventRow.trust).where(EventRow.recipient == row.id, EventRow.kind == fact.kind).distinct()
+    return not any(Trust(trust).at_least(fact.trust) for trust in (await session.exec(known)).all())
 
 
 async def _insert(session: AsyncSession, key: str, recipient: str, fact: Fact, told: Told) -> EventRow:
