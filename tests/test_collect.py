@@ -109,17 +109,34 @@ async def test_a_message_from_the_future_is_dated_when_it_was_fetched(post: Post
 async def test_a_folder_is_complete_as_of_the_start_of_the_read(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes while we read may be missed by it."""
     post.put(_mail(1))
-    true = reports.keep
-
-    async def keep(*args: Any, **words: Any) -> int:
-        post.stage.pass_time(minutes=10)
-        return await true(*args, **words)
-
-    monkeypatch.setattr(reports, "keep", keep)
+    _pass_while_it_reads(post, monkeypatch, seconds=50)
     await post.collect()
     folder = await post.folder()
     assert folder is not None
     assert folder.read_at == START
+
+
+@pytest.mark.parametrize("minutes", [-60, 60])
+async def test_a_read_in_which_the_clock_was_set_is_not_complete(
+    post: Post, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    """It began on another clock's time: after a jump backward it would serve deadlines that are to come."""
+    post.put(_mail(1))
+    _pass_while_it_reads(post, monkeypatch, minutes=minutes)
+    await post.collect()
+    folder = await post.folder()
+    assert folder is not None
+    assert (len(await post.rows()), folder.read_at) == (1, None)
+
+
+def _pass_while_it_reads(post: Post, monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
+    true = reports.keep
+
+    async def keep(*args: Any, **words: Any) -> int:
+        post.stage.pass_time(**time)
+        return await true(*args, **words)
+
+    monkeypatch.setattr(reports, "keep", keep)
 
 
 async def test_many_are_fetched_fifty_at_a_time_and_each_fifty_is_committed(post: Post) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,6 @@ _log = structlog.get_logger(__name__)
 
 DRAIN = timedelta(seconds=20)
 """How long transactions that are under way may take to end after SIGTERM."""
-_CLOCK_JUMP = timedelta(minutes=1)
 _AFTER_A_FAULT = 1.0
 _SECOND, _MINUTE, _FOR_EVER = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=36500)
 
@@ -95,7 +93,7 @@ class Daemon:
         self.clock_health = Health("clock:clock")
         self.boxes = {box.name: Health(f"mailbox:{box.name}") for box in store.settings.mailbox}
         self.http = webhook.client()
-        self.clock_offset = _clock_offset()
+        self.clock_offset = store.clock_offset()
         self.submit = Step("submit", self._submit, every=_SECOND, patience=_FOR_EVER)
         self.settle = Step("settle", self._settle, every=_SECOND, patience=_MINUTE)
         self.escalate = Step("escalate", self._escalate, every=_SECOND, patience=_MINUTE)
@@ -216,6 +214,7 @@ class Daemon:
         return settled
 
     async def _escalate(self) -> int:
+        await self._look_at_the_clock()
         judged = await escalate(self.store)
         if judged:
             self.deliver.bell.set()
@@ -225,20 +224,20 @@ class Daemon:
         return await webhook.deliver(self.store, self.http)
 
     async def _monitor(self) -> int:
-        offset = _clock_offset()
-        if abs(offset - self.clock_offset) > _CLOCK_JUMP.total_seconds():
-            await self._distrust_the_clock(offset)
+        await self._look_at_the_clock()
         await monitor(self.store, self.relay_health, self.boxes, self.clock_health, started_at=self.started_at)
         return 0
 
-    async def _distrust_the_clock(self, offset: float) -> None:
+    async def _look_at_the_clock(self) -> None:
         """Hold deadlines until every folder was read once more: the old reads are on another clock's time.
 
         What was noted in the old time to wait for, or from, is forgotten: after a jump backward it would lie
         hours ahead, after one forward a mailbox would seem unread for hours.
         """
-        jump = offset - self.clock_offset
-        self.clock_offset = offset
+        if not self.store.clock_jumped(self.clock_offset):
+            return
+        jump = self.store.clock_offset() - self.clock_offset
+        self.clock_offset += jump
         self.started_at = self.store.now()
         self.relay_health.retry_at = None
         _log.warning("the clock jumped", seconds=round(jump))
@@ -266,8 +265,3 @@ async def _first_fault(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> 
 
 def _access_token(oauth: OAuth | None) -> TokenSource | None:
     return AccessToken(oauth).get if oauth is not None else None
-
-
-def _clock_offset() -> float:
-    """Return the wall clock less the monotonic one, in seconds: constant unless somebody sets the clock."""
-    return time.time() - time.monotonic()

@@ -100,7 +100,7 @@ async def monitor(
         told += await _tell(store, health, is_blind=is_blind, since=since, last=last, held=held)
     is_down = relay.since is not None and (relay.permanent or now - relay.since > _BLIND_AFTER)
     told += await _tell(store, relay, is_blind=is_down, since=relay.since or now, last=None, held=0)
-    if all(last is not None for last in reads.values()):
+    if clock.since is not None and all(last is not None and last >= clock.since for last in reads.values()):
         clock.up()
     told += await _tell(store, clock, is_blind=not clock.is_up, since=clock.since or now, last=None, held=held)
     return told

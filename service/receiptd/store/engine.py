@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ def utcnow() -> datetime:
 
 T = TypeVar("T")
 _MOST_TOGETHER = 100
+_DRIFT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,14 @@ class Store:
         self._committer: asyncio.Task[None] | None = None
         self._writer = self._engine(is_writer=True)
         self._reader = self._engine(is_writer=False) if self.is_sqlite else self._writer
+
+    def clock_offset(self) -> float:
+        """Return the wall clock less the monotonic one, in seconds: constant unless somebody sets the clock."""
+        return self.now().timestamp() - time.monotonic()
+
+    def clock_jumped(self, offset: float) -> bool:
+        """Whether the clock was set since it stood *offset* seconds apart: instants noted before mean nothing now."""
+        return abs(self.clock_offset() - offset) > _DRIFT.total_seconds()
 
     def _engine(self, *, is_writer: bool) -> AsyncEngine:
         if not self.is_sqlite:
