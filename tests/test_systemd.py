@@ -42,6 +42,13 @@ def test_without_systemd_nothing_is_told_and_nothing_fails() -> None:
     assert systemd.passed_sockets({}) == {}
 
 
+def test_a_supervisor_that_is_gone_ends_nothing(tmp_path: Path) -> None:
+    assert not systemd.notify("WATCHDOG=1", environ={"NOTIFY_SOCKET": str(tmp_path / "none")})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+    assert not systemd.notify("WATCHDOG=1", environ={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+
+
 def test_the_watchdog_is_fed_at_half_its_time() -> None:
     mine = {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}
     assert systemd.watchdog_interval(mine) == timedelta(seconds=15)

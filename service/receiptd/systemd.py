@@ -23,8 +23,11 @@ def notify(*states: str, environ: Mapping[str, str] = os.environ) -> bool:
     if address.startswith("@"):  # Linux's abstract namespace
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.connect(address)
-        sender.sendall("\n".join(states).encode())
+        try:
+            sender.connect(address)
+            sender.sendall("\n".join(states).encode())
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False  # whoever listened is gone: no reason to stop sending mail (sd_notify(3) says so as well)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -76,6 +77,15 @@ async def _attempt(session: AsyncSession, work: Callable[[AsyncSession], Awaitab
     return done
 
 
+class _Connection(sqlite3.Connection):
+    """One that is set up before a waiter can be cancelled: nobody closes a half-made connection of a pool."""
+
+    def __init__(self, *args: Any, **words: Any) -> None:
+        super().__init__(*args, **words)
+        for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            self.execute(f"PRAGMA {pragma}").close()
+
+
 class Store:
     """Transactions on the database that the settings name.
 
@@ -107,14 +117,14 @@ class Store:
     def _engine(self, *, is_writer: bool) -> AsyncEngine:
         if not self.is_sqlite:
             return create_async_engine(self.url, pool_size=10, pool_pre_ping=True)
-        engine = create_async_engine(self.url, pool_size=1 if is_writer else 4, max_overflow=0, pool_timeout=300)
+        engine = create_async_engine(
+            self.url,
+            pool_size=1 if is_writer else 4,
+            max_overflow=0,
+            pool_timeout=300,
+            connect_args={"factory": _Connection, "isolation_level": None},
+        )
         begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
-
-        @event.listens_for(engine.sync_engine, "connect")
-        def on_connect(connection: Any, _: Any) -> None:
-            connection.isolation_level = None
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
-                connection.execute(f"PRAGMA {pragma}").close()
 
         @event.listens_for(engine.sync_engine, "begin")
         def on_begin(connection: Any) -> None:
