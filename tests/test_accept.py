@@ -13,7 +13,7 @@ from sqlmodel import func, select
 
 from receiptd import compose, errors
 from receiptd.accept import KeyReused, Taken, TooBig, Wish, accept
-from receiptd.facts import EventKind, Level, Trust
+from receiptd.facts import EventKind, Level, Source, Trust
 from receiptd.models import Evidence, Message, Recipient
 from tests.stage import START, Stage, dsn, staged
 
@@ -170,6 +170,53 @@ async def test_what_is_still_open_says_nothing_of_a_domain(stage: Stage) -> None
     assert (await _take(stage)).message.warnings == []
 
 
+async def test_what_was_waived_or_cancelled_says_nothing_of_a_domain(stage: Stage) -> None:
+    await _ended(stage, 9, met=False)
+    for kind in (EventKind.WAIVED, EventKind.CANCELLED):
+        taken = await stage.take("someone@b.test")
+        await stage.tell(taken.recipients[0].id, kind, source=Source.PERSON)
+    assert (await _take(stage)).message.warnings == []
+
+
+async def test_a_level_that_was_proven_counts_though_more_was_required(stage: Stage) -> None:
+    for _ in range(10):
+        taken = await stage.submitted("someone@b.test", require=Level.DISPLAYED)
+        await stage.tell(taken.recipients[0].id, EventKind.DELIVERED)
+        await stage.tell(taken.recipients[0].id, EventKind.OVERDUE, source=Source.CLOCK)
+    assert (await _take(stage, require=Level.DELIVERED)).message.warnings == []
+    (warning,) = (await _take(stage, require=Level.DISPLAYED)).message.warnings
+    assert warning == "b.test has met displayed in none of the last 10 requests"
+
+
+@pytest.mark.parametrize(
+    ("wish", "warned"),
+    [
+        ({"require": Level.DISPLAYED}, False),
+        ({"require": Level.DISPLAYED, "mdn": False}, True),
+        ({"require": Level.DELIVERED, "mdn": False}, False),
+    ],
+)
+async def test_who_requires_displayed_and_asks_no_reader_for_it_is_warned(
+    stage: Stage, wish: dict[str, Any], warned: bool
+) -> None:
+    warnings = (await _take(stage, **wish)).message.warnings
+    assert warnings == [UNASKED.format("bob@b.test")] * warned
+
+
+UNASKED = "displayed is required but no read receipt asked for: {} can meet it by an answer alone"
+
+
+async def test_the_warning_names_those_whom_mdn_never_spares_and_no_other(tmp_path: Path) -> None:
+    receipts = {"address": "receipts@a.test", "mdn_never": ["@b.test"]}
+    async with staged(tmp_path, receipts=receipts) as stage:
+        everyone = {"to": ("carol@c.test", "bob@b.test"), "cc": ("eve@b.test",)}
+        warnings = (await _take(stage, everyone, require=Level.DISPLAYED)).message.warnings
+        assert warnings == [UNASKED.format("bob@b.test")]
+        many = {"to": tuple(f"u{n}@b.test" for n in range(9))}
+        (warning,) = (await _take(stage, many, require=Level.DISPLAYED)).message.warnings
+        assert warning == UNASKED.format("u0@b.test, u1@b.test, u2@b.test and 6 more")
+
+
 async def test_a_higher_level_that_was_met_speaks_for_a_lower_one(stage: Stage) -> None:
     await _ended(stage, 9, met=False)
     await _ended(stage, 1, met=True, require=Level.DISPLAYED)
@@ -221,6 +268,53 @@ async def test_a_reply_may_be_required_where_a_watched_mailbox_gets_the_answers(
                 await _take(stage, elsewhere, **wish)
         await _take(stage, elsewhere | {"headers": (("Reply-To", "office@A.TEST"),)}, require=Level.REPLIED)
         await _take(stage, elsewhere, policy="chat", require=Level.RELAYED)
+
+
+CHATTY = {
+    "chat": {"require": "replied", "domain": [{"name": "quiet.test", "require": "relayed"}]},
+    "some": {"domain": [{"name": "b.test", "require": "replied"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("draft", "wish"),
+    [
+        ({"to": ("carol@c.test",)}, {"policy": "some"}),
+        ({"to": ("carol@c.test",), "cc": ("bob@b.test",)}, {"policy": "some"}),
+        ({"to": ("carol@quiet.test",), "bcc": ("bob@b.test",)}, {"policy": "chat"}),
+        ({"to": (), "bcc": ("bob@b.test",)}, {"require": Level.REPLIED}),
+    ],
+)
+async def test_no_answer_is_missed_where_no_recipient_has_to_give_one(
+    tmp_path: Path, draft: dict[str, Any], wish: dict[str, Any]
+) -> None:
+    async with staged(tmp_path, policy=CHATTY) as stage:
+        rows = (await _take(stage, draft, **wish)).recipients
+        assert Level.REPLIED not in {row.require for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("draft", "wish"),
+    [
+        ({"to": ("carol@c.test", "bob@B.test")}, {"policy": "some"}),
+        ({"to": ("carol@c.test",), "cc": ("bob@b.test",)}, {"policy": "some", "require_all": True}),
+        ({"to": ("carol@quiet.test", "bob@b.test")}, {"policy": "chat"}),
+        ({"to": ("carol@quiet.test",), "bcc": ("bob@b.test",)}, {"policy": "chat", "require_all": True}),
+    ],
+)
+async def test_one_recipient_who_has_to_answer_unseen_refuses_the_message(
+    tmp_path: Path, draft: dict[str, Any], wish: dict[str, Any]
+) -> None:
+    async with staged(tmp_path, policy=CHATTY) as stage:
+        sentence = await _refused(stage, errors.BadData, draft, **wish)
+        assert "office@a.test" in sentence
+
+
+async def test_an_automatic_answer_is_taken_though_the_policy_wants_a_reply(tmp_path: Path) -> None:
+    async with staged(tmp_path, policy=CHATTY) as stage:
+        raw = b"From: a@a.test\nTo: bob@b.test\nAuto-Submitted: auto-replied\n\nx\n"
+        taken = await accept(stage.store, compose.adopt(raw, now=START), _wish(policy="chat"))
+        assert taken.recipients[0].require is Level.ACCEPTED
 
 
 # --- the same key twice -------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -12,12 +12,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import address, compose, errors, policy, token
-from receiptd.facts import Level
+from receiptd.facts import Level, Trust
 from receiptd.models import Message, Recipient, new_id
 from receiptd.settings import Receipts, Settings
 from receiptd.store import Store, messages, reports
 
 MOST_RECIPIENTS = 1000
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,18 @@ class Taken:
     is_new: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of one recipient: how much, within which time of the first final dot, and of its reader."""
+
+    addressee: compose.Addressee
+    require: Level
+    within: timedelta
+    minimum_trust: Trust
+    onward: bool
+    mdn: bool
+
+
 class KeyReused(errors.BadData):
     """The idempotency key stands for another message."""
 
@@ -61,16 +74,18 @@ async def accept(store: Store, letter: compose.Letter, wish: Wish) -> Taken:
 
     Raises BadData with a sentence for what can't be taken; nothing is stored then.
     """
-    check(store.settings, letter, wish)
+    _check(store.settings, letter, wish)
+    asked = [_asked(store.settings, letter, addressee, wish) for addressee in letter.recipients]
+    check_answers(store.settings, letter, asked)
     try:
-        return await store.together(lambda session: _put(session, store, letter, wish))
+        return await store.together(lambda session: _take(session, store, letter, wish, asked))
     except IntegrityError:
         # Two requests with one idempotency key at the same moment: the other one won.
-        return await store.together(lambda session: _put(session, store, letter, wish))
+        return await store.together(lambda session: _take(session, store, letter, wish, asked))
 
 
-def check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
-    """Refuse what could not be sent or judged, before anything is stored."""
+def _check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
+    """Refuse what could not be sent, before anything is stored."""
     if not letter.recipients:
         raise errors.BadData("the message has no recipient: name one in To, Cc, Bcc or on the command line")
     if len(letter.recipients) > MOST_RECIPIENTS:
@@ -81,19 +96,15 @@ def check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
     if wish.policy not in settings.policy:
         known = ", ".join(sorted(settings.policy))
         raise errors.BadData(f"there is no policy {wish.policy!r}; the settings have {known}")
-    if _requires_reply(settings, wish) and not _sees_answers(settings, letter):
+
+
+def check_answers(settings: Settings, letter: compose.Letter, asked: Sequence[Asked]) -> None:
+    """Refuse to wait for an answer that would go where nobody looks (docs/design.md §6)."""
+    if any(one.require is Level.REPLIED for one in asked) and not _sees_answers(settings, letter):
         raise errors.BadData(
             f'a reply can\'t be required: no [[mailbox]] with role = "replies" is that of '
             f"{' or '.join(letter.reply_to or (letter.from_address,))}, where the answers go"
         )
-
-
-def _requires_reply(settings: Settings, wish: Wish) -> bool:
-    terms = settings.policy[wish.policy]
-    return Level.REPLIED in (
-        wish.require,
-        *([] if wish.require else [terms.require, *(d.require for d in terms.domain)]),
-    )
 
 
 def _sees_answers(settings: Settings, letter: compose.Letter) -> bool:
@@ -104,37 +115,48 @@ def _sees_answers(settings: Settings, letter: compose.Letter) -> bool:
     )
 
 
-async def _put(session: AsyncSession, store: Store, letter: compose.Letter, wish: Wish) -> Taken:
-    now = store.now()
-    if wish.idempotency_key and (known := await _known(session, wish, now)):
-        return known
-    message = Message(
-        id=new_id(now),
-        created_at=now,
-        owner=wish.owner,
-        from_address=letter.from_address,
-        subject=letter.subject,
-        message_id=letter.message_id,
-        policy=wish.policy,
-        labels=dict(wish.labels),
-        evidence=await reports.store_evidence(session, letter.content, now),
-        may_request=letter.may_request,
-        may_request_mdn=letter.may_request_mdn,
-        needs_8bitmime=letter.needs_8bitmime,
-        needs_smtputf8=letter.needs_smtputf8,
-        longest_line=letter.longest_line,
-        idempotency_key=wish.idempotency_key,
-        idempotency_hash=wish.fingerprint or None,
+def _asked(settings: Settings, letter: compose.Letter, addressee: compose.Addressee, wish: Wish) -> Asked:
+    terms = policy.effective(
+        settings,
+        wish.policy,
+        addressee.address,
+        require=wish.require,
+        within=wish.within,
+        role=addressee.role,
+        require_all=wish.require_all,
     )
-    recipients = [
-        _recipient(store.settings, message, position, addressee, wish)
-        for position, addressee in enumerate(letter.recipients)
-    ]
-    message.warnings = await _warnings(session, recipients)
-    if not letter.may_request:
-        message.warnings.append("this is a report or an automatic answer: no receipt is asked for it")
-    await messages.insert(session, message, recipients)
-    return Taken(message, tuple(recipients))
+    require = terms.require if letter.may_request or wish.require else Level.ACCEPTED
+    return Asked(
+        addressee=addressee,
+        require=require,
+        within=terms.within,
+        minimum_trust=terms.minimum_trust,
+        onward=terms.onward,
+        mdn=letter.may_request_mdn and _asks_for_mdn(settings.receipts, addressee, require, wish.mdn),
+    )
+
+
+def _asks_for_mdn(receipts: Receipts, addressee: compose.Addressee, require: Level, wished: bool | None) -> bool:
+    """Whether this copy asks its reader for a read receipt (RFC 8098 §2.1)."""
+    if wished is not None:
+        return wished
+    if receipts.mdn == "never" or _matches_any(addressee.address, receipts.mdn_never):
+        return False
+    return receipts.mdn == "always" or require.at_least(Level.DISPLAYED)
+
+
+def _matches_any(recipient: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a pattern of `mdn_never` takes the address: `@own.org` is a domain, all else a shell pattern."""
+    text = recipient.lower()
+    return any(fnmatchcase(text, f"*{p.lower()}" if p.startswith("@") else p.lower()) for p in patterns)
+
+
+async def _take(
+    session: AsyncSession, store: Store, letter: compose.Letter, wish: Wish, asked: Sequence[Asked]
+) -> Taken:
+    if wish.idempotency_key and (known := await _known(session, wish, store.now())):
+        return known
+    return await put(session, store, letter, wish, asked)
 
 
 async def _known(session: AsyncSession, wish: Wish, now: datetime) -> Taken | None:
@@ -153,19 +175,44 @@ async def _known(session: AsyncSession, wish: Wish, now: datetime) -> Taken | No
     return Taken(message, whole.recipients if whole else (), is_new=False)
 
 
-def _recipient(
-    settings: Settings, message: Message, position: int, addressee: compose.Addressee, wish: Wish
-) -> Recipient:
-    terms = policy.effective(
-        settings,
-        message.policy,
-        addressee.address,
-        require=wish.require,
-        within=wish.within,
-        role=addressee.role,
-        require_all=wish.require_all,
+async def put(
+    session: AsyncSession,
+    store: Store,
+    letter: compose.Letter,
+    wish: Wish,
+    asked: Sequence[Asked],
+    *,
+    resent_from: str | None = None,
+) -> Taken:
+    """Write *letter* for those of whom something is *asked*, in the caller's transaction."""
+    now = store.now()
+    message = Message(
+        id=new_id(now),
+        created_at=now,
+        owner=wish.owner,
+        from_address=letter.from_address,
+        subject=letter.subject,
+        message_id=letter.message_id,
+        policy=wish.policy,
+        labels=dict(wish.labels),
+        evidence=await reports.store_evidence(session, letter.content, now),
+        may_request=letter.may_request,
+        may_request_mdn=letter.may_request_mdn,
+        needs_8bitmime=letter.needs_8bitmime,
+        needs_smtputf8=letter.needs_smtputf8,
+        longest_line=letter.longest_line,
+        idempotency_key=wish.idempotency_key,
+        idempotency_hash=wish.fingerprint or None,
+        resent_from=resent_from,
     )
-    require = terms.require if message.may_request or wish.require else Level.ACCEPTED
+    recipients = [_recipient(store.settings, message, position, one) for position, one in enumerate(asked)]
+    message.warnings = [*await _warnings(session, recipients), *_unasked(message, recipients)]
+    await messages.insert(session, message, recipients)
+    return Taken(message, tuple(recipients))
+
+
+def _recipient(settings: Settings, message: Message, position: int, asked: Asked) -> Recipient:
+    addressee = asked.addressee
     submit_by = message.created_at + settings.submission.submit_within
     return Recipient(
         id=new_id(message.created_at),
@@ -175,11 +222,11 @@ def _recipient(
         domain=compose.domain_of(addressee.address),
         role=addressee.role,
         token=token.make(),
-        require=require,
-        within=int(terms.within.total_seconds()),
-        minimum_trust=terms.minimum_trust,
-        onward=terms.onward,
-        mdn_requested=_asks_for_mdn(settings.receipts, message, addressee, require, wish.mdn),
+        require=asked.require,
+        within=int(asked.within.total_seconds()),
+        minimum_trust=asked.minimum_trust,
+        onward=asked.onward,
+        mdn_requested=asked.mdn,
         give_up_at=message.created_at + settings.submission.give_up,
         submit_by=submit_by,
         next_attempt_at=message.created_at,
@@ -187,31 +234,29 @@ def _recipient(
     )
 
 
-def _asks_for_mdn(
-    receipts: Receipts, message: Message, addressee: compose.Addressee, require: Level, wished: bool | None
-) -> bool:
-    """Whether this copy asks its reader for a read receipt (RFC 8098 §2.1)."""
-    if not message.may_request_mdn:
-        return False
-    if wished is not None:
-        return wished
-    if receipts.mdn == "never" or _matches_any(addressee.address, receipts.mdn_never):
-        return False
-    return receipts.mdn == "always" or require.at_least(Level.DISPLAYED)
-
-
-def _matches_any(recipient: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a pattern of `mdn_never` takes the address: `@own.org` is a domain, all else a shell pattern."""
-    text = recipient.lower()
-    return any(fnmatchcase(text, f"*{p.lower()}" if p.startswith("@") else p.lower()) for p in patterns)
-
-
-async def _warnings(session: AsyncSession, recipients: list[Recipient]) -> list[str]:
+async def _warnings(session: AsyncSession, recipients: Sequence[Recipient]) -> list[str]:
     """Say where experience speaks against the requirement; the message goes out all the same."""
     warnings = []
     for domain, require in sorted({(row.domain, row.require) for row in recipients}):
-        higher = [level for level in Level if level.at_least(require)]
-        asked, met = await messages.has_met(session, domain, higher)
+        enough = [level for level in Level if level.at_least(require)]
+        asked, met = await messages.has_met(session, domain, enough)
         if asked >= 10 and met == 0:
             warnings.append(f"{domain} has met {require} in none of the last {asked} requests")
     return warnings
+
+
+def _unasked(message: Message, recipients: Sequence[Recipient]) -> list[str]:
+    """Say where nothing asks for the receipt that is required."""
+    if not message.may_request:
+        return ["this is a report or an automatic answer: no receipt is asked for it"]
+    unasked = [row.address for row in recipients if row.require is Level.DISPLAYED and not row.mdn_requested]
+    if not unasked:
+        return []
+    names = some(unasked)
+    return [f"displayed is required but no read receipt asked for: {names} can meet it by an answer alone"]
+
+
+def some(addresses: Sequence[str]) -> str:
+    """Return a few of the addresses, and how many more there are: a sentence has room for no thousand."""
+    shown = ", ".join(addresses[:_MOST_NAMED])
+    return f"{shown} and {len(addresses) - _MOST_NAMED} more" if len(addresses) > _MOST_NAMED else shown

@@ -129,12 +129,15 @@ async def counts(session: AsyncSession) -> dict[tuple[str, str], int]:
 
 
 async def has_met(session: AsyncSession, domain: str, levels: Sequence[str]) -> tuple[int, int]:
-    """Return how many of a domain's last ten requests at one of *levels* have ended, and how many were met."""
+    """Return how many of a domain's last ten requests at one of *levels* have ended, and how many proved one of them.
+
+    What a person waived or cancelled never came to its end.
+    """
     ended = and_(
         col(Recipient.domain) == domain,
         col(Recipient.require).in_(levels),
-        col(Recipient.receipt) != Receipt.OPEN,
+        col(Recipient.receipt).not_in((Receipt.OPEN, Receipt.WAIVED)),
     )
-    last = select(Recipient.receipt).where(ended).order_by(col(Recipient.id).desc()).limit(10)
-    receipts = (await session.exec(last)).all()
-    return len(receipts), sum(Receipt(receipt).is_met for receipt in receipts)
+    last = select(Recipient.receipt, Recipient.level).where(ended).order_by(col(Recipient.id).desc()).limit(10)
+    rows = (await session.exec(last)).all()
+    return len(rows), sum(Receipt(receipt).is_met or level in levels for receipt, level in rows)
