@@ -20,6 +20,7 @@ from aioimaplib.aioimaplib import CONNECTED, CRLF, NONAUTH, Command, IMAP4Client
 
 from receiptd.mailbox.faults import MailboxDown, printable
 from receiptd.mailbox.question import Answer, Question
+from receiptd.transport import abort
 
 LINES_AT_ONCE = 100
 """Far from the recursion limit of 1,000."""
@@ -168,7 +169,7 @@ class Wire(IMAP4ClientProtocol):
         """End the connection without another word; the first reason stays."""
         self.lost = self.lost or reason
         if self.transport is not None:
-            self.transport.abort()
+            abort(self.transport)
 
     def forget_counts(self) -> None:
         """Count anew: another folder is being opened."""

@@ -21,6 +21,7 @@ from pymap.user import UserMetadata
 from pysasl.hashing import Cleartext
 
 from receiptd.sandbox.reports import HOME
+from receiptd.transport import abort
 
 FOLDERS = ("INBOX", "Junk")
 
@@ -111,6 +112,6 @@ class ImapServer:
         try:
             await serve(reader, writer, SocketInfoLocal(writer))
         except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
-            writer.transport.abort()
+            abort(writer.transport)
         finally:
             self._connections.discard(task)

@@ -17,6 +17,7 @@ from aiosmtpd import smtp
 
 from receiptd.sandbox.envelope import Envelope, xtext_decode
 from receiptd.sandbox.reports import HOME, new_queue_id
+from receiptd.transport import abort
 
 _NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 _MAX_SIZE = 35 * 1024 * 1024
@@ -186,7 +187,7 @@ class SubmissionServer:
         self._server.close()
         for protocol in list(self._open):
             if isinstance(protocol.transport, asyncio.Transport):
-                protocol.transport.abort()
+                abort(protocol.transport)
         await asyncio.sleep(0)
         self._server = None
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 
 from receiptd.smtp.reply import Reply, printable
+from receiptd.transport import abort
 
 _LONGEST_REPLY = 32 * 1024
 _CHUNK = 256 * 1024
@@ -106,7 +107,7 @@ class Wire(asyncio.Protocol):
     def abort(self, reason: str) -> None:
         """Close at once; what is owed fails."""
         self._fail(reason)
-        self._transport.abort()
+        abort(self._transport)
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
