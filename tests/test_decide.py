@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import select
 
 from receiptd import compose, decide, errors
 from receiptd.accept import Taken, Wish, accept
 from receiptd.decide import NoSuchThing, Pointless
-from receiptd.facts import Delivery, Event, EventKind, Level, Receipt, Source
-from receiptd.models import Attempt, Evidence, Recipient
+from receiptd.facts import Delivery, Event, EventKind, Level, Receipt, Source, Trust
+from receiptd.models import Attempt, Evidence, Message, Recipient
 from receiptd.store import queue
 from receiptd.store.messages import Whole
-from tests.stage import START, Stage, dsn, staged
+from tests.stage import START, Stage, dsn, settings_in, staged
 
 DAY = timedelta(days=1)
 Verb = Callable[[str], Awaitable[Recipient]]
@@ -49,7 +53,7 @@ class Person:
         return await decide.retry(self.stage.store, self.taken.message.id)
 
     async def resend(self) -> Taken:
-        return await decide.resend(self.stage.store, self.taken.message.id, owner="uid:0")
+        return await decide.resend(self.stage.store, self.taken.message.id, by="uid:0")
 
     async def said(self) -> list[Event]:
         """Return the events that a person told, but for handing the message over."""
@@ -164,6 +168,44 @@ async def test_confirming_what_was_waived_is_met(stage: Stage) -> None:
     assert (await person.confirm()).receipt is Receipt.MET
 
 
+async def test_what_is_waived_or_met_is_not_decided_again(stage: Stage) -> None:
+    person = Person(stage, await stage.submitted())
+    await person.waive()
+    with pytest.raises(Pointless, match="already"):
+        await person.waive()
+    await person.confirm()
+    for verb in (person.waive, person.confirm):
+        with pytest.raises(Pointless, match=r"the receipt of bob@b\.test is met already") as refusal:
+            await verb()
+        assert refusal.value.exit_status == 65
+    assert [event.kind for event in await person.said()] == [EventKind.WAIVED, EventKind.CONFIRMED]
+
+
+async def test_what_came_late_stays_late_for_nobody_can_confirm_it(stage: Stage) -> None:
+    person = await _overdue(stage)
+    await stage.receive(dsn(person.taken.recipients[0].token))
+    with pytest.raises(Pointless):
+        await person.confirm()
+    assert (await stage.recipient(person.taken)).receipt is Receipt.MET_LATE
+
+
+@pytest.mark.parametrize("verb", ["waive", "confirm"])
+async def test_an_incident_about_what_is_met_can_be_ended(stage: Stage, verb: str) -> None:
+    person = Person(stage, await stage.submitted())
+    await stage.receive(dsn(person.taken.recipients[0].token))
+    await stage.tell(person.row, EventKind.COMPLAINED, source=Source.FEEDBACK)
+    assert (await stage.recipient(person.taken)).incident_opened_at is not None
+    assert (await getattr(person, verb)()).incident_opened_at is None
+
+
+async def test_what_a_person_says_arrived_is_not_sent_a_second_time(stage: Stage) -> None:
+    person = Person(stage, await stage.take())
+    await stage.tell(person.row, EventKind.UNCERTAIN, source=Source.SMTP, next_attempt_at=START + timedelta(minutes=15))
+    await person.confirm()
+    stage.pass_time(hours=1)
+    assert await queue.claim(stage.store, 10) == []
+
+
 @pytest.mark.parametrize("reason", ["", "  \n"])
 async def test_a_decision_without_a_reason_is_refused(stage: Stage, reason: str) -> None:
     person = await _overdue(stage)
@@ -182,7 +224,7 @@ async def test_a_decision_about_nobody_names_the_command_that_shows_ids(stage: S
         with pytest.raises(NoSuchThing, match="receiptd list"):
             await act
     with pytest.raises(NoSuchThing, match="receiptd list"):
-        await decide.resend(stage.store, "none", owner="uid:0")
+        await decide.resend(stage.store, "none", by="uid:0")
 
 
 # --- cancel -------------------------------------------------------------------------------------------------------
@@ -204,7 +246,7 @@ async def test_cancelling_stops_what_is_queued_and_leaves_what_was_sent(stage: S
 
 async def test_what_is_sent_or_about_to_be_cannot_be_cancelled(stage: Stage) -> None:
     person = Person(stage, await stage.submitted())
-    with pytest.raises(Pointless, match="nothing left to cancel"):
+    with pytest.raises(Pointless, match=r"nothing left to cancel.*receiptd waive"):
         await person.cancel()
     person = Person(stage, await stage.take())
     await _into_data(stage)
@@ -257,7 +299,7 @@ async def test_what_is_in_data_is_not_tried_beside_it(stage: Stage) -> None:
 
 async def test_what_no_longer_waits_cannot_be_retried(stage: Stage) -> None:
     person = Person(stage, await stage.submitted())
-    with pytest.raises(Pointless, match="nothing waits"):
+    with pytest.raises(Pointless, match=r"nothing waits.*receiptd resend"):
         await person.retry()
 
 
@@ -301,14 +343,220 @@ async def test_resending_moves_nothing_of_the_old_message(stage: Stage) -> None:
 
 async def test_each_recipient_of_a_copy_keeps_its_role(stage: Stage) -> None:
     draft = compose.Draft(from_="a@a.test", to=("bob@b.test",), bcc=("eve@e.test",), text="x")
-    taken = await accept(stage.store, compose.compose(draft, now=START), Wish(owner="uid:1"))
-    copy = await Person(stage, taken).resend()
+    copy = await (await _sent(stage, draft)).resend()
     assert [(row.address, row.role) for row in copy.recipients] == [("bob@b.test", "to"), ("eve@e.test", "bcc")]
     assert b"eve@e.test" not in await _content(stage, await stage.whole(copy))
 
 
-async def test_nothing_is_resent_where_every_receipt_is_met(stage: Stage) -> None:
-    person = Person(stage, await stage.submitted())
-    await person.confirm()
-    with pytest.raises(Pointless, match="every receipt"):
+async def _sent(stage: Stage, draft: compose.Draft, **wish: Any) -> Person:
+    """Let the relay have accepted every copy of *draft*."""
+    taken = await accept(stage.store, compose.compose(draft, now=stage.instant), Wish(owner="uid:1000", **wish))
+    for row in taken.recipients:
+        await stage.tell(row.id, EventKind.ACCEPTED, source=Source.SMTP, submitted_at=stage.instant)
+    return Person(stage, taken)
+
+
+OF_EACH = {"require": "delivered", "within": "4h", "minimum_trust": "keyed"}
+SLOW = {"name": "slow.test", "require": "accepted", "within": "5d"}
+
+
+def _terms(taken: Taken) -> list[tuple[str, str, int, bool]]:
+    return [(row.address, row.require, row.within, row.mdn_requested) for row in taken.recipients]
+
+
+async def test_each_recipient_of_a_copy_keeps_what_was_asked_of_it(tmp_path: Path) -> None:
+    receipts = {"address": "receipts@a.test", "mdn_never": ["@slow.test"]}
+    draft = compose.Draft(from_="a@a.test", to=("bob@b.test", "carol@slow.test"), cc=("dave@d.test",), text="x")
+    async with staged(tmp_path, policy={"default": OF_EACH | {"domain": [SLOW]}}, receipts=receipts) as stage:
+        person = await _sent(stage, draft)
+        await _fail(stage, person.taken)
+        copy = await person.resend()
+        assert _terms(copy) == _terms(person.taken)
+        assert len({row.within for row in copy.recipients}) == 2
+        person = await _sent(stage, draft, require=Level.DISPLAYED, require_all=True, mdn=False)
+        copy = await person.resend()
+        assert _terms(copy) == _terms(person.taken)
+        assert {(row.require, row.mdn_requested) for row in copy.recipients} == {(Level.DISPLAYED, False)}
+
+
+async def _fail(stage: Stage, taken: Taken) -> None:
+    for row in taken.recipients:
+        await stage.tell(row.id, EventKind.FAILED)
+
+
+async def test_a_policy_that_is_gone_or_less_strict_now_stands_in_no_copys_way(tmp_path: Path) -> None:
+    policies = {"default": {}, "old": {"require": "delivered", "within": "1d"}}
+    async with staged(tmp_path, policy=policies) as stage:
+        person = Person(stage, await stage.submitted(policy="old"))
+        stage.store.settings = settings_in(tmp_path, policy={"default": {"minimum_trust": "plausible"}})
+        copy = await person.resend()
+        assert _terms(copy) == _terms(person.taken)
+        assert copy.message.policy == "old"
+        assert copy.recipients[0].minimum_trust is Trust.PLAUSIBLE, "how reports are judged is for the settings to say"
+
+
+async def test_no_copy_awaits_an_answer_that_nobody_would_see(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("x")
+    boxes = [
+        {"name": name, "role": role, "url": f"imaps://{user}%40a.test@127.0.0.1", "password_file": str(password)}
+        for name, role, user in (("receipts", "receipts", "receipts"), ("office", "replies", "office"))
+    ]
+    async with staged(tmp_path, mailbox=boxes) as stage:
+        person = Person(stage, await stage.submitted(require=Level.REPLIED))
+        stage.store.settings = settings_in(tmp_path)
+        with pytest.raises(errors.BadData, match=r"office@a\.test"):
+            await person.resend()
+        assert await person.said() == []
+
+
+async def test_the_copy_belongs_to_who_sent_the_first_and_names_who_resent_it(stage: Stage) -> None:
+    person = Person(stage, await stage.submitted(labels={"order": "17"}))
+    copy = await person.resend()
+    assert (copy.message.owner, copy.message.labels) == ("uid:1000", {"order": "17"})
+    (said,) = await person.said()
+    assert (said.kind, said.detail["by"], said.detail["copy"]) == (EventKind.RESENT, "uid:0", copy.message.id)
+
+
+async def test_a_copy_and_its_link_are_one_transaction(stage: Stage) -> None:
+    person = Person(stage, await stage.submitted("bob@b.test", "carol@c.test"))
+    await _refuse_the_second_resent_event(stage)
+    with pytest.raises(IntegrityError, match="no room"):
         await person.resend()
+    async with stage.store.read() as session:
+        assert [one.id for one in (await session.exec(select(Message))).all()] == [person.taken.message.id]
+    assert await person.said() == []
+
+
+async def _refuse_the_second_resent_event(stage: Stage) -> None:
+    trigger = """CREATE TRIGGER full BEFORE INSERT ON event
+        WHEN NEW.kind = 'resent' AND EXISTS (SELECT 1 FROM event WHERE kind = 'resent')
+        BEGIN SELECT RAISE(ABORT, 'no room'); END"""
+    async with stage.store.write() as session:
+        await (await session.connection()).exec_driver_sql(trigger)
+
+
+OUT = {
+    "accepted": [],
+    "delayed": [EventKind.DELAYED],
+    "relayed": [EventKind.RELAYED],
+    "overdue": [EventKind.OVERDUE],
+    "failed": [EventKind.FAILED],
+    "contradicted": [EventKind.DELIVERED, EventKind.FAILED],
+    "denied": [EventKind.DENIED],
+}
+NOT_OUT = {
+    "queued": ([], r"not sent for certain yet.*receiptd retry"),
+    "deferred": ([EventKind.DEFERRED], r"not sent for certain yet.*receiptd retry"),
+    "uncertain": ([EventKind.UNCERTAIN], r"not sent for certain yet.*receiptd retry"),
+    "cancelled": ([EventKind.CANCELLED], "cancelled before it was sent.*hand it over anew"),
+    "waived": ([EventKind.ACCEPTED, EventKind.WAIVED], "waived"),
+    "met": ([EventKind.ACCEPTED, EventKind.CONFIRMED], "met"),
+    "met late": ([EventKind.ACCEPTED, EventKind.OVERDUE, EventKind.DISPLAYED], "met"),
+    "waived and failed": ([EventKind.ACCEPTED, EventKind.WAIVED, EventKind.FAILED], "waived"),
+    "uncertain and overdue": ([EventKind.UNCERTAIN, EventKind.OVERDUE], r"receiptd retry"),
+}
+_SOURCES = {
+    EventKind.DISPLAYED: Source.MDN,
+    EventKind.DENIED: Source.MDN,
+    EventKind.WAIVED: Source.PERSON,
+    EventKind.CONFIRMED: Source.PERSON,
+    EventKind.CANCELLED: Source.PERSON,
+    EventKind.OVERDUE: Source.CLOCK,
+    EventKind.ACCEPTED: Source.SMTP,
+    EventKind.DEFERRED: Source.SMTP,
+    EventKind.UNCERTAIN: Source.SMTP,
+}
+
+
+async def _tell_all(stage: Stage, recipient: str, kinds: list[EventKind]) -> None:
+    for kind in kinds:
+        await stage.tell(recipient, kind, source=_SOURCES.get(kind, Source.DSN))
+
+
+@pytest.mark.parametrize("kinds", OUT.values(), ids=OUT)
+async def test_a_new_copy_goes_to_whom_the_first_left_without_its_receipt(stage: Stage, kinds: list[EventKind]) -> None:
+    person = Person(stage, await stage.submitted(require=Level.DISPLAYED))
+    await _tell_all(stage, person.row, kinds)
+    assert [row.address for row in (await person.resend()).recipients] == ["bob@b.test"]
+
+
+@pytest.mark.parametrize(("kinds", "why"), NOT_OUT.values(), ids=NOT_OUT)
+async def test_no_copy_goes_to_whom_the_first_may_still_reach_or_who_needs_none(
+    stage: Stage, kinds: list[EventKind], why: str
+) -> None:
+    person = Person(stage, await stage.take(require=Level.DISPLAYED))
+    await _tell_all(stage, person.row, kinds)
+    with pytest.raises(Pointless, match=rf"nobody .*bob@b\.test: .*{why}") as refusal:
+        await person.resend()
+    assert refusal.value.exit_status == 65
+
+
+async def test_who_is_left_out_of_a_copy_is_named_with_the_reason(stage: Stage) -> None:
+    person = Person(stage, await stage.take("bob@b.test", "carol@c.test", "dave@d.test"))
+    bob, carol, _ = person.taken.recipients
+    await _tell_all(stage, bob.id, [EventKind.FAILED])
+    await _tell_all(stage, carol.id, [EventKind.ACCEPTED, EventKind.CONFIRMED])
+    copy = await person.resend()
+    assert [row.address for row in copy.recipients] == ["bob@b.test"]
+    (warning,) = (await stage.whole(copy)).message.warnings
+    assert warning.startswith("not sent again to dave@d.test: not sent for certain yet")
+
+
+# --- resend twice -------------------------------------------------------------------------------------------------
+
+
+async def test_pressing_twice_is_one_copy(stage: Stage) -> None:
+    person = await _overdue(stage)
+    first, *others = sorted(
+        await asyncio.gather(*(person.resend() for _ in range(5)), return_exceptions=True),
+        key=lambda one: isinstance(one, Exception),
+    )
+    assert isinstance(first, Taken)
+    for other in others:
+        assert isinstance(other, Pointless)
+        assert f"copy {first.message.id} is still awaited" in str(other)
+    assert len(await person.said()) == 1
+
+
+async def test_another_copy_goes_when_the_last_failed_is_overdue_or_was_cancelled(stage: Stage) -> None:
+    person = await _overdue(stage)
+    copy = await person.resend()
+    await Person(stage, copy).cancel()
+    for kinds in ([EventKind.ACCEPTED, EventKind.OVERDUE], [EventKind.FAILED]):
+        copy = await person.resend()
+        await _tell_all(stage, copy.recipients[0].id, kinds)
+    assert (await person.resend()).message.resent_from == person.taken.message.id
+    assert len(await person.said()) == 4
+
+
+async def test_nobody_is_sent_another_copy_who_has_met_the_last(stage: Stage) -> None:
+    person = await _overdue(stage)
+    copy = await person.resend()
+    await stage.receive(dsn(copy.recipients[0].token))
+    with pytest.raises(Pointless, match=f"the receipt of copy {copy.message.id} is met.*receiptd confirm"):
+        await person.resend()
+
+
+async def test_a_copy_may_itself_be_sent_again_and_stands_for_the_first(stage: Stage) -> None:
+    person = await _overdue(stage)
+    copy = await person.resend()
+    await _tell_all(stage, copy.recipients[0].id, [EventKind.ACCEPTED])
+    third = await Person(stage, copy).resend()
+    assert third.message.resent_from == copy.message.id
+    await _tell_all(stage, copy.recipients[0].id, [EventKind.FAILED])
+    with pytest.raises(Pointless, match=third.message.id):
+        await person.resend()
+
+
+async def test_a_copy_to_one_says_nothing_of_another(stage: Stage) -> None:
+    person = Person(stage, await stage.submitted("bob@b.test", "carol@c.test"))
+    carol = person.taken.recipients[1]
+    await _tell_all(stage, carol.id, [EventKind.RELAYED])
+    first = await person.resend()
+    assert [row.address for row in first.recipients] == ["bob@b.test"]
+    await stage.tell(carol.id, EventKind.FAILED)
+    second = await person.resend()
+    assert [row.address for row in second.recipients] == ["carol@c.test"]
+    assert first.message.id in second.message.warnings[0]
+    assert second.message.warnings[0].startswith("not sent again to bob@b.test")

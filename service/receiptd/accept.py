@@ -252,11 +252,11 @@ def _unasked(message: Message, recipients: Sequence[Recipient]) -> list[str]:
     unasked = [row.address for row in recipients if row.require is Level.DISPLAYED and not row.mdn_requested]
     if not unasked:
         return []
-    names = some(unasked)
+    names = a_few(unasked)
     return [f"displayed is required but no read receipt asked for: {names} can meet it by an answer alone"]
 
 
-def some(addresses: Sequence[str]) -> str:
+def a_few(addresses: Sequence[str]) -> str:
     """Return a few of the addresses, and how many more there are: a sentence has room for no thousand."""
     shown = ", ".join(addresses[:_MOST_NAMED])
     return f"{shown} and {len(addresses) - _MOST_NAMED} more" if len(addresses) > _MOST_NAMED else shown

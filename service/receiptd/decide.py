@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import compose, errors
-from receiptd.accept import Taken, Wish, accept
-from receiptd.facts import Delivery, EventKind, Fact, Source
+from receiptd import compose, errors, policy
+from receiptd.accept import Asked, Taken, Wish, a_few, check_answers, put
+from receiptd.facts import Delivery, EventKind, Fact, Receipt, Source
 from receiptd.models import Evidence, Message, Recipient, new_id
-from receiptd.store import Store, queue
+from receiptd.settings import Settings
+from receiptd.store import Store, messages, queue
 from receiptd.store.recipients import Beside, Told, record
 
 ACKNOWLEDGED_FOR = timedelta(days=1)
 _QUEUED = (Delivery.QUEUED, Delivery.DEFERRED)
 _HELD = (*_QUEUED, Delivery.UNCERTAIN)
+_NOT_TO_BE_SENT: dict[str, Any] = {"next_attempt_at": None, "claimed_by": None, "claimed_until": None}
 
 
 class NoSuchThing(errors.BadData):
@@ -47,20 +52,34 @@ async def confirm(store: Store, recipient: str, *, by: str, reason: str) -> Reci
 
 
 async def _decide(
-    store: Store, recipient: str, kind: EventKind, *, by: str, reason: str, columns: dict[str, Any] | None = None
+    store: Store, recipient: str, kind: EventKind, *, by: str, reason: str, columns: Mapping[str, Any] | None = None
 ) -> Recipient:
     if not reason.strip():
         raise errors.BadData("say why: a decision without a reason helps nobody who reads it later")
 
     async def work(session: AsyncSession) -> Recipient:
-        row = await session.get(Recipient, recipient, populate_existing=True)
+        row = await session.get(Recipient, recipient, populate_existing=True, with_for_update=True)
         if row is None:
             raise NoSuchThing(f"there is no recipient {recipient!r}: `receiptd show ID --json` lists their ids")
-        if kind is EventKind.ACKNOWLEDGED and row.incident_opened_at is None:
-            raise Pointless(f"nothing is open about {row.address}: there is no alert to acknowledge")
-        return await _record(session, store, row.id, kind, by=by, reason=reason, columns=columns)
+        if why := _why_pointless(row, kind):
+            raise Pointless(why)
+        has_arrived = kind is EventKind.CONFIRMED and row.delivery is Delivery.UNCERTAIN
+        changes = _NOT_TO_BE_SENT if has_arrived else columns
+        return await _record(session, store, row.id, kind, by=by, reason=reason, columns=changes)
 
     return await store.together(work)
+
+
+def _why_pointless(row: Recipient, kind: EventKind) -> str | None:
+    """Return why the decision would change nothing; an open incident, whatever it is about, can be ended."""
+    if kind is EventKind.ACKNOWLEDGED:
+        is_open = row.incident_opened_at is not None
+        return None if is_open else f"nothing is open about {row.address}: there is no alert to acknowledge"
+    if row.receipt.is_met and row.incident_opened_at is None:
+        return f"the receipt of {row.address} is met already: there is nothing to decide about it"
+    if row.receipt is Receipt.WAIVED and kind is EventKind.WAIVED:
+        return f"no receipt of {row.address} is awaited any more: it was waived or cancelled already"
+    return None
 
 
 async def _record(
@@ -71,11 +90,13 @@ async def _record(
     *,
     by: str,
     reason: str,
-    columns: dict[str, Any] | None = None,
+    columns: Mapping[str, Any] | None = None,
+    detail: Mapping[str, Any] | None = None,
 ) -> Recipient:
     now = store.now()
     decision = new_id(now)
-    fact = Fact(recipient, kind, Source.PERSON, detail={"by": by, "reason": reason}, variant=decision)
+    said = {"by": by, "reason": reason, **(detail or {})}
+    fact = Fact(recipient, kind, Source.PERSON, detail=said, variant=decision)
     moved = await record(
         session, store.settings, recipient, [fact], Told(decision, now), now=now, beside=Beside(columns or {})
     )
@@ -89,8 +110,10 @@ async def cancel(store: Store, message: str, *, by: str) -> int:
         rows = await _recipients(session, message)
         queued = [row for row in rows if row.delivery in _QUEUED and not await queue.is_in_data(session, row.id)]
         if not queued:
-            raise Pointless("there is nothing left to cancel: the submission server has every copy already")
-        columns = {"next_attempt_at": None, "claimed_by": None, "claimed_until": None}
+            raise Pointless(
+                "there is nothing left to cancel: every copy was sent, is being sent, failed or was cancelled "
+                "(`receiptd waive RECIPIENT` ends the wait for a receipt)"
+            )
         for row in queued:
             await _record(
                 session,
@@ -99,7 +122,7 @@ async def cancel(store: Store, message: str, *, by: str) -> int:
                 EventKind.CANCELLED,
                 by=by,
                 reason="cancelled before submission",
-                columns=columns,
+                columns=_NOT_TO_BE_SENT,
             )
         return len(queued)
 
@@ -112,7 +135,10 @@ async def retry(store: Store, message: str) -> int:
     async def work(session: AsyncSession) -> int:
         waiting = [row for row in await _recipients(session, message) if row.delivery in _HELD]
         if not waiting:
-            raise Pointless("nothing waits: every copy was submitted, failed or was cancelled")
+            raise Pointless(
+                "nothing waits to be sent: every copy was submitted, failed or was cancelled "
+                "(`receiptd resend ID` sends a new one)"
+            )
         for row in waiting:
             is_tried_now = row.claimed_until is not None and row.claimed_until > store.now()
             if not is_tried_now:
@@ -131,43 +157,100 @@ async def retry(store: Store, message: str) -> int:
     return await store.together(work)
 
 
-async def resend(store: Store, message: str, *, owner: str) -> Taken:
-    """Send a new copy, with new tokens and a new Message-ID, to those recipients whose receipt isn't met.
+async def resend(store: Store, message: str, *, by: str) -> Taken:
+    """Send a new copy, with new tokens and a new Message-ID, to those whom the first left without its receipt.
 
-    The same Message-ID would be swallowed by duplicate filters (Exchange has one).
+    The same Message-ID would be swallowed by duplicate filters (Exchange has one). Copy and link are written
+    together: a copy that nothing links to the first would be a stranger's.
     """
+    letter = await _renewed(store, message)
+    return await store.together(lambda session: _resend(session, store, message, letter, by))
+
+
+async def _renewed(store: Store, message: str) -> compose.Letter:
+    """Return the message under a new Message-ID: a large one takes time that no transaction should."""
     async with store.read() as session:
-        old = await session.get(Message, message)
-        if old is None:
-            raise NoSuchThing(f"there is no message {message!r}: `receiptd list` shows their ids")
-        rows = [row for row in await _recipients(session, message) if not row.receipt.is_met]
-        content = (await session.get_one(Evidence, old.evidence)).content
-    if not rows:
-        raise Pointless("every receipt of this message is met: there is nobody to send it to again")
-    letter = compose.renew(content, [(row.role, row.address) for row in rows], now=store.now())
-    wish = Wish(
-        owner=owner,
-        policy=old.policy,
-        require=max((row.require for row in rows), key=lambda level: level.rank),
-        within=timedelta(seconds=max(row.within for row in rows)),
-        mdn=any(row.mdn_requested for row in rows),
-        labels=old.labels,
-    )
-    taken = await accept(store, letter, wish)
+        whole = await messages.whole(session, message)
+        if whole is None:
+            raise NoSuchThing(_NO_MESSAGE.format(message))
+        content = (await session.get_one(Evidence, whole.message.evidence)).content
+    everyone = [(row.role, row.address) for row in whole.recipients]
+    return await asyncio.to_thread(compose.renew, content, everyone, now=store.now())
 
-    async def work(session: AsyncSession) -> None:
-        copy = await session.get_one(Message, taken.message.id)
-        copy.resent_from = old.id
-        for row in rows:
-            await _record(session, store, row.id, EventKind.RESENT, by=owner, reason=f"sent again as {copy.id}")
 
-    await store.together(work)
+async def _resend(session: AsyncSession, store: Store, message: str, letter: compose.Letter, by: str) -> Taken:
+    rows = await _recipients(session, message)
+    copies = await messages.copies(session, rows)
+    left_out = {row.id: why for row in rows if (why := _why_no_copy(row, copies.get(row.address, ())))}
+    again = [row for row in rows if row.id not in left_out]
+    if not again:
+        raise Pointless(f"nobody is left to send it to again ({'; '.join(_told(rows, left_out))})")
+    old = await session.get_one(Message, message)
+    asked = [_asked_again(store.settings, old.policy, row) for row in again]
+    letter = replace(letter, recipients=tuple(one.addressee for one in asked))
+    check_answers(store.settings, letter, asked)
+    wish = Wish(owner=old.owner, policy=old.policy, labels=old.labels)
+    taken = await put(session, store, letter, wish, asked, resent_from=old.id)
+    told = _told((row for row in rows if not _is_settled(row)), left_out)
+    taken.message.warnings = [*taken.message.warnings, *(f"not sent again to {one}" for one in told)]
+    detail = {"copy": taken.message.id}
+    for row in again:
+        reason = f"sent again as {taken.message.id}"
+        await _record(session, store, row.id, EventKind.RESENT, by=by, reason=reason, detail=detail)
     return taken
 
 
-async def _recipients(session: AsyncSession, message: str) -> list[Recipient]:
-    query = select(Recipient).where(Recipient.message == message).order_by(col(Recipient.position))
-    rows = list((await session.exec(query)).all())
+def _why_no_copy(row: Recipient, copies: Iterable[Recipient]) -> str | None:
+    """Return why this recipient gets no further copy, or None where only a further copy can help."""
+    if row.delivery is Delivery.CANCELLED:
+        return "cancelled before it was sent, so hand it over anew"
+    if row.receipt.is_met:
+        return "the receipt is met"
+    if row.receipt is Receipt.WAIVED:
+        return "the receipt is waived"
+    if row.delivery in _HELD:
+        return "not sent for certain yet, `receiptd retry` tries it now"
+    for copy in copies:
+        if copy.receipt.is_met:
+            return f"the receipt of copy {copy.message} is met, `receiptd confirm` takes it for this one too"
+        if copy.delivery in _HELD or copy.receipt is Receipt.OPEN:
+            return f"copy {copy.message} is still awaited"
+    return None
+
+
+def _is_settled(row: Recipient) -> bool:
+    return row.receipt.is_met or row.receipt is Receipt.WAIVED
+
+
+def _told(rows: Iterable[Recipient], left_out: Mapping[str, str]) -> list[str]:
+    """Return each reason why some were left out, after their addresses."""
+    addresses: dict[str, list[str]] = {}
+    for row in rows:
+        if row.id in left_out:
+            addresses.setdefault(left_out[row.id], []).append(row.address)
+    return [f"{a_few(those)}: {why}" for why, those in addresses.items()]
+
+
+def _asked_again(settings: Settings, name: str, row: Recipient) -> Asked:
+    """Return what was asked of this recipient at first; how reports are judged is what the settings say now."""
+    terms = policy.effective(settings, name if name in settings.policy else "default", row.address)
+    return Asked(
+        addressee=compose.Addressee(row.address, row.role),
+        require=row.require,
+        within=timedelta(seconds=row.within),
+        minimum_trust=terms.minimum_trust,
+        onward=terms.onward,
+        mdn=row.mdn_requested,
+    )
+
+
+_NO_MESSAGE = "there is no message {!r}: `receiptd list` shows their ids"
+
+
+async def _recipients(session: AsyncSession, message: str) -> Sequence[Recipient]:
+    """Return the recipients as they are now, and keep others from moving them until this is committed."""
+    query = select(Recipient).where(Recipient.message == message).order_by(col(Recipient.position)).with_for_update()
+    rows = (await session.exec(query.execution_options(populate_existing=True))).all()
     if not rows:
-        raise NoSuchThing(f"there is no message {message!r}: `receiptd list` shows their ids")
+        raise NoSuchThing(_NO_MESSAGE.format(message))
     return rows

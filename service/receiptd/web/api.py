@@ -149,7 +149,7 @@ async def retry(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
 @router.post("/messages/{message}/resend", status_code=202)
 async def resend(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
     """Send a new copy to those whose receipt isn't met."""
-    taken = await decide.resend(house.store, message, owner=caller.owner)
+    taken = await decide.resend(house.store, message, by=caller.owner)
     house.ring()
     return shapes.accepted(taken.message, taken.recipients)
 
