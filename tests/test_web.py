@@ -457,6 +457,18 @@ async def test_a_message_is_cancelled_and_one_that_failed_is_sent_again(home: Ho
     assert got["message_id"] != failed.message.message_id
 
 
+async def test_a_copy_is_seen_by_who_sent_the_first_and_warns_like_a_new_message(home: Home) -> None:
+    erp, boss = home.over_tcp("erp"), home.over_tcp("boss")
+    sent = await home.send(erp)
+    await home.stage.tell(sent["recipients"][0]["id"], EventKind.FAILED)
+    home.offers_dsn = False
+    copy = (await boss.post(f"/v1/messages/{sent['id']}/resend")).json()
+    assert "no DSN" in copy["warnings"][0]
+    assert (await _get(erp, f"/v1/messages/{copy['id']}"))["resent_from"] == sent["id"]
+    again = await boss.post(f"/v1/messages/{sent['id']}/resend")
+    assert copy["id"] in _is_problem(again, 409, 65)
+
+
 async def test_a_retry_does_not_wait_until_the_relay_would_be_tried_again(home: Home) -> None:
     sent = await home.send()
     relay = home.relay

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from receiptd import decide, errors, telemetry
-from receiptd.accept import accept
+from receiptd.accept import Taken, accept
 from receiptd.decide import NoSuchThing
 from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
@@ -62,6 +62,10 @@ async def post_message(request: Request, house: Rooms, caller: Anyone) -> dict[s
     if taken.is_new:
         telemetry.MESSAGES.labels(taken.message.policy).inc()
         house.ring()
+    return _taken(house, taken)
+
+
+def _taken(house: House, taken: Taken) -> dict[str, Any]:
     warnings = [*taken.message.warnings, *house.warnings()]
     return shapes.accepted(taken.message, taken.recipients) | {"warnings": warnings}
 
@@ -148,10 +152,10 @@ async def retry(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
 
 @router.post("/messages/{message}/resend", status_code=202)
 async def resend(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
-    """Send a new copy to those whose receipt isn't met."""
+    """Send a new copy to those whom the first left without its receipt."""
     taken = await decide.resend(house.store, message, by=caller.owner)
     house.ring()
-    return shapes.accepted(taken.message, taken.recipients)
+    return _taken(house, taken)
 
 
 @router.post("/recipients/{recipient}/acknowledge")
