@@ -74,7 +74,7 @@ async def test_every_hot_query_uses_an_index(stage: Stage) -> None:
         await queue.recover(stage.store)
         await escalate(stage.store)
         await reports.begin_reading(stage.store, 10)
-        await dispatches.claim(stage.store, 10, ["ops", "boss"])
+        await dispatches.claim(stage.store, {"ops": 10, "boss": 10})
         async with stage.store.read() as session:
             await reports.candidates(session, match.Keys((token,), (taken.message.message_id,)))
             await reports.oldest_unsettled(session)

@@ -93,11 +93,12 @@ class Daemon:
         self.clock_health = Health("clock:clock")
         self.boxes = {box.name: Health(f"mailbox:{box.name}") for box in store.settings.mailbox}
         self.http = webhook.client()
+        self.endpoints = webhook.Endpoints(self.http)
         self.clock_offset = store.clock_offset()
         self.submit = Step("submit", self._submit, every=_SECOND, patience=_FOR_EVER)
         self.settle = Step("settle", self._settle, every=_SECOND, patience=_MINUTE)
         self.escalate = Step("escalate", self._escalate, every=_SECOND, patience=_MINUTE)
-        self.deliver = Step("deliver", self._deliver, every=_SECOND, patience=_MINUTE)
+        self.deliver = Step("deliver", self._deliver, every=_SECOND, patience=_FOR_EVER)
         self.monitor = Step("monitor", self._monitor, every=5 * _SECOND, patience=_MINUTE)
         self.recover = Step("recover", self._recover, every=_MINUTE, patience=_MINUTE)
         self.steps = (self.submit, self.settle, self.escalate, self.deliver, self.monitor, self.recover)
@@ -221,7 +222,9 @@ class Daemon:
         return judged
 
     async def _deliver(self) -> int:
-        return await webhook.deliver(self.store, self.http)
+        return await webhook.deliver(
+            self.store, self.endpoints, wake=self.deliver.bell, stop=self.stop, pulse=self.pulse
+        )
 
     async def _monitor(self) -> int:
         await self._look_at_the_clock()

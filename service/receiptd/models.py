@@ -302,8 +302,8 @@ class Dispatch(Table, table=True):
     """One alert on its way to one webhook."""
 
     __table_args__ = (
-        _index("ix_dispatch_due_at", "due_at", where="due_at IS NOT NULL"),
-        _index("ix_dispatch_webhook_id", "webhook", "id"),
+        _index("ix_dispatch_webhook_due_at", "webhook", "due_at", where="due_at IS NOT NULL"),
+        _index("ix_dispatch_webhook_finished_at", "webhook", "finished_at"),
     )
 
     id: str = Field(primary_key=True)

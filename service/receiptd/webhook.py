@@ -9,7 +9,8 @@ import hashlib
 import hmac
 import json
 import random
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -21,7 +22,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import telemetry
 from receiptd.errors import BadSettings
-from receiptd.models import DispatchAttempt, new_id
+from receiptd.pulse import Pulse
 from receiptd.settings import WebhookSettings, read_secret
 from receiptd.store import Store, alerts, dispatches
 from receiptd.store.dispatches import Post
@@ -41,10 +42,13 @@ SCHEDULE = (
     timedelta(hours=24),
 )
 """The wait before each attempt, as Standard Webhooks advises; after the last, once a day while nobody took it."""
-PATIENCE = 3
-"""Failed attempts at one endpoint after which the next level's are told as well."""
+WINDOW = 10
+"""Posts under way at one endpoint: each has a window of its own, so that none waits for another's answers."""
 _TIMEOUT = 15
+_LONGEST_POST = timedelta(minutes=1)
+"""What the watchdog allows a post, from its claim to the commit of its answer."""
 _LONGEST_RETRY_AFTER = timedelta(days=1)
+_LONGEST_HOLD = timedelta(minutes=5)
 _LONGEST_ANSWER = 64 * 1024
 """Octets of an answer's body that are read, so that the connection can be used again; nobody looks at them."""
 
@@ -70,66 +74,129 @@ class Answer:
 
 
 def client() -> httpx2.AsyncClient:
-    """Return the HTTP client of this step: it follows no redirects and keeps no cookies."""
+    """Return the HTTP client of this step: it follows no redirects and keeps no cookies.
+
+    It opens as many connections as there are posts: a pool that is full of one endpoint's would hold up the others'.
+    """
     return httpx2.AsyncClient(
-        headers={"user-agent": "receiptd"}, timeout=_TIMEOUT, follow_redirects=False, trust_env=False
+        headers={"user-agent": "receiptd"},
+        timeout=_TIMEOUT,
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
+        follow_redirects=False,
+        trust_env=False,
     )
 
 
-async def deliver(store: Store, http: httpx2.AsyncClient, *, limit: int = 50) -> int:
-    """Send the dispatches that are due; return how many an endpoint took."""
+@dataclass(slots=True)
+class Endpoints:
+    """The way to the endpoints, and until when each of them asked to be left alone."""
+
+    http: httpx2.AsyncClient
+    held: dict[str, datetime] = field(default_factory=dict)
+
+    def hold(self, name: str, now: datetime, retry_after: timedelta) -> None:
+        """Begin nothing at *name* for as long as it asks, or for five minutes: news can't wait longer unseen."""
+        self.held[name] = now + min(retry_after, _LONGEST_HOLD)
+
+    def may_ask(self, name: str, now: datetime) -> bool:
+        """Whether *name* wants to be left alone no longer; a hold beyond its bound is of a clock that was set."""
+        return not now < self.held.get(name, now) <= now + _LONGEST_HOLD
+
+
+async def deliver(store: Store, endpoints: Endpoints, *, wake: asyncio.Event, stop: asyncio.Event, pulse: Pulse) -> int:
+    """Post what is due, each endpoint in a bounded window of its own; return how many alerts were taken.
+
+    A window is refilled as its posts end and when *wake* is set, so that an endpoint that hangs holds up no other.
+    Ends when nothing is due and nothing under way, or *stop* is set and what was under way has ended.
+    """
+    running: dict[asyncio.Task[bool], str] = {}
+    taken = 0
+    try:
+        while True:
+            wake.clear()
+            if not stop.is_set():
+                for post in await _claim(store, endpoints, Counter(running.values()), pulse):
+                    running[asyncio.create_task(_guarded(store, endpoints, post, pulse))] = post.dispatch.webhook
+            if not running:
+                return taken
+            for task in await _ended(set(running), wake):
+                del running[task]
+                taken += task.result()
+    except Exception:
+        # The database may be away for a moment: what the endpoints answer meanwhile is worth keeping all the same.
+        if running:
+            await asyncio.wait(running)
+        raise
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _claim(store: Store, endpoints: Endpoints, under_way: Counter[str], pulse: Pulse) -> list[Post]:
+    """Take what is due where the window has room; what is due at an endpoint that is gone is handed on."""
     names = [webhook.name for webhook in store.settings.webhook]
-    async with store.read() as session:
-        off = await dispatches.gone(session, names)
-    if off:
-        await dispatches.pass_over(store, limit, sorted(off), patience=PATIENCE)
-    posts = await dispatches.claim(store, limit, [name for name in names if name not in off])
-    taken = await asyncio.gather(*(_guarded(store, http, post) for post in posts))
-    return sum(taken)
+    with pulse.holding("deliver", _LONGEST_POST):
+        async with store.read() as session:
+            off = await dispatches.gone(session, names)
+        if off:
+            await dispatches.pass_over(store, sorted(off))
+        now = store.now()
+        asked = [name for name in names if name not in off and endpoints.may_ask(name, now)]
+        room = {name: WINDOW - under_way[name] for name in asked if under_way[name] < WINDOW}
+        return await dispatches.claim(store, room) if room else []
 
 
-async def _guarded(store: Store, http: httpx2.AsyncClient, post: Post) -> bool:
+async def _ended(running: set[asyncio.Task[bool]], wake: asyncio.Event) -> set[asyncio.Task[bool]]:
+    """Wait until a post ends or somebody wakes us; return the posts that have ended."""
+    bell = asyncio.ensure_future(wake.wait())
+    try:
+        done, _ = await asyncio.wait({*running, bell}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        bell.cancel()
+    return running & done
+
+
+async def _guarded(store: Store, endpoints: Endpoints, post: Post, pulse: Pulse) -> bool:
     """Let one dispatch that raises stop no other; its claim pushes it ahead by a minute."""
     try:
-        return await _deliver(store, http, post)
+        with pulse.holding("deliver", _LONGEST_POST):
+            return await _deliver(store, endpoints, post)
     except Exception:
-        _log.exception("an alert can't be sent", alert=post.alert.id, webhook=post.dispatch.webhook)
+        _log.exception("what came of an alert can't be kept", alert=post.alert.id, webhook=post.dispatch.webhook)
         return False
 
 
-async def _deliver(store: Store, http: httpx2.AsyncClient, post: Post) -> bool:
+async def _deliver(store: Store, endpoints: Endpoints, post: Post) -> bool:
     webhook = next(entry for entry in store.settings.webhook if entry.name == post.dispatch.webhook)
-    started_at = store.now()
-    answer = await _post(http, webhook, post, started_at)
+    answer = await _post(endpoints.http, webhook, post, store.now())
     telemetry.WEBHOOK_ATTEMPTS.labels(webhook.name, answer.outcome).inc()
-    if not answer.is_success:
+    if answer.retry_after:
+        endpoints.hold(webhook.name, store.now(), answer.retry_after)
+    if answer.outcome == "gone":
+        _log.error(
+            "a webhook is off: it answered 410 Gone, so it gets nothing until one of its alerts is replayed",
+            webhook=webhook.name,
+        )
+    elif not answer.is_success:
         _log.warning(
             "a webhook did not take an alert", webhook=webhook.name, status=answer.status, reason=answer.reason
         )
-    await store.together(partial(_settle, store=store, post=post, answer=answer, started_at=started_at))
+    await store.together(partial(_settle, store=store, post=post, answer=answer))
     return answer.is_success
 
 
-async def _settle(session: AsyncSession, *, store: Store, post: Post, answer: Answer, started_at: datetime) -> None:
+async def _settle(session: AsyncSession, *, store: Store, post: Post, answer: Answer) -> None:
     now, attempts = store.now(), post.dispatch.attempts
-    attempt = DispatchAttempt(
-        id=new_id(started_at),
-        dispatch=post.dispatch.id,
-        started_at=started_at,
-        milliseconds=answer.milliseconds,
-        status=answer.status,
-        reason=answer.reason,
-    )
-    await dispatches.write_attempt(session, attempt)
+    await dispatches.keep_answer(session, post, answer.milliseconds, answer.status, answer.reason)
     if answer.is_success:
         await dispatches.delivered(session, post, now)
         return
     if answer.outcome == "gone":
         await dispatches.end(session, post, "gone", now)
     else:
-        await dispatches.again(session, post, now + wait_after(attempts, answer.retry_after))
-    if answer.outcome == "gone" or attempts >= PATIENCE:
-        await dispatches.hand_on(session, store.settings, post, patience=PATIENCE, now=now)
+        await dispatches.again(session, post.dispatch, now + wait_after(attempts, answer.retry_after))
+    await dispatches.hand_on(session, store.settings, post.alert, now)
 
 
 def wait_after(attempts: int, retry_after: timedelta | None) -> timedelta:
@@ -139,27 +206,36 @@ def wait_after(attempts: int, retry_after: timedelta | None) -> timedelta:
 
 
 async def _post(http: httpx2.AsyncClient, webhook: WebhookSettings, post: Post, now: datetime) -> Answer:
-    body = body_of(post.alert.type, post.alert.created_at, post.alert.data, webhook.omit)
+    """Post once; whatever goes wrong is an answer that a person can read."""
     loop = asyncio.get_running_loop()
     began = loop.time()
 
-    def milliseconds() -> int:
-        return int((loop.time() - began) * 1000)
+    def answer(status: int | None, reason: str | None, retry_after: timedelta | None = None) -> Answer:
+        return Answer(status, int((loop.time() - began) * 1000), reason, retry_after)
 
     try:
+        body = body_of(post.alert.type, post.alert.created_at, post.alert.data, webhook.omit)
         headers = {"content-type": "application/json", **sign(secret_of(webhook), post.alert.id, now, body)}
         async with (
             asyncio.timeout(_TIMEOUT),
             http.stream("POST", webhook.url, content=body, headers=headers) as response,
         ):
             await _pass_over(response)
-    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, BadSettings) as error:
-        return Answer(None, milliseconds(), f"{type(error).__name__}: {error}"[:300])
-    retry_after = read_retry_after(response.headers.get("retry-after"), now)
-    reason = None if response.is_success else f"HTTP {response.status_code} {response.reason_phrase}"[:300]
-    return Answer(
-        response.status_code, milliseconds(), reason, retry_after if response.status_code in (429, 503) else None
-    )
+    except (TimeoutError, httpx2.TimeoutException):
+        return answer(None, f"no answer within {_TIMEOUT} seconds")
+    except (httpx2.HTTPError, httpx2.InvalidURL, BadSettings) as error:
+        return answer(None, _named(error))
+    except Exception as error:
+        _log.exception("an alert can't be sent", alert=post.alert.id, webhook=webhook.name)
+        return answer(None, f"a fault of receiptd, see its log: {_named(error)}")
+    if response.is_success:
+        return answer(response.status_code, None)
+    asked = read_retry_after(response.headers.get("retry-after"), now) if response.status_code in (429, 503) else None
+    return answer(response.status_code, f"HTTP {response.status_code} {response.reason_phrase}"[:300], asked)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")[:300]
 
 
 async def _pass_over(response: httpx2.Response) -> None:
@@ -213,6 +289,6 @@ def read_retry_after(value: str | None, now: datetime) -> timedelta | None:
         return timedelta(seconds=int(value.strip()[:9]))
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(at - now, timedelta(0)) if at.tzinfo else None

@@ -62,7 +62,7 @@ class Workshop:
         self.relay_health = Health("relay:relay")
         self.box_health = Health("mailbox:receipts")
         self.clock_health = Health("clock:clock")
-        self.http = webhook.client()
+        self.endpoints = webhook.Endpoints(webhook.client())
         self.stop = asyncio.Event()
         self.started_at = self.clock()
 
@@ -94,7 +94,7 @@ class Workshop:
         return await monitor(self.store, self.relay_health, boxes, self.clock_health, started_at=self.started_at)
 
     async def deliver(self) -> int:
-        return await webhook.deliver(self.store, self.http)
+        return await webhook.deliver(self.store, self.endpoints, wake=asyncio.Event(), stop=self.stop, pulse=Pulse())
 
     def report(self, recipient: str, action: str = "delivered") -> None:
         """Let a report about *recipient* come into the mailbox now."""
@@ -138,7 +138,7 @@ class Workshop:
         self.store = Store(self.store.settings, clock=self.clock)
 
     async def close(self) -> None:
-        await self.http.aclose()
+        await self.endpoints.http.aclose()
         await self.relay.close()
         await self.store.close()
         self.receiver.close()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import case, update
 from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, exists, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import policy
-from receiptd.models import Alert, Dispatch, DispatchAttempt, Message, Recipient, id_of
+from receiptd.models import Alert, Dispatch, DispatchAttempt, Message, Recipient, id_of, new_id
 from receiptd.settings import Settings
 from receiptd.store import alerts
 from receiptd.store.engine import Store
@@ -22,39 +22,56 @@ IN_FLIGHT = timedelta(minutes=1)
 """How long a claimed dispatch is left alone: the 15 s time-out of a POST and a margin."""
 _WHILE_OFF = timedelta(days=1)
 """How long a dispatch waits whose endpoint is gone; it goes out at once when that endpoint takes one again."""
-
+PATIENCE = 3
+"""Failed attempts at one endpoint after which the next level's are told as well."""
+LONG = timedelta(minutes=30)
+"""An endpoint that asks for more than that isn't waited for alone either."""
+_MOST_PASSED_OVER = 50
 
 _ENDS = ("resolved", "clear")
+NO_ANSWER = "no answer is on record: the post is under way, or receiptd was stopped before one came"
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One alert to send to one webhook now."""
+    """One alert to send to one webhook now, and the id of the attempt."""
 
     dispatch: Dispatch
     alert: Alert
+    attempt: str
 
 
-async def claim(store: Store, limit: int, webhooks: Sequence[str]) -> list[Post]:
-    """Take due dispatches of *webhooks* and commit the attempt: from here on the endpoint may know.
+async def claim(store: Store, room: Mapping[str, int]) -> list[Post]:
+    """Take what is due, as many for each webhook as it has *room*; commit the attempts: from here on it may know.
 
     A resolution waits until no alert of its incident is still on its way to the same webhook.
     """
     async with store.write() as session:
         now = store.now()
-        query = (
-            select(Dispatch, Alert)
-            .join(Alert, col(Alert.id) == col(Dispatch.alert))
-            .where(col(Dispatch.due_at) <= now, col(Dispatch.webhook).in_(webhooks), ~_must_wait())
-            .order_by(col(Dispatch.due_at))
-            .limit(limit)
-            .with_for_update(skip_locked=True, of=Dispatch.__table__)  # type: ignore[attr-defined]
-        )
-        posts = [Post(dispatch, alert) for dispatch, alert in (await session.exec(query)).all()]
+        found = [pair for webhook, limit in room.items() for pair in await _due(session, webhook, limit, now)]
+        posts = [Post(dispatch, alert, new_id(now)) for dispatch, alert in found]
         for post in posts:
             post.dispatch.attempts += 1
             post.dispatch.due_at = now + IN_FLIGHT
+        session.add_all(
+            DispatchAttempt(
+                id=post.attempt, dispatch=post.dispatch.id, started_at=now, milliseconds=0, reason=NO_ANSWER
+            )
+            for post in posts
+        )
         return posts
+
+
+async def _due(session: AsyncSession, webhook: str, limit: int, now: datetime) -> Sequence[tuple[Dispatch, Alert]]:
+    query = (
+        select(Dispatch, Alert)
+        .join(Alert, col(Alert.id) == col(Dispatch.alert))
+        .where(col(Dispatch.due_at) <= now, Dispatch.webhook == webhook, ~_must_wait())
+        .order_by(col(Dispatch.due_at))
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=Dispatch.__table__)  # type: ignore[attr-defined]
+    )
+    return (await session.exec(query)).all()
 
 
 def _must_wait() -> Any:
@@ -76,14 +93,20 @@ def _must_wait() -> Any:
     )
 
 
-async def write_attempt(session: AsyncSession, attempt: DispatchAttempt) -> None:
+async def keep_answer(
+    session: AsyncSession, post: Post, milliseconds: int, status: int | None, reason: str | None
+) -> None:
     """Keep what came of one POST."""
-    session.add(attempt)
-    await session.flush()
+    await session.exec(
+        update(DispatchAttempt)
+        .where(col(DispatchAttempt.id) == post.attempt)
+        .values(milliseconds=milliseconds, status=status, reason=reason)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def delivered(session: AsyncSession, post: Post, now: datetime) -> None:
-    """The endpoint acknowledged: done, and whatever else waits for this endpoint may try now."""
+    """The endpoint acknowledged: done, and what is stranded here is due, the oldest first."""
     await _finish(session, post.dispatch, "delivered", now)
     await session.exec(
         update(Alert)
@@ -91,46 +114,58 @@ async def delivered(session: AsyncSession, post: Post, now: datetime) -> None:
         .values(undelivered=False)
         .execution_options(synchronize_session=False)
     )
-    stranded = select(Alert.id).where(col(Alert.undelivered))
     await session.exec(
         update(Dispatch)
         .where(
-            col(Dispatch.alert).in_(stranded),
+            col(Dispatch.alert).in_(select(Alert.id).where(col(Alert.undelivered))),
             col(Dispatch.webhook) == post.dispatch.webhook,
             col(Dispatch.due_at) > now,
+            ~_is_under_way(now),
         )
-        .values(due_at=now)
+        .values(due_at=_since_raised(now))
         .execution_options(synchronize_session=False)
     )
 
 
-async def again(session: AsyncSession, post: Post, at: datetime) -> None:
-    """The endpoint didn't take it: try again at *at*."""
+def _since_raised(now: datetime) -> Any:
+    """Return when the alert of a dispatch was raised: due at once, and in that order."""
+    created_at = select(Alert.created_at).where(Alert.id == Dispatch.alert).scalar_subquery()
+    return case((created_at < now, created_at), else_=now)
+
+
+def _is_under_way(now: datetime) -> Any:
+    """Whether a dispatch is being posted right now: nobody else may take it."""
+    return exists(
+        select(DispatchAttempt.id).where(
+            DispatchAttempt.dispatch == Dispatch.id,
+            DispatchAttempt.reason == NO_ANSWER,
+            col(DispatchAttempt.started_at) > now - IN_FLIGHT,
+        )
+    )
+
+
+async def again(session: AsyncSession, dispatch: Dispatch, at: datetime) -> None:
+    """The endpoint didn't take it: try again at *at*, unless somebody else has taken it up since."""
     await session.exec(
         update(Dispatch)
-        .where(col(Dispatch.id) == post.dispatch.id, col(Dispatch.outcome) == "pending")
+        .where(
+            col(Dispatch.id) == dispatch.id,
+            col(Dispatch.outcome) == "pending",
+            col(Dispatch.attempts) == dispatch.attempts,
+        )
         .values(due_at=at)
         .execution_options(synchronize_session=False)
     )
 
 
-async def pass_over(store: Store, limit: int, webhooks: Sequence[str], *, patience: int) -> int:
+async def pass_over(store: Store, webhooks: Sequence[str]) -> None:
     """Hand on what is due at endpoints that are gone: nobody is asked there, and nobody would be told."""
     async with store.write() as session:
         now = store.now()
-        query = (
-            select(Dispatch, Alert)
-            .join(Alert, col(Alert.id) == col(Dispatch.alert))
-            .where(col(Dispatch.due_at) <= now, col(Dispatch.webhook).in_(webhooks))
-            .order_by(col(Dispatch.due_at))
-            .limit(limit)
-            .with_for_update(skip_locked=True, of=Dispatch.__table__)  # type: ignore[attr-defined]
-        )
-        posts = [Post(dispatch, alert) for dispatch, alert in (await session.exec(query)).all()]
-        for post in posts:
-            await again(session, post, now + _WHILE_OFF)
-            await hand_on(session, store.settings, post, patience=patience, now=now)
-        return len(posts)
+        for webhook in webhooks:
+            for dispatch, alert in await _due(session, webhook, _MOST_PASSED_OVER, now):
+                await again(session, dispatch, now + _WHILE_OFF)
+                await hand_on(session, store.settings, alert, now)
 
 
 async def end(session: AsyncSession, post: Post, outcome: str, now: datetime) -> None:
@@ -138,30 +173,39 @@ async def end(session: AsyncSession, post: Post, outcome: str, now: datetime) ->
     await _finish(session, post.dispatch, outcome, now)
 
 
-async def hand_on(session: AsyncSession, settings: Settings, post: Post, *, patience: int, now: datetime) -> None:
+async def hand_on(session: AsyncSession, settings: Settings, alert: Alert, now: datetime) -> None:
     """Nobody has taken the alert: tell the next level's endpoints, or note that it is undelivered.
 
-    Called after *patience* failed attempts at one endpoint, or where it is gone; does nothing while another
-    one may still take it sooner. The first endpoint goes on being tried.
+    Called where an endpoint is gone, or will not have taken it soon; does nothing while another one still may. The
+    first endpoint goes on being tried.
     """
-    tried = (await session.exec(select(Dispatch).where(Dispatch.alert == post.alert.id))).all()
+    query = select(Dispatch).where(Dispatch.alert == alert.id).execution_options(populate_existing=True)
+    tried = (await session.exec(query)).all()
     off = await gone(session, sorted({dispatch.webhook for dispatch in tried}))
-    hopeful = (d for d in tried if d.outcome == "pending" and d.attempts < patience and d.webhook not in off)
+    hopeful = (d for d in tried if d.webhook not in off and _is_hopeful(d, now))
     if any(d.outcome == "delivered" for d in tried) or any(hopeful):
         return
-    further = await _next_endpoints(session, settings, post.alert, {dispatch.webhook for dispatch in tried})
+    further = await _next_endpoints(session, settings, alert, {dispatch.webhook for dispatch in tried})
     session.add_all(
-        Dispatch(id=id_of("dispatch", post.alert.id, name), alert=post.alert.id, webhook=name, due_at=now)
-        for name in further
+        Dispatch(id=id_of("dispatch", alert.id, name), alert=alert.id, webhook=name, due_at=now) for name in further
     )
     if not further:
         await session.exec(
             update(Alert)
-            .where(col(Alert.id) == post.alert.id)
+            .where(col(Alert.id) == alert.id)
             .values(undelivered=True)
             .execution_options(synchronize_session=False)
         )
     await session.flush()
+
+
+def _is_hopeful(dispatch: Dispatch, now: datetime) -> bool:
+    return (
+        dispatch.outcome == "pending"
+        and dispatch.attempts < PATIENCE
+        and dispatch.due_at is not None
+        and dispatch.due_at <= now + LONG
+    )
 
 
 async def _next_endpoints(session: AsyncSession, settings: Settings, alert: Alert, tried: set[str]) -> list[str]:
@@ -184,9 +228,11 @@ async def _next_endpoints(session: AsyncSession, settings: Settings, alert: Aler
 
 
 async def _finish(session: AsyncSession, dispatch: Dispatch, outcome: str, now: datetime) -> None:
+    """Note how it ended; what an endpoint has acknowledged stays so, whoever else is told something else."""
+    which = col(Dispatch.id) == dispatch.id
     await session.exec(
         update(Dispatch)
-        .where(col(Dispatch.id) == dispatch.id)
+        .where(which if outcome == "delivered" else and_(which, col(Dispatch.outcome) == "pending"))
         .values(outcome=outcome, due_at=None, finished_at=now)
         .execution_options(synchronize_session=False)
     )
@@ -198,7 +244,11 @@ async def gone(session: AsyncSession, webhooks: Sequence[str]) -> set[str]:
     for name in webhooks:
         query = (
             select(Dispatch.outcome)
-            .where(Dispatch.webhook == name, col(Dispatch.outcome).in_(("delivered", "gone")))
+            .where(
+                Dispatch.webhook == name,
+                col(Dispatch.finished_at).is_not(None),
+                col(Dispatch.outcome).in_(("delivered", "gone")),
+            )
             .order_by(col(Dispatch.finished_at).desc())
             .limit(1)
         )

@@ -301,14 +301,18 @@ def upgrade() -> None:
     with op.batch_alter_table("dispatch", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_dispatch_alert"), ["alert"], unique=False)
         batch_op.create_index(
-            "ix_dispatch_due_at",
-            ["due_at"],
+            "ix_dispatch_webhook_due_at",
+            ["webhook", "due_at"],
             unique=False,
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )
         batch_op.create_index(
-            "ix_dispatch_webhook_id", ["webhook", "id"], unique=False, sqlite_where=None, postgresql_where=None
+            "ix_dispatch_webhook_finished_at",
+            ["webhook", "finished_at"],
+            unique=False,
+            sqlite_where=None,
+            postgresql_where=None,
         )
 
     op.create_table(
@@ -353,9 +357,9 @@ def downgrade() -> None:
 
     op.drop_table("event_copy")
     with op.batch_alter_table("dispatch", schema=None) as batch_op:
-        batch_op.drop_index("ix_dispatch_webhook_id", sqlite_where=None, postgresql_where=None)
+        batch_op.drop_index("ix_dispatch_webhook_finished_at", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index(
-            "ix_dispatch_due_at",
+            "ix_dispatch_webhook_due_at",
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )

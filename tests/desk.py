@@ -1,0 +1,79 @@
+"""A desk that alerts come to: a stage, a receiver of its webhooks, and the step between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import time_machine
+from sqlmodel import select
+
+from receiptd import webhook
+from receiptd.models import Alert, Dispatch, DispatchAttempt
+from receiptd.pulse import Pulse
+from tests.receiver import SECRET, Receiver
+from tests.stage import START, Stage, dsn, staged
+
+NAMES = ("ops", "boss")
+
+
+class Desk:
+    """A stage with a receiver of its alerts; its clock is the process's, for receivers look at timestamps."""
+
+    def __init__(self, stage: Stage, receiver: Receiver, clock: Any) -> None:
+        self.stage, self.receiver, self.http = stage, receiver, webhook.client()
+        self.endpoints = webhook.Endpoints(self.http)
+        self.wake, self.stop = asyncio.Event(), asyncio.Event()
+        self._clock = clock
+
+    def pass_time(self, **length: float) -> None:
+        self.stage.pass_time(**length)
+        self._clock.move_to(self.stage.instant)
+
+    async def deliver(self) -> int:
+        return await webhook.deliver(self.stage.store, self.endpoints, wake=self.wake, stop=self.stop, pulse=Pulse())
+
+    async def bad_news(self, address: str = "bob@b.test", **wish: Any) -> Alert:
+        """Let a report say that a letter failed; return the alert."""
+        taken = await self.stage.submitted(address, **wish)
+        await self.stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1", recipient=address))
+        return (await self.stage.alerts())[-1]
+
+    async def dispatch(self, alert: Alert, name: str = "ops") -> Dispatch:
+        return next(d for d in await self.stage.dispatches() if (d.alert, d.webhook) == (alert.id, name))
+
+    async def attempts(self) -> list[DispatchAttempt]:
+        async with self.stage.store.read() as session:
+            rows = (await session.exec(select(DispatchAttempt))).all()
+        return sorted(rows, key=lambda row: row.started_at)
+
+    async def until_due(self, alert: Alert) -> timedelta:
+        """Pass the time to the next attempt; return how long that was."""
+        due_at = (await self.dispatch(alert)).due_at
+        assert due_at is not None
+        waited = due_at - self.stage.instant
+        self.pass_time(seconds=waited.total_seconds())
+        return waited
+
+
+@asynccontextmanager
+async def desk_in(folder: Path, *, ops: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[Desk]:
+    """Open a desk; *ops* adds to the settings of the first webhook."""
+    (folder / "secret").write_text(SECRET)
+    receiver = Receiver()
+    hooks: list[dict[str, Any]] = [
+        {"name": name, "url": receiver.url(name), "secret_file": str(folder / "secret")} for name in NAMES
+    ]
+    hooks[0] |= ops or {}
+    with time_machine.travel(START, tick=False) as clock:
+        async with staged(folder, webhook=hooks, **changes) as stage:
+            desk = Desk(stage, receiver, clock)
+            try:
+                yield desk
+            finally:
+                await desk.http.aclose()
+                await asyncio.to_thread(receiver.close)
