@@ -80,6 +80,12 @@ def test_every_metric_of_the_contract_is_exposed() -> None:
         assert f"# TYPE {name} " in shown
 
 
+def test_when_a_counter_was_born_is_no_figure() -> None:
+    telemetry.MESSAGES.labels("default").inc(0)
+    telemetry.STEP_SECONDS.labels("settle").observe(0)
+    assert "_created" not in telemetry.exposition().decode()
+
+
 def test_no_label_is_made_for_addresses() -> None:
     labels = {label for name in telemetry.REGISTRY._names_to_collectors.values() for label in _labels(name)}
     assert labels == {
