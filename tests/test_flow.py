@@ -25,7 +25,7 @@ from receiptd import decide, lifecycle, token
 from receiptd.decide import Pointless
 from receiptd.escalate import escalate
 from receiptd.facts import Delivery, EventKind, Level, Receipt
-from receiptd.models import Alert, Recipient
+from receiptd.models import Alert, Message, Recipient
 from receiptd.pulse import Pulse
 from receiptd.smtp import Relay
 from receiptd.store import queue, recipients
@@ -46,6 +46,7 @@ ANSWERS: dict[str, tuple[str, Step]] = {
     "send us away": ("MAIL", "421 4.3.2 shutting down"),
 }
 ACTIONS = {"delayed": "4.0.0", "relayed": "2.0.0", "expanded": "2.0.0", "delivered": "2.0.0", "failed": "5.1.1"}
+_WAITING = (Delivery.QUEUED, Delivery.DEFERRED, Delivery.UNCERTAIN)
 _MET = (Receipt.MET, Receipt.MET_LATE, Receipt.WAIVED)
 
 
@@ -135,6 +136,13 @@ class Flow(RuleBasedStateMachine):
         except Pointless:
             return
 
+    @rule(target=letters, letter=letters)
+    def send_again(self, letter: str) -> Any:
+        try:
+            return self.run(decide.resend(self.stage.store, letter, by="uid:0")).message.id
+        except Pointless:
+            return multiple()
+
     async def _decide(self, row: Recipient, verb: str) -> None:
         store = self.stage.store
         if verb == "cancel":
@@ -207,6 +215,18 @@ class Flow(RuleBasedStateMachine):
     async def _events(self, row: Recipient) -> Any:
         async with self.stage.store.read() as session:
             return await recipients.events_of(session, row.id)
+
+    @invariant()
+    def of_all_copies_of_a_message_one_is_on_its_way(self) -> None:
+        async def read() -> dict[str, str | None]:
+            async with self.stage.store.read() as session:
+                return {one.id: one.resent_from for one in (await session.exec(select(Message))).all()}
+
+        first = self.run(read())
+        copies = [row for row in self._rows() if first[row.message] is not None]
+        awaited = [row for row in copies if row.delivery in _WAITING or row.receipt is Receipt.OPEN]
+        times = Counter((first[row.message], row.address) for row in awaited)
+        assert all(number == 1 for number in times.values()), times
 
     @invariant()
     def an_incident_is_open_as_long_as_its_alerts_are(self) -> None:
