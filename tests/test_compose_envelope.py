@@ -64,6 +64,13 @@ def test_a_made_token_needs_no_xtext_and_stays_short() -> None:
     assert len(made) <= 38
 
 
+def test_the_token_of_a_check_is_a_token_like_any_other() -> None:
+    first, second = token.make_for_check(), token.make_for_check()
+    assert token.find(first) == (first,)
+    assert first != second
+    assert token.is_of_check(first)
+
+
 def test_each_recipient_has_its_own_orcpt() -> None:
     assert rcpt_parameters("a+b=c@x.org", notify=("success", "Failure"), smtputf8=False, dsn=True) == [
         "NOTIFY=SUCCESS,FAILURE",

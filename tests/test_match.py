@@ -613,6 +613,15 @@ def test_what_fits_nobody_stays_visible_unless_it_is_ordinary(kind: ReportKind) 
     assert of(Report(kind, recipients=(block(),)), *TRIO) == Matched(verdict)
 
 
+def test_what_a_check_caused_is_no_news() -> None:
+    assert of(dsn(found_tokens=found(token.make_for_check())), *TRIO) == Matched(Verdict.NOISE)
+
+
+def test_the_token_of_a_check_does_not_hide_what_another_key_tells() -> None:
+    report = dsn(found_tokens=found(token.make_for_check()), original_message_id=ID)
+    assert of(report, *TRIO).facts
+
+
 # Laws
 
 ADDRESSES = st.sampled_from(["bob@b.org", "carol@b.org", "x@c.org", "", None])

@@ -18,6 +18,19 @@ def make() -> str:
     return base64.b32encode(secrets.token_bytes(15)).decode("ascii").lower()
 
 
+_OF_A_CHECK = "receiptdcheck"
+
+
+def make_for_check() -> str:
+    """Return a new token for a message of `receiptd check`, of which no daemon knows: what comes back is no news."""
+    return _OF_A_CHECK + make()[len(_OF_A_CHECK) :]
+
+
+def is_of_check(token: str) -> bool:
+    """Whether *token* is `make_for_check`'s, and so nobody's in any database."""
+    return token.startswith(_OF_A_CHECK)
+
+
 def find(text: str) -> tuple[str, ...]:
     """Return every token-shaped word of *text*, lower-cased, each once, in order."""
     return tuple(dict.fromkeys(word.lower() for word in WORD.findall(text)))

@@ -47,7 +47,7 @@ def invitation(settings: Settings) -> str:
 
 async def findings(settings: Settings, address: str) -> AsyncIterator[Finding]:
     """Send a message to *address*, yield what the relay says and then each report, up to the decisive one."""
-    mark = token.make()
+    mark = token.make_for_check()
     async with AsyncExitStack() as stack:
         try:
             watches = await _open(settings, stack)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from receiptd import token
 from receiptd.facts import Fact, Report, ReportKind, Verdict
 from receiptd.match import aims, answers, grounds, telling
 from receiptd.match.candidates import Candidate
@@ -33,8 +34,8 @@ def match(
     """Return whom *report* speaks of among *candidates* (see `Candidate`), and how sure that is (docs/design.md §5).
 
     Facts that bad keys tell are weak: they may raise an alarm, and `lifecycle.fold` lets them move nothing.
-    The verdict is then `suspicious`, and somebody can look. Of what fits nobody, ordinary mail is noise and
-    reports and answers are unmatched.
+    The verdict is then `suspicious`, and somebody can look. Of what fits nobody, ordinary mail and what a
+    `receiptd check` caused are noise, other reports and answers are unmatched.
     """
     if answers.is_own(report, candidates):
         return Matched(Verdict.NOISE)
@@ -44,7 +45,8 @@ def match(
         return Matched(Verdict.SUSPICIOUS, tuple(told))
     if told:
         return Matched(Verdict.MATCHED, tuple(told))
-    return Matched(Verdict.NOISE if report.kind is ReportKind.ORDINARY else Verdict.UNMATCHED)
+    is_noise = report.kind is ReportKind.ORDINARY or any(token.is_of_check(word) for word in report.tokens)
+    return Matched(Verdict.NOISE if is_noise else Verdict.UNMATCHED)
 
 
 def _facts(report: Report, ground: Ground, authserv_id: str | None) -> Iterable[Fact]:
