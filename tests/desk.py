@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,11 +13,14 @@ import time_machine
 from sqlmodel import select
 
 from receiptd import webhook
+from receiptd.daemon import Step
 from receiptd.models import Alert, Dispatch, DispatchAttempt
 from receiptd.pulse import Pulse
+from receiptd.store import handover
 from tests.receiver import SECRET, Receiver
 from tests.stage import START, Stage, dsn, staged
 
+_HOURLY = timedelta(hours=1)
 NAMES = ("ops", "boss")
 
 
@@ -36,6 +39,41 @@ class Desk:
 
     async def deliver(self) -> int:
         return await webhook.deliver(self.stage.store, self.endpoints, wake=self.wake, stop=self.stop, pulse=Pulse())
+
+    @asynccontextmanager
+    async def delivering(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Let the step run as in the daemon, whenever somebody sets `wake`."""
+        step = Step("deliver", self.deliver, every=_HOURLY, patience=_HOURLY)
+        step.bell = self.wake
+        task = asyncio.create_task(step.run(Pulse(), self.stop))
+        self.wake.set()
+        try:
+            yield task
+        finally:
+            self.stop.set()
+            self.wake.set()
+            await task
+
+    @staticmethod
+    async def until(true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not true():
+                await asyncio.sleep(0.005)
+
+    async def replay(self, alert: Alert) -> list[str]:
+        store = self.stage.store
+        async with store.write() as session:
+            return await handover.replay(session, store.settings, alert, store.now())
+
+    def subscribe(self, **events: list[str]) -> None:
+        """Go on with settings in which there are these webhooks alone, with these `events`."""
+        settings = self.stage.store.settings
+        model = settings.webhook[0]
+        hooks = tuple(
+            model.model_copy(update={"name": name, "url": self.receiver.url(name), "events": tuple(patterns)})
+            for name, patterns in events.items()
+        )
+        self.stage.store.settings = settings.model_copy(update={"webhook": hooks})
 
     async def bad_news(self, address: str = "bob@b.test", **wish: Any) -> Alert:
         """Let a report say that a letter failed; return the alert."""

@@ -21,7 +21,6 @@ from receiptd.errors import BadSettings
 from receiptd.facts import EventKind, Source
 from receiptd.models import Alert
 from receiptd.settings import WebhookSettings
-from receiptd.store import dispatches
 from receiptd.web import api
 from tests.desk import Desk, desk_in
 from tests.receiver import SECRET
@@ -399,9 +398,7 @@ async def test_where_no_attempt_was_made_neither_alert_nor_resolution_is_sent(de
 async def test_a_replay_sends_the_same_id_again(desk: Desk) -> None:
     alert = await desk.bad_news()
     await desk.deliver()
-    async with desk.stage.store.write() as session:
-        assert await dispatches.replay(session, alert.id, desk.stage.instant)
-        assert not await dispatches.replay(session, "none", desk.stage.instant)
+    assert await desk.replay(alert) == ["ops"]
     await desk.deliver()
     assert desk.receiver.posts == [("ops", alert.id)] * 2
     assert len(await desk.attempts()) == 2
@@ -414,8 +411,7 @@ async def test_a_replay_to_an_endpoint_that_was_gone_brings_what_is_stranded_the
         await desk.deliver()
     assert [alert.undelivered for alert in await desk.stage.alerts()] == [True, True]
     desk.receiver.answers = lambda _: 204
-    async with desk.stage.store.write() as session:
-        assert await dispatches.replay(session, second.id, desk.stage.instant)
+    assert await desk.replay(second) == ["ops", "boss"]
     await desk.deliver()
     assert {got.id for got in desk.receiver.alerts} == {first.id, second.id}
     assert [alert.undelivered for alert in await desk.stage.alerts()] == [False, False]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from receiptd import webhook
-from receiptd.daemon import Step
 from receiptd.models import Alert
 from receiptd.pulse import Pulse
 from tests.desk import Desk, desk_in
 
-HOURLY = timedelta(hours=1)
 POLICIES: dict[str, Any] = {
     "default": {"levels": [{"to": ["ops"]}]},
     "contracts": {"levels": [{"to": ["boss"]}]},
@@ -49,27 +45,6 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         yield desk
 
 
-@asynccontextmanager
-async def stepping(desk: Desk) -> AsyncIterator[asyncio.Task[None]]:
-    """Let the step run as the daemon does, whenever somebody sets `desk.wake`."""
-    step = Step("deliver", desk.deliver, every=HOURLY, patience=HOURLY)
-    step.bell = desk.wake
-    task = asyncio.create_task(step.run(Pulse(), desk.stop))
-    desk.wake.set()
-    try:
-        yield task
-    finally:
-        desk.stop.set()
-        desk.wake.set()
-        await task
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)
-
-
 def posted(desk: Desk, name: str) -> list[str]:
     return [key for endpoint, key in desk.receiver.posts if endpoint == name]
 
@@ -81,15 +56,15 @@ async def news(desk: Desk, count: int, policy: str = "default") -> list[Alert]:
 async def test_an_endpoint_that_hangs_delays_no_other(desk: Desk) -> None:
     gate = Gate(desk, "ops")
     stuck = await news(desk, webhook.WINDOW + 3)
-    async with stepping(desk):
-        await until(lambda: len(posted(desk, "ops")) == webhook.WINDOW)
+    async with desk.delivering():
+        await desk.until(lambda: len(posted(desk, "ops")) == webhook.WINDOW)
         for n in range(3):
             alert = await desk.bad_news(f"v{n}@c.test", policy="contracts")
             desk.wake.set()
-            await until(lambda: [got.id for got in desk.receiver.alerts][-1:] == [alert.id])  # noqa: B023
+            await desk.until(lambda: [got.id for got in desk.receiver.alerts][-1:] == [alert.id])  # noqa: B023
         assert len(posted(desk, "ops")) == webhook.WINDOW, "its own window is full, and no more is begun there"
         gate.open()
-        await until(lambda: len(posted(desk, "ops")) == len(stuck))
+        await desk.until(lambda: len(posted(desk, "ops")) == len(stuck))
     assert sorted(posted(desk, "ops")) == sorted(alert.id for alert in stuck), "each once"
 
 
@@ -102,8 +77,8 @@ async def test_what_waits_for_an_endpoint_is_posted_as_soon_as_its_window_has_ro
 async def test_a_stop_lets_posts_end_and_begins_no_further_one(desk: Desk) -> None:
     gate = Gate(desk, "ops")
     await news(desk, webhook.WINDOW + 3)
-    async with stepping(desk) as task:
-        await until(lambda: len(posted(desk, "ops")) == webhook.WINDOW)
+    async with desk.delivering() as task:
+        await desk.until(lambda: len(posted(desk, "ops")) == webhook.WINDOW)
         desk.stop.set()
         desk.wake.set()
         await asyncio.sleep(0.05)
@@ -122,7 +97,7 @@ async def test_a_post_that_is_cut_off_is_on_record_and_is_sent_again_under_the_s
     gate = Gate(desk, "ops")
     (alert,) = await news(desk, 1)
     task = asyncio.create_task(desk.deliver())
-    await until(lambda: posted(desk, "ops") == [alert.id])
+    await desk.until(lambda: posted(desk, "ops") == [alert.id])
     (attempt,) = await desk.attempts()
     assert "under way" in (attempt.reason or "")
     task.cancel()
@@ -141,7 +116,7 @@ async def test_a_database_that_is_away_while_posts_are_under_way_loses_no_answer
     gate = Gate(desk, "ops")
     (alert,) = await news(desk, 1)
     task = asyncio.create_task(desk.deliver())
-    await until(lambda: posted(desk, "ops") == [alert.id])
+    await desk.until(lambda: posted(desk, "ops") == [alert.id])
     async with desk.stage.store.write() as session:
         await (await session.connection()).exec_driver_sql("ALTER TABLE alert RENAME TO away")
     desk.wake.set()
@@ -196,14 +171,14 @@ async def test_what_is_stranded_and_under_way_is_not_taken_again_because_another
     gate = Gate(desk, "ops")
     desk.receiver.posts.clear()
     desk.pass_time(hours=1)
-    async with stepping(desk):
-        await until(lambda: len(posted(desk, "ops")) == len(backlog))
+    async with desk.delivering():
+        await desk.until(lambda: len(posted(desk, "ops")) == len(backlog))
         desk.receiver.answers = lambda _: 204
         fresh = await desk.bad_news("v@c.test")
         desk.wake.set()
-        await until(lambda: [got.id for got in desk.receiver.alerts] == [fresh.id])
+        await desk.until(lambda: [got.id for got in desk.receiver.alerts] == [fresh.id])
         desk.wake.set()
         await asyncio.sleep(0.1)
         gate.open()
-        await until(lambda: len(desk.receiver.alerts) == 1 + len(backlog))
+        await desk.until(lambda: len(desk.receiver.alerts) == 1 + len(backlog))
     assert sorted(posted(desk, "ops")) == sorted(alert.id for alert in (*backlog, fresh)), "each once"

@@ -23,7 +23,7 @@ from receiptd.pulse import Pulse
 from receiptd.settings import MailboxSettings, OAuth, read_secret
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
-from receiptd.store import Store, queue, reports
+from receiptd.store import Store, handover, queue, reports
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.web import House, create_app, doors
@@ -250,6 +250,8 @@ class Daemon:
 
     async def _recover(self) -> int:
         await queue.recover(self.store)
+        if await handover.retire(self.store):
+            self.deliver.bell.set()
         return 0
 
 

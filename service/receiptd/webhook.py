@@ -24,7 +24,7 @@ from receiptd import telemetry
 from receiptd.errors import BadSettings
 from receiptd.pulse import Pulse
 from receiptd.settings import WebhookSettings, read_secret
-from receiptd.store import Store, alerts, dispatches
+from receiptd.store import Store, alerts, dispatches, handover
 from receiptd.store.dispatches import Post
 
 _log = structlog.get_logger(__name__)
@@ -140,7 +140,7 @@ async def _claim(store: Store, endpoints: Endpoints, under_way: Counter[str], pu
         async with store.read() as session:
             off = await dispatches.gone(session, names)
         if off:
-            await dispatches.pass_over(store, sorted(off))
+            await handover.pass_over(store, sorted(off))
         now = store.now()
         asked = [name for name in names if name not in off and endpoints.may_ask(name, now)]
         room = {name: WINDOW - under_way[name] for name in asked if under_way[name] < WINDOW}
@@ -193,10 +193,10 @@ async def _settle(session: AsyncSession, *, store: Store, post: Post, answer: An
         await dispatches.delivered(session, post, now)
         return
     if answer.outcome == "gone":
-        await dispatches.end(session, post, "gone", now)
+        await dispatches.end(session, post.dispatch, "gone", now)
     else:
         await dispatches.again(session, post.dispatch, now + wait_after(attempts, answer.retry_after))
-    await dispatches.hand_on(session, store.settings, post.alert, now)
+    await handover.hand_on(session, store.settings, post.alert, now)
 
 
 def wait_after(attempts: int, retry_after: timedelta | None) -> timedelta:

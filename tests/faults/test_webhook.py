@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from receiptd.models import Alert
-from receiptd.store import dispatches
+from receiptd.store import handover
 from tests.faults.workshop import Workshop, workshop
 
 
@@ -97,7 +97,7 @@ async def test_a_replay_asks_an_endpoint_again_that_was_gone_and_brings_what_is_
     await _deliver_for(shop, 3)
     assert "alerts" in await shop.readyz()
     shop.receiver.answers = lambda _: 204
-    await shop.store.together(lambda session: dispatches.replay(session, alert.id, shop.clock()))
+    await shop.store.together(lambda session: handover.replay(session, shop.store.settings, alert, shop.clock()))
     await _deliver_for(shop, 2)
     taken = sorted((taken.endpoint, taken.id) for taken in shop.receiver.alerts)
     assert taken == sorted((endpoint, one.id) for endpoint in ("ops", "boss") for one in (alert, stranded)), "each once"

@@ -12,23 +12,14 @@ from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, exists, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import policy
-from receiptd.models import Alert, Dispatch, DispatchAttempt, Message, Recipient, id_of, new_id
-from receiptd.settings import Settings
-from receiptd.store import alerts
+from receiptd.models import Alert, Dispatch, DispatchAttempt, new_id
 from receiptd.store.engine import Store
 
 IN_FLIGHT = timedelta(minutes=1)
 """How long a claimed dispatch is left alone: the 15 s time-out of a POST and a margin."""
-_WHILE_OFF = timedelta(days=1)
-"""How long a dispatch waits whose endpoint is gone; it goes out at once when that endpoint takes one again."""
-PATIENCE = 3
-"""Failed attempts at one endpoint after which the next level's are told as well."""
-LONG = timedelta(minutes=30)
-"""An endpoint that asks for more than that isn't waited for alone either."""
-_MOST_PASSED_OVER = 50
 
-_ENDS = ("resolved", "clear")
+ENDS = ("resolved", "clear")
+"""Kinds of alert that end something: they are for those who were told of its beginning."""
 NO_ANSWER = "no answer is on record: the post is under way, or receiptd was stopped before one came"
 
 
@@ -48,7 +39,7 @@ async def claim(store: Store, room: Mapping[str, int]) -> list[Post]:
     """
     async with store.write() as session:
         now = store.now()
-        found = [pair for webhook, limit in room.items() for pair in await _due(session, webhook, limit, now)]
+        found = [pair for webhook, limit in room.items() for pair in await due(session, webhook, limit, now)]
         posts = [Post(dispatch, alert, new_id(now)) for dispatch, alert in found]
         for post in posts:
             post.dispatch.attempts += 1
@@ -62,7 +53,8 @@ async def claim(store: Store, room: Mapping[str, int]) -> list[Post]:
         return posts
 
 
-async def _due(session: AsyncSession, webhook: str, limit: int, now: datetime) -> Sequence[tuple[Dispatch, Alert]]:
+async def due(session: AsyncSession, webhook: str, limit: int, now: datetime) -> Sequence[tuple[Dispatch, Alert]]:
+    """Return what is due at *webhook*, locked: no other process takes it."""
     query = (
         select(Dispatch, Alert)
         .join(Alert, col(Alert.id) == col(Dispatch.alert))
@@ -79,13 +71,13 @@ def _must_wait() -> Any:
     of_incident = and_(earlier.recipient == Alert.recipient, earlier.incident == Alert.incident)
     of_monitor = and_(col(earlier.recipient).is_(None), earlier.subject == Alert.subject)
     return and_(
-        col(Alert.kind).in_(_ENDS),
+        col(Alert.kind).in_(ENDS),
         exists(
             select(other.id)
             .join(earlier, col(earlier.id) == col(other.alert))
             .where(
                 or_(of_incident, of_monitor),
-                col(earlier.kind).not_in(_ENDS),
+                col(earlier.kind).not_in(ENDS),
                 other.webhook == Dispatch.webhook,
                 other.outcome == "pending",
             )
@@ -120,20 +112,20 @@ async def delivered(session: AsyncSession, post: Post, now: datetime) -> None:
             col(Dispatch.alert).in_(select(Alert.id).where(col(Alert.undelivered))),
             col(Dispatch.webhook) == post.dispatch.webhook,
             col(Dispatch.due_at) > now,
-            ~_is_under_way(now),
+            ~is_under_way(now),
         )
-        .values(due_at=_since_raised(now))
+        .values(due_at=since_raised(now))
         .execution_options(synchronize_session=False)
     )
 
 
-def _since_raised(now: datetime) -> Any:
+def since_raised(now: datetime) -> Any:
     """Return when the alert of a dispatch was raised: due at once, and in that order."""
     created_at = select(Alert.created_at).where(Alert.id == Dispatch.alert).scalar_subquery()
     return case((created_at < now, created_at), else_=now)
 
 
-def _is_under_way(now: datetime) -> Any:
+def is_under_way(now: datetime) -> Any:
     """Whether a dispatch is being posted right now: nobody else may take it."""
     return exists(
         select(DispatchAttempt.id).where(
@@ -158,73 +150,9 @@ async def again(session: AsyncSession, dispatch: Dispatch, at: datetime) -> None
     )
 
 
-async def pass_over(store: Store, webhooks: Sequence[str]) -> None:
-    """Hand on what is due at endpoints that are gone: nobody is asked there, and nobody would be told."""
-    async with store.write() as session:
-        now = store.now()
-        for webhook in webhooks:
-            for dispatch, alert in await _due(session, webhook, _MOST_PASSED_OVER, now):
-                await again(session, dispatch, now + _WHILE_OFF)
-                await hand_on(session, store.settings, alert, now)
-
-
-async def end(session: AsyncSession, post: Post, outcome: str, now: datetime) -> None:
+async def end(session: AsyncSession, dispatch: Dispatch, outcome: str, now: datetime) -> None:
     """Try this endpoint no more for this alert."""
-    await _finish(session, post.dispatch, outcome, now)
-
-
-async def hand_on(session: AsyncSession, settings: Settings, alert: Alert, now: datetime) -> None:
-    """Nobody has taken the alert: tell the next level's endpoints, or note that it is undelivered.
-
-    Called where an endpoint is gone, or will not have taken it soon; does nothing while another one still may. The
-    first endpoint goes on being tried.
-    """
-    query = select(Dispatch).where(Dispatch.alert == alert.id).execution_options(populate_existing=True)
-    tried = (await session.exec(query)).all()
-    off = await gone(session, sorted({dispatch.webhook for dispatch in tried}))
-    hopeful = (d for d in tried if d.webhook not in off and _is_hopeful(d, now))
-    if any(d.outcome == "delivered" for d in tried) or any(hopeful):
-        return
-    further = await _next_endpoints(session, settings, alert, {dispatch.webhook for dispatch in tried})
-    session.add_all(
-        Dispatch(id=id_of("dispatch", alert.id, name), alert=alert.id, webhook=name, due_at=now) for name in further
-    )
-    if not further:
-        await session.exec(
-            update(Alert)
-            .where(col(Alert.id) == alert.id)
-            .values(undelivered=True)
-            .execution_options(synchronize_session=False)
-        )
-    await session.flush()
-
-
-def _is_hopeful(dispatch: Dispatch, now: datetime) -> bool:
-    return (
-        dispatch.outcome == "pending"
-        and dispatch.attempts < PATIENCE
-        and dispatch.due_at is not None
-        and dispatch.due_at <= now + LONG
-    )
-
-
-async def _next_endpoints(session: AsyncSession, settings: Settings, alert: Alert, tried: set[str]) -> list[str]:
-    """Return the endpoints of the first later level that has any left; a resolution goes to nobody else."""
-    if alert.recipient is None or alert.kind == "resolved":
-        return []
-    name = (
-        await session.exec(
-            select(Message.policy)
-            .join(Recipient, col(Recipient.message) == col(Message.id))
-            .where(Recipient.id == alert.recipient)
-        )
-    ).one()
-    for level in policy.levels(settings, name)[alert.level :]:
-        known = {webhook.name for webhook in settings.webhook if alerts.takes(webhook, alert.type)}
-        left = [endpoint for endpoint in level.to if endpoint in known - tried]
-        if left:
-            return left
-    return []
+    await _finish(session, dispatch, outcome, now)
 
 
 async def _finish(session: AsyncSession, dispatch: Dispatch, outcome: str, now: datetime) -> None:
@@ -270,25 +198,9 @@ async def backlog(session: AsyncSession) -> dict[str, int]:
     return dict((await session.exec(query)).all())
 
 
-async def replay(session: AsyncSession, alert: str, now: datetime) -> bool:
-    """Send an alert again to every webhook it went to, under the same id; False if there is no such alert.
-
-    An endpoint that was gone gets it too, and what is stranded there: whoever replays says that it is worth asking
-    again.
-    """
-    if await session.get(Alert, alert) is None:
-        return False
-    asked = select(Dispatch.webhook).where(Dispatch.alert == alert)
-    was_gone = and_(col(Dispatch.webhook).in_(asked), col(Dispatch.outcome) == "gone")
-    stranded = col(Dispatch.alert).in_(select(Alert.id).where(col(Alert.undelivered)))
-    anew = {"due_at": now, "attempts": 0, "outcome": "pending", "finished_at": None}
-    for which, values in (
-        (and_(was_gone, stranded), anew),
-        (was_gone, {"outcome": "failed"}),
-        (col(Dispatch.alert) == alert, anew),
-    ):
-        await session.exec(update(Dispatch).where(which).values(**values).execution_options(synchronize_session=False))
-    return True
+async def alert(session: AsyncSession, key: str) -> Alert | None:
+    """Return one alert, or None if there is none of that id."""
+    return await session.get(Alert, key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from starlette.exceptions import HTTPException
 
 from receiptd import decide, errors, telemetry
 from receiptd.accept import Taken, accept
-from receiptd.decide import NoSuchThing
+from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
-from receiptd.store import dispatches, messages, reports
+from receiptd.store import dispatches, handover, messages, reports
 from receiptd.web import health, requests, shapes
 from receiptd.web.doors import Caller
 from receiptd.web.house import House
@@ -235,7 +235,13 @@ def _cursor(after: str | None) -> tuple[datetime, str] | None:
 async def replay(house: Rooms, _: Operator, alert: str) -> dict[str, Any]:
     """Send an alert again."""
     async with house.store.write() as session:
-        if not await dispatches.replay(session, alert, house.store.now()):
+        found = await dispatches.alert(session, alert)
+        if found is None:
             raise NoSuchThing(f"there is no alert {alert!r}: `receiptd alerts` lists them")
+        if not await handover.replay(session, house.store.settings, found, house.store.now()):
+            raise Pointless(
+                f"no webhook takes {found.type}, so the alert goes to nobody: name this type in `events` of a "
+                "[[webhook]], restart receiptd, and replay the alert then"
+            )
     house.ring()
     return {"id": alert}
