@@ -152,13 +152,26 @@ async def test_what_is_no_message_is_422(home: Home) -> None:
         assert _is_problem(answer, 422, 65)
 
 
-BAD_TERMS: list[Any] = ["require=read", "within=soon", "require_all=perhaps", "mdn=perhaps", "policy=none"]
+BAD_TERMS: list[Any] = [
+    "require=read", "within=soon", "require_all=perhaps", "mdn=perhaps", "policy=none", "label=order", "label==17",
+    "requires=displayed", "policy=%00",
+]  # fmt: skip
 
 
 async def test_terms_that_cannot_be_read_are_422(home: Home) -> None:
     for query in BAD_TERMS:
         answer = await home.api.post(f"/v1/messages?{query}", content=RAW, headers=RFC822)
         assert query.partition("=")[0] in _is_problem(answer, 422, 65)
+
+
+async def test_a_label_is_said_once(home: Home) -> None:
+    answer = await home.api.post("/v1/messages?label=order=17&label=order=18", content=RAW, headers=RFC822)
+    assert "order" in _is_problem(answer, 422, 65)
+
+
+async def test_terms_beside_a_message_in_json_are_422_for_they_would_count_for_nothing(home: Home) -> None:
+    answer = await home.api.post("/v1/messages?require=displayed", json=letter())
+    assert "require" in _is_problem(answer, 422, 65)
 
 
 async def test_a_message_beyond_the_bound_is_413(home: Home) -> None:
@@ -213,6 +226,25 @@ async def test_a_key_with_another_body_or_other_terms_is_422(home: Home) -> None
     await home.api.post("/v1/messages?to=x@b.test", content=RAW, headers=RFC822 | {"idempotency-key": "q"})
     other = await home.api.post("/v1/messages?to=y@b.test", content=RAW, headers=RFC822 | {"idempotency-key": "q"})
     assert _is_problem(other, 422, 65)
+
+
+async def test_a_key_with_another_kind_of_body_is_422(home: Home) -> None:
+    """The same octets may be a message of either kind; a header that says no more is the same request."""
+    body = json.dumps(letter()).encode()
+    kinds = ("application/json", "Application/JSON; charset=utf-8", "message/rfc822")
+    answers = [
+        await home.api.post("/v1/messages", content=body, headers={"content-type": kind, "idempotency-key": "k"})
+        for kind in kinds
+    ]
+    assert answers[0].json() == answers[1].json()
+    _is_problem(answers[2], 422, 65)
+    raw = {"from": "a@a.test", "to": "b@b.test", "text": "x"}
+    both = b"From: a@a.test\nTo: b@b.test\n\n" + json.dumps(raw).encode()
+    await home.api.post("/v1/messages", content=both, headers=RFC822 | {"idempotency-key": "q"})
+    again = await home.api.post(
+        "/v1/messages?require=delivered", content=both, headers=RFC822 | {"idempotency-key": "q"}
+    )
+    assert "'q'" in _is_problem(again, 422, 65)
 
 
 async def test_a_key_is_its_senders_own(home: Home) -> None:
@@ -321,8 +353,8 @@ async def test_a_page_has_its_bounds(home: Home) -> None:
 
 
 async def test_a_cursor_of_another_list_is_422(home: Home) -> None:
-    for path in ("/v1/reports", "/v1/alerts"):
-        for cursor in ("x", "nan_a", "inf_a", "1e300_a"):
+    for path in ("/v1/messages", "/v1/reports", "/v1/alerts"):
+        for cursor in ("x", "", "nan_a", "inf_a", "1e300_a", "0" * 33, "é" * 32):
             assert "cursor" in _is_problem(await home.api.get(path, params={"after": cursor}), 422, 65)
 
 
@@ -342,7 +374,24 @@ async def test_messages_are_found_by_receipt_label_and_text(home: Home) -> None:
     assert await found(q="0% off_") == [carol["id"]]
     assert await found(q="%") == [carol["id"]]
     assert await found(q=bob["message_id"]) == [bob["id"]]
-    assert "receipt" in _is_problem(await home.api.get("/v1/messages?receipt=none"), 422, 65)
+
+
+NO_QUESTIONS: list[Any] = [
+    ("receipt", "none"), ("receipt", ""), ("label", "order"), ("label", "=17"), ("label", "order=\0"),
+    ("label", "x" * 400), ("q", "x" * 1001), ("q", "\0"),
+]  # fmt: skip
+
+
+async def test_a_question_that_means_nothing_is_422_and_not_an_empty_list(home: Home) -> None:
+    for name, value in NO_QUESTIONS:
+        assert name in _is_problem(await home.api.get("/v1/messages", params={name: value}), 422, 65), value
+
+
+async def test_no_name_holds_a_null_octet(home: Home) -> None:
+    """PostgreSQL would refuse the statement, and the fault would look like ours."""
+    for path in ("messages/%00", "messages/a%00/events", "reports/%00/raw"):
+        _is_problem(await home.api.get(f"/v1/{path}"), 422, 65)
+    _is_problem(await home.api.post("/v1/recipients/%00/waive", json={"reason": "x"}), 422, 65)
 
 
 async def test_raw_mail_is_an_attachment_that_no_browser_runs(home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
@@ -49,6 +50,7 @@ async def _answer_http(_: Request, fault: Exception) -> Response:
 
 
 Limit = Annotated[int, Query(ge=1, le=200)]
+_ID = re.compile("[0-9a-f]{32}")
 
 
 @router.post("/messages", status_code=202, openapi_extra=requests.MESSAGE_SCHEMA)
@@ -75,21 +77,23 @@ async def list_messages(
     house: Rooms,
     caller: Anyone,
     receipt: Receipt | None = None,
-    q: str | None = None,
+    q: Annotated[str | None, Query(max_length=1000)] = None,
     label: str | None = None,
     after: str | None = None,
     limit: Limit = 50,
 ) -> dict[str, Any]:
     """List messages, newest first."""
-    name, _, value = (label or "").partition("=")
+    if after is not None and not _ID.fullmatch(after):
+        raise _no_cursor(after)
+    only = messages.Filter(
+        after=after,
+        receipt=receipt,
+        text=q,
+        label=None if label is None else requests.read_label(label),
+        owner=caller.sees,
+    )
     async with house.store.read() as session:
-        found = await messages.newest(
-            session,
-            messages.Filter(
-                after=after, receipt=receipt, text=q, label=(name, value) if label else None, owner=caller.sees
-            ),
-            limit=limit + 1,
-        )
+        found = await messages.newest(session, only, limit=limit + 1)
     items = [shapes.message(whole, with_events=False) for whole in found[:limit]]
     return {"items": items, "next": items[-1]["id"] if len(found) > limit else None}
 
@@ -193,7 +197,7 @@ async def list_reports(
     """List what came back, newest first."""
     async with house.store.read() as session:
         if after is not None and await reports.get(session, after) is None:
-            raise errors.BadData(f"after={after!r} is no cursor of this list")
+            raise _no_cursor(after)
         rows = await reports.newest(session, limit=limit + 1, after=after, verdict=verdict)
     items = [shapes.report(row) for row in rows[:limit]]
     return {"items": items, "next": items[-1]["id"] if len(rows) > limit else None}
@@ -228,7 +232,11 @@ def _cursor(after: str | None) -> tuple[datetime, str] | None:
     try:
         return datetime.fromtimestamp(float(stamp), UTC), key
     except (ValueError, OverflowError) as error:
-        raise errors.BadData(f"after={after!r} is no cursor of this list") from error
+        raise _no_cursor(after) from error
+
+
+def _no_cursor(after: str) -> errors.BadData:
+    return errors.BadData(f"after={after!r} is no cursor of this list: take what an answer calls `next`")
 
 
 @router.post("/alerts/{alert}/replay", status_code=202)

@@ -22,7 +22,9 @@ from receiptd.web.doors import Caller
 from receiptd.web.problems import Forbidden
 
 _LARGE = 256 * 1024
+_TERMS = ("policy", "require", "within", "require_all", "mdn")
 _MOST_LABELS = 20
+_LONGEST_NAME, _LONGEST_VALUE = 64, 256
 _LONGEST_LABELS = 6000
 """Octets of all labels together: they travel in alerts, which stay below 20 kB."""
 _LONGEST_KEY = 200
@@ -45,8 +47,11 @@ Mdn = Literal["always", "never"]
 
 
 def _few(labels: dict[str, str]) -> dict[str, str]:
-    if len(labels) > _MOST_LABELS or any(len(name) > 64 or len(value) > 256 for name, value in labels.items()):
-        raise ValueError(f"at most {_MOST_LABELS} labels, names up to 64 and values up to 256 characters")
+    lengths = [(len(name), len(value)) for name, value in labels.items()]
+    if len(labels) > _MOST_LABELS or any(n > _LONGEST_NAME or v > _LONGEST_VALUE for n, v in lengths):
+        raise ValueError(
+            f"at most {_MOST_LABELS} labels, names up to {_LONGEST_NAME} and values up to {_LONGEST_VALUE} characters"
+        )
     text = "".join((*labels, *labels.values()))
     if not text.isprintable():
         raise ValueError("a label is one line of text without control characters")
@@ -125,13 +130,17 @@ async def read_body(request: Request, most: int, why: str = "([service] max_mess
 
 async def read_message(request: Request, caller: Caller, most: int, now: datetime) -> tuple[compose.Letter, Wish]:
     """Return the letter and the wish that a POST of a message carries."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
     if kind == "message/rfc822":
         raw = await read_body(request, most)
         terms = _checked(Terms, _terms_of(request))
         to = tuple(request.query_params.getlist("to"))
         letter = await _beside(raw, partial(compose.adopt, raw, now=now, to=to))
     elif kind == "application/json":
+        if request.query_params:
+            raise BadData(
+                f"{min(request.query_params)!r}: of a message in JSON all terms stand in the body, none in the query"
+            )
         raw = await read_body(request, most * 4 // 3 + _OVERHEAD)
         body = _checked_json(MessageBody, raw)
         terms, letter = body, await _beside(raw, lambda: compose.compose(_draft(body), now=now))
@@ -140,18 +149,40 @@ async def read_message(request: Request, caller: Caller, most: int, now: datetim
     return letter, _wish(request, caller, terms, raw)
 
 
+def _kind(request: Request) -> str:
+    """Return the media type of the body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def _beside(raw: bytes, work: Callable[[], compose.Letter]) -> compose.Letter:
     """Do the work on a large message beside the event loop: it takes seconds."""
     return await asyncio.to_thread(work) if len(raw) > _LARGE else work()
 
 
 def _terms_of(request: Request) -> dict[str, Any]:
+    """Return the terms that the query of a complete message states; one that isn't known would be lost."""
     query = request.query_params
-    terms: dict[str, Any] = {
-        name: query[name] for name in ("policy", "require", "within", "require_all", "mdn") if name in query
-    }
-    labels = [label.partition("=") for label in query.getlist("label")]
-    return terms | {"labels": {name: value for name, _, value in labels}}
+    if unknown := set(query) - {*_TERMS, "to", "label"}:
+        raise BadData(f"{min(unknown)!r} is no term of a message: it takes to, label, {', '.join(_TERMS)}")
+    terms: dict[str, Any] = {name: query[name] for name in _TERMS if name in query}
+    return terms | {"labels": _labels(query.getlist("label"))}
+
+
+def _labels(texts: Sequence[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for name, value in map(read_label, texts):
+        if name in labels:
+            raise BadData(f"label: {name!r} stands there twice")
+        labels[name] = value
+    return labels
+
+
+def read_label(text: str) -> tuple[str, str]:
+    """Return name and value of a label as a query writes it; raise BadData if it is none."""
+    name, found, value = text.partition("=")
+    if not name or not found or len(name) > _LONGEST_NAME or len(value) > _LONGEST_VALUE:
+        raise BadData(f"label: write NAME=VALUE, of at most {_LONGEST_NAME} and {_LONGEST_VALUE} characters")
+    return name, value
 
 
 def _draft(body: MessageBody) -> compose.Draft:
@@ -183,7 +214,7 @@ def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
         raise BadData(f"the idempotency key is longer than {_LONGEST_KEY} characters")
     if key is not None and caller.is_anybody:
         raise Forbidden("this socket can't tell who you are, so it can't tell whose the idempotency key is")
-    asked = hashlib.sha256(request.scope.get("query_string", b"") + b"\0" + raw).hexdigest()
+    asked = b"\0".join((_kind(request).encode(), request.scope.get("query_string", b""), raw))
     return Wish(
         owner=caller.owner,
         policy=terms.policy,
@@ -193,7 +224,7 @@ def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
         mdn={"always": True, "never": False}.get(terms.mdn) if isinstance(terms.mdn, str) else terms.mdn,
         labels=terms.labels,
         idempotency_key=key,
-        fingerprint=asked,
+        fingerprint=hashlib.sha256(asked).hexdigest(),
     )
 
 

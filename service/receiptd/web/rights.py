@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from receiptd.errors import BadData
 from receiptd.web.doors import Caller, caller_of
 from receiptd.web.house import House
 from receiptd.web.problems import Forbidden
@@ -33,6 +34,14 @@ def _reader(request: Request) -> Caller:
     return caller
 
 
+def _no_null(request: Request) -> None:
+    """Refuse U+0000 in path or query: PostgreSQL has no text that holds it."""
+    for name, text in [("the path", request.scope["path"]), *request.query_params.multi_items()]:
+        if "\0" in text:
+            raise BadData(f"{name}: a null character means nothing here")
+
+
+NoNull = Depends(_no_null)
 Rooms = Annotated[House, Depends(_house)]
 Anyone = Annotated[Caller, Depends(_caller)]
 Operator = Annotated[Caller, Depends(_operator)]
