@@ -98,10 +98,11 @@ def test_show_tells_tracks_events_and_evidence(api: FakeAPI, capsys: pytest.Capt
         "evidence": "sha256:ab",
         "detail": {"status": "5.1.1", "diagnostic_code": "smtp; 550 \u202eno", "dialogue": "C: DATA\nS: 354 ok"},
     }
-    whole = message([bob], labels={"order": "4711"}, events=[event])
+    whole = message([bob], labels={"order": "4711"}, resent_from="m0", events=[event])
     api.answers["GET", "/v1/messages/m1"] = (200, whole)
     shown = Ran(capsys, "show", "m1").out.splitlines()
     assert "Labels:     order=4711" in shown
+    assert "Copy of:    m0" in shown
     assert "bob@b.org: no delivery report was asked for" in shown
     assert "bob@b.org -> bobby@c.org: failed, none" in shown
     assert shown[-5:] == [

@@ -108,6 +108,7 @@ def message_page(message: Message) -> Iterator[str]:
         ("Created", when(message.get("created_at"))),
         ("Policy", message.get("policy")),
         ("Labels", ", ".join(f"{key}={label}" for key, label in (message.get("labels") or {}).items())),
+        ("Copy of", message.get("resent_from")),
     ):
         if value:
             yield f"{name + ':':<12}{safe(value)}"
