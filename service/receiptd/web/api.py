@@ -229,6 +229,8 @@ def _cursor(after: str | None) -> tuple[datetime, str] | None:
     if after is None:
         return None
     stamp, _, key = after.partition("_")
+    if not _ID.fullmatch(key):
+        raise _no_cursor(after)
     try:
         return datetime.fromtimestamp(float(stamp), UTC), key
     except (ValueError, OverflowError) as error:
