@@ -7,14 +7,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import random
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any
 
 import httpx2
 import structlog
@@ -24,8 +22,9 @@ from receiptd import telemetry
 from receiptd.errors import BadSettings
 from receiptd.pulse import Pulse
 from receiptd.settings import WebhookSettings, read_secret
-from receiptd.store import Store, alerts, dispatches, handover
+from receiptd.store import Store, dispatches, handover
 from receiptd.store.dispatches import Post
+from receiptd.webhook.body import body_of
 
 _log = structlog.get_logger(__name__)
 
@@ -245,17 +244,6 @@ async def _pass_over(response: httpx2.Response) -> None:
         octets += len(chunk)
         if octets > _LONGEST_ANSWER:
             return
-
-
-def body_of(kind: str, created_at: datetime, data: dict[str, Any], omit: tuple[str, ...]) -> bytes:
-    """Return the JSON body of an alert, without what the endpoint must not see."""
-    shown = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
-    if "subject" in omit and "message" in shown:
-        shown["message"].pop("subject", None)
-    if "address" in omit and "recipient" in shown:
-        shown["recipient"].pop("address", None)
-    body = {"type": kind, "timestamp": alerts.rfc3339(created_at), "data": shown}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def sign(secret: bytes, webhook_id: str, now: datetime, body: bytes) -> dict[str, str]:
