@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+from sqlalchemy.exc import OperationalError
 from sqlmodel import select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from structlog.testing import capture_logs
 
 from receiptd import settle as settling
 from receiptd.facts import Delivery, EventKind, Level, Receipt, Report, Verdict
@@ -230,6 +235,147 @@ async def test_what_kills_the_reader_is_set_aside_after_three_tries_and_told_onc
     for text in (alert.data["reason"], first.reason or ""):
         assert "3 tries" in text
         assert taken.recipients[0].token not in text
+
+
+# --- a database that fails ----------------------------------------------------------------------------------------
+
+
+def _large(token: str) -> bytes:
+    """Return a report whose facts need pages of their own, where counting a try needs none."""
+    members = "".join(
+        f"\nFinal-Recipient: rfc822; member{number}@b.test\nAction: delivered\nStatus: 2.0.0\n" for number in range(50)
+    )
+    return dsn(token).replace(b"Diagnostic-Code: smtp; 250 ok\n", members.encode())
+
+
+async def _pragma(stage: Stage, words: str) -> int:
+    async with stage.store._writer.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        (row,) = await raw.execute_fetchall(f"PRAGMA {words}") or [(0,)]  # type: ignore[union-attr]
+        return int(row[0])
+
+
+@asynccontextmanager
+async def _full(stage: Stage) -> AsyncIterator[None]:
+    """Let the database take no further page: what fits into those it has is written, all else finds no room."""
+    await _pragma(stage, f"max_page_count={await _pragma(stage, 'page_count')}")
+    try:
+        yield
+    finally:
+        await _pragma(stage, "max_page_count=1000000")
+
+
+async def test_a_database_without_room_is_no_fault_of_the_report(stage: Stage) -> None:
+    taken = await stage.submitted("bob@b.test", "carol@c.test")
+    await _keep(stage, *(_large(row.token) for row in taken.recipients))
+    async with _full(stage):
+        for _ in range(6):
+            with pytest.raises(OperationalError, match="full"):
+                await settle(stage.store)
+            assert all(row.verdict is None and row.due_at for row in await _rows(stage))
+            stage.pass_time(minutes=2)
+    while await settle(stage.store):
+        pass
+    assert [(row.verdict, row.tries) for row in await _rows(stage)] == [(Verdict.MATCHED, 1)] * 2
+    assert {row.receipt for row in (await stage.whole(taken)).recipients} == {Receipt.MET}
+    assert await stage.alerts() == []
+
+
+async def test_a_report_that_finds_no_room_waits_a_while_and_holds_up_none_behind_it(stage: Stage) -> None:
+    taken = await stage.submitted()
+    await _keep(stage, _large(taken.recipients[0].token), b"Subject: x\n\ny\n")
+    async with _full(stage):
+        with pytest.raises(OperationalError, match="full"):
+            await settle(stage.store)
+        assert await settle(stage.store) == 1
+    assert [row.verdict for row in await _rows(stage)] == [None, Verdict.NOISE]
+    assert await settle(stage.store) == 0
+    stage.pass_time(seconds=30)
+    assert await settle(stage.store) == 1
+
+
+async def test_a_try_is_given_back_though_the_database_takes_nothing_for_a_while(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It turns read-only while a report is read, again and again."""
+    taken = await stage.submitted()
+    await _keep(stage, dsn(taken.recipients[0].token))
+    for _ in range(5):
+        async with _read_only_from_the_reading_on(stage, monkeypatch):
+            for _ in range(2):
+                with pytest.raises(OperationalError, match="readonly"):
+                    await settle(stage.store)
+        stage.pass_time(minutes=2)
+    assert await settle(stage.store) == 1
+    (row,) = await _rows(stage)
+    assert (row.verdict, row.tries) == (Verdict.MATCHED, 1)
+
+
+@asynccontextmanager
+async def _read_only_from_the_reading_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    async def read(raw: bytes) -> Report:
+        await _pragma(stage, "query_only=ON")
+        return interpret(raw)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settling, "_interpret", read)
+        try:
+            yield
+        finally:
+            await _pragma(stage, "query_only=OFF")
+
+
+async def test_a_statement_that_this_report_alone_makes_fail_is_the_reports_fault(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(session: AsyncSession, _: object) -> list[object]:
+        await session.exec(sqlalchemy.text("SELECT no_such_column"))  # type: ignore[call-overload]
+        return []
+
+    monkeypatch.setattr(reports, "candidates", fail)
+    await _keep(stage, b"Subject: x\n\ny\n")
+    with capture_logs():
+        for _ in range(3):
+            await settle(stage.store)
+            stage.pass_time(minutes=2)
+    (row,) = await _rows(stage)
+    assert row.verdict is Verdict.SET_ASIDE
+
+
+# --- what another process had taken -------------------------------------------------------------------------------
+
+
+async def test_what_a_dead_process_had_taken_is_read_at_once_at_the_next_start(stage: Stage) -> None:
+    taken = await stage.submitted("bob@b.test", "carol@c.test")
+    await _keep(stage, *(dsn(row.token) for row in taken.recipients))
+    await reports.begin_reading(stage.store, 50)
+    assert await settle(stage.store) == 0, "nobody else takes it while its reader may live"
+    assert await reports.recover(stage.store) == 2
+    assert await settle(stage.store) == 1, "each may have ended its reader: it is read alone"
+    assert await settle(stage.store) == 1
+    assert [row.tries for row in await _rows(stage)] == [2, 2]
+
+
+async def test_what_kills_every_process_that_reads_it_is_set_aside_at_the_fourth_start(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(_: bytes) -> Report:
+        raise SystemExit
+
+    monkeypatch.setattr(settling, "_interpret", die)
+    await _keep(stage, b"Subject: x\n\ny\n")
+    for _ in range(3):
+        await reports.recover(stage.store)
+        with pytest.raises(SystemExit):
+            await settle(stage.store)
+    await reports.recover(stage.store)
+    assert await settle(stage.store) == 1
+    (row,) = await _rows(stage)
+    assert row.verdict is Verdict.SET_ASIDE
+    assert [alert.type for alert in await stage.alerts()] == ["monitor.set_aside"]
+
+
+# --- the rest -----------------------------------------------------------------------------------------------------
 
 
 async def test_what_the_mailbox_does_not_hand_over_is_set_aside_at_once(stage: Stage) -> None:

@@ -23,7 +23,7 @@ from receiptd.pulse import Pulse
 from receiptd.settings import MailboxSettings, OAuth, read_secret
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
-from receiptd.store import Store, handover, queue, reports
+from receiptd.store import Store, handover, is_down, queue, reason_of, reports
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.web import House, create_app, doors
@@ -32,7 +32,8 @@ _log = structlog.get_logger(__name__)
 
 DRAIN = timedelta(seconds=20)
 """How long transactions that are under way may take to end after SIGTERM."""
-_AFTER_A_FAULT = 1.0
+_AFTER_A_FAULT, _AFTER_MANY = 1.0, 8.0
+"""Seconds that a step rests after a fault, and at most after many: less than DRAIN."""
 _SECOND, _MINUTE, _FOR_EVER = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=36500)
 
 
@@ -58,6 +59,7 @@ class Step:
         self.bell = asyncio.Event()
         self._work = work
         self._patience = patience
+        self._failures = 0
 
     async def run(self, pulse: Pulse, stop: asyncio.Event) -> None:
         """Do the work at each ring until *stop*; a fault is told and ends nothing."""
@@ -67,9 +69,18 @@ class Step:
             try:
                 while not stop.is_set() and await self._once(pulse):
                     pass
-            except Exception:
-                _log.exception("a step failed", step=self.name)
-                await asyncio.sleep(_AFTER_A_FAULT)
+                self._failures = 0
+            except Exception as fault:
+                self._failures += 1
+                self._tell(fault)
+                await asyncio.sleep(min(_AFTER_A_FAULT * self._failures, _AFTER_MANY))
+
+    def _tell(self, fault: Exception) -> None:
+        """Write the fault to the journal; where the disk is full, that must not fill what is left of it."""
+        if is_down(fault):
+            _log.error("the database can't be used", step=self.name, reason=reason_of(fault))
+        else:
+            _log.exception("a step failed", step=self.name)
 
     async def _once(self, pulse: Pulse) -> int:
         with pulse.holding(self.name, self._patience), telemetry.STEP_SECONDS.labels(self.name).time():
@@ -111,6 +122,7 @@ class Daemon:
             closing.push_async_callback(self.http.aclose)
             closing.push_async_callback(self.relay.close)
             await queue.recover(self.store)
+            await reports.recover(self.store)
             await closing.enter_async_context(doors.serving(create_app(self.house()), sockets))
             self._listen_to_signals()
             await self._work()

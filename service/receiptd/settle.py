@@ -13,7 +13,7 @@ from receiptd.facts import Fact, Report, Verdict
 from receiptd.interpret import interpret
 from receiptd.models import ReportRow
 from receiptd.settings import MailboxSettings
-from receiptd.store import Store, monitors, reports
+from receiptd.store import Store, is_down, monitors, reports
 from receiptd.store.recipients import Told, record
 
 _log = structlog.get_logger(__name__)
@@ -26,24 +26,38 @@ async def settle(store: Store, *, limit: int = 50) -> int:
     """Settle up to *limit* raw reports; return how many are settled or set aside.
 
     The try is counted and committed before anyone reads a byte: a report that kills the process is
-    set aside after three tries, not for ever the first in line.
+    set aside after three tries, not for ever the first in line. Raises what the database raises where
+    it fails: what isn't settled then is taken up again later, and that was nobody's try.
     """
     settled = 0
-    for row, raw in await reports.begin_reading(store, limit):
-        if reason := _unreadable(row, raw):
-            await _set_aside(store, row, reason)
-            settled += 1
-            continue
+    taken = await reports.begin_reading(store, limit)
+    for number, (row, raw) in enumerate(taken):
         try:
-            report = await _interpret(raw)
-            await store.together(partial(_settle, store=store, row=row, report=report))
-            settled += 1
-        except Exception as error:
-            _log.exception("a report can't be settled", report=row.id, tries=row.tries)
-            if row.tries >= reports.MOST_TRIES:
-                await _set_aside(store, row, f"a report could not be read in {row.tries} tries: {error!r}")
-                settled += 1
+            settled += await _read(store, row, raw)
+        except Exception as fault:
+            if is_down(fault):
+                reports.spoil(store, row, [other for other, _ in taken[number + 1 :]])
+                raise
+            _log.exception("a report can't be set aside", report=row.id)
     return settled
+
+
+async def _read(store: Store, row: ReportRow, raw: bytes) -> bool:
+    """Settle one report or set it aside; False where it is to be tried again."""
+    if reason := _unreadable(row, raw):
+        await _set_aside(store, row, reason)
+        return True
+    try:
+        report = await _interpret(raw)
+        await store.together(partial(_settle, store=store, row=row, report=report))
+    except Exception as error:
+        if is_down(error):
+            raise
+        _log.exception("a report can't be settled", report=row.id, tries=row.tries)
+        if row.tries < reports.MOST_TRIES:
+            return False
+        await _set_aside(store, row, f"a report could not be read in {row.tries} tries: {error!r}")
+    return True
 
 
 def _unreadable(row: ReportRow, raw: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
 import threading
@@ -13,7 +14,9 @@ from email import message_from_bytes
 
 import pytest
 
+from receiptd import settings
 from receiptd.errors import Unavailable
+from receiptd.store import Store, reports
 from tests.fake_smtp import Hang, Later
 from tests.faults.letters import report
 from tests.faults.nursery import Nursery
@@ -75,6 +78,30 @@ def test_what_was_taken_goes_out_though_the_daemon_is_killed_at_once(nursery: Nu
         shown = office.wait(letter, _is_accepted)
         assert kinds(shown)[-1] == "accepted"
         assert len(peers.smtp.messages) <= kinds(shown).count("uncertain") + 1
+
+
+def test_a_report_that_a_killed_daemon_had_in_hand_is_settled_at_once_at_the_next_start(
+    nursery: Nursery, peers: Peers
+) -> None:
+    with office_with(nursery, peers) as office:
+        letter = office.post("bob@b.test")
+        office.wait(letter, _is_accepted)
+        office.stop(kill=True)
+        raw = report(peers.return_path("bob@b.test"), "bob@b.test", "delivered")
+        asyncio.run(_take_in_hand(office, raw))
+        office.start()
+        office.wait(letter, lambda recipient: recipient["receipt"] == "met", within=10)
+
+
+async def _take_in_hand(office: FaultyOffice, raw: bytes) -> None:
+    """Fetch a report and count the try to read it, as a daemon does that is killed then."""
+    store = Store(settings.load(office.config, environ={}))
+    now = store.now()
+    async with store.write() as session:
+        batch = [reports.Raw(1, now, len(raw), raw)]
+        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=now)
+    await reports.begin_reading(store, 50)
+    await store.close()
 
 
 def test_a_letter_in_data_at_a_kill_is_uncertain_until_it_is_proven_or_sent_again(

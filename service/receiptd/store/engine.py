@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -59,7 +60,7 @@ class _Failed:
 class _Spoilt(Exception):
     """The database itself failed: SQLite may have rolled back all, and not this savepoint alone."""
 
-    def __init__(self, error: OperationalError) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
 
@@ -69,9 +70,9 @@ async def _attempt(session: AsyncSession, work: Callable[[AsyncSession], Awaitab
     try:
         done = await work(session)
         await savepoint.commit()
-    except OperationalError as error:
-        raise _Spoilt(error) from error
     except Exception as error:
+        if isinstance(error, OperationalError) or is_down(error):
+            raise _Spoilt(fault_in(error) or error) from error
         await savepoint.rollback()
         return _Failed(error)
     return done
@@ -99,6 +100,8 @@ class Store:
         self.node = f"{os.uname().nodename}/{os.getpid()}/{new_id(utcnow())[-6:]}"
         self.url = database_url(settings.service.database)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.spoilt: dict[str, datetime] = {}
+        """Reports whose last try the database spoilt, and when each is due again (see reports.spoil)."""
         self._lock: int | None = None
         self._writing = asyncio.Lock()
         self._waiting: list[tuple[Callable[[AsyncSession], Awaitable[Any]], asyncio.Future[Any]]] = []
@@ -198,7 +201,7 @@ class Store:
 
     async def _commit(self, works: Sequence[Callable[[AsyncSession], Awaitable[Any]]]) -> list[Any]:
         """Do all in one transaction; return what each returned, or how it failed."""
-        spoilt: OperationalError | None = None
+        spoilt: Exception | None = None
         try:
             async with self.write() as session:
                 try:
@@ -208,7 +211,7 @@ class Store:
                     raise
         except Exception as error:
             # The rollback may fail as well, where SQLite did it before us; the first fault is the one to tell.
-            return [_Failed(spoilt or error)] * len(works)
+            return [_Failed(spoilt or fault_in(error) or error)] * len(works)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -222,10 +225,55 @@ class Store:
             yield session
 
 
+_SQLITE_FAULTS = frozenset((
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOTADB,
+))  # fmt: skip
+_POSTGRESQL_FAULTS = frozenset(("08", "25", "40", "53", "55", "57", "58", "XX"))
+"""Classes of SQLSTATE: connection, read-only, rollback, resources, locks, operator, system, internal."""
+
+
+def is_down(error: BaseException) -> bool:
+    """Whether *error* is the database's own (no room, a lock, read-only, gone), whatever was asked of it."""
+    return fault_in(error) is not None
+
+
+def fault_in(error: BaseException | None) -> Exception | None:
+    """Return the database's own fault behind *error*.
+
+    What is told last is often another: after SQLite rolled back by itself, that there is no such savepoint.
+    """
+    seen: list[BaseException | None] = [error]
+    for one in seen:
+        if isinstance(one, NoConnection) or (isinstance(one, DBAPIError) and _is_own(one)):
+            return one
+        if one is not None:
+            seen += [other for other in (one.__cause__, one.__context__) if other not in seen]
+    return None
+
+
+def _is_own(error: DBAPIError) -> bool:
+    if isinstance(error.orig, sqlite3.Error):
+        # The low octet is the primary code; what the driver itself raises has none.
+        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_FAULTS
+    if state := getattr(error.orig, "sqlstate", None):
+        return state[:2] in _POSTGRESQL_FAULTS
+    return error.connection_invalidated or isinstance(error, OperationalError)
+
+
 def explain(error: BaseException, url: URL) -> errors.ReceiptdError:
     """Return the sentence for a database that can't be used as the settings have it."""
     where = url.render_as_string(hide_password=True)
     if isinstance(error, NoSuchModuleError | ModuleNotFoundError):
         return errors.BadSettings(f"{where} needs a driver that isn't installed: pip install 'receiptd[postgresql]'")
-    reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
-    return errors.CantCreate(f"the database {where} can't be used ({reason}): check that it exists and is writable")
+    return errors.CantCreate(
+        f"the database {where} can't be used ({reason_of(error)}): check that it exists and is writable"
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the database's own words, without the statement and its values."""
+    error = fault_in(error) or error
+    said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+    return said.splitlines()[0] if said else type(error).__name__

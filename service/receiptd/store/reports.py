@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -112,8 +112,15 @@ async def distrust(session: AsyncSession) -> None:
 
 async def begin_reading(store: Store, limit: int) -> list[tuple[ReportRow, bytes]]:
     """Take up to *limit* unsettled reports and count the try, before anyone reads them."""
+    taken = await _take(store, limit)
+    store.spoilt.clear()
+    return taken
+
+
+async def _take(store: Store, limit: int) -> list[tuple[ReportRow, bytes]]:
     async with store.write() as session:
         now = store.now()
+        await _give_back(session, store.spoilt)
         due = (
             select(ReportRow)
             .where(col(ReportRow.due_at) <= now)
@@ -135,6 +142,45 @@ async def begin_reading(store: Store, limit: int) -> list[tuple[ReportRow, bytes
             taken.append((row, evidence.content))
             session.expunge(evidence)
         return taken
+
+
+def spoil(store: Store, failed: ReportRow, others: Iterable[ReportRow]) -> None:
+    """Note that the database failed when *failed* was to be settled: that is no try of it, nor of *others* behind it.
+
+    The database may not even take this note, so it is kept here and written with the next count of a try, in one
+    transaction. Those behind need not wait: it may be this report alone that finds no room.
+    """
+    now = store.now()
+    store.spoilt |= {failed.id: now + RETRY} | {row.id: now for row in others}
+
+
+async def _give_back(session: AsyncSession, spoilt: Mapping[str, datetime]) -> None:
+    for report, due_at in spoilt.items():
+        await session.exec(
+            update(ReportRow)
+            .where(col(ReportRow.id) == report, col(ReportRow.due_at).is_not(None), col(ReportRow.tries) > 0)
+            .values(tries=ReportRow.tries - 1, due_at=due_at)
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def recover(store: Store) -> int:
+    """At the start, make due at once what another process had taken; return how many reports that is.
+
+    On SQLite the lock says that every other process is dead. Elsewhere their readers may live, and a report
+    waits until its time is over. The tries stay counted: one of these may have ended its reader.
+    """
+    if not store.is_sqlite:
+        return 0
+    async with store.write() as session:
+        now = store.now()
+        taken = await session.exec(
+            update(ReportRow)
+            .where(col(ReportRow.due_at) > now)
+            .values(due_at=now)
+            .execution_options(synchronize_session=False)
+        )
+        return taken.rowcount
 
 
 async def set_aside(session: AsyncSession, report: str, reason: str) -> None:
