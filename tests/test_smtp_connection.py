@@ -326,8 +326,8 @@ async def test_without_a_password_there_is_no_auth() -> None:
     ("script", "ehlo", "permanent", "word"),
     [
         ({}, ("AUTH PLAIN",), True, "refuses our user and password"),
-        ({"AUTH": ["454 4.7.0 Temporary authentication failure"]}, ("AUTH PLAIN",), False, "454"),
-        ({"AUTH": ["421 4.7.0 slow down"]}, ("AUTH PLAIN",), False, "421"),
+        ({"AUTH": ["454 4.7.0 Temporary failure"]}, ("AUTH PLAIN",), False, "can't log us in now (454"),
+        ({"AUTH": ["421 4.7.0 slow down"]}, ("AUTH PLAIN",), False, "can't log us in now (421"),
         ({}, ("DSN",), True, "AUTH extension is not supported"),
         ({}, ("AUTH GSSAPI",), True, "No suitable authentication method"),
     ],
@@ -383,7 +383,7 @@ async def test_an_access_token_from_oauth_settings_logs_in(tmp_path: Path) -> No
         await relay.probe()
 
 
-async def test_xoauth2_refused_twice_is_about_us() -> None:
+async def test_an_access_token_that_is_refused_twice_is_about_us_and_not_about_a_password() -> None:
     source = Tokens(["one", "two", "three"])
     async with a_relay_with_tls("smtp", user="me", ehlo=("AUTH XOAUTH2",), access_token=source.get, settings=OAUTH) as (
         relay,
@@ -391,6 +391,8 @@ async def test_xoauth2_refused_twice_is_about_us() -> None:
     ):
         error = await down(relay)
     assert (error.place, error.permanent) == ("auth", True)
+    assert "refuses our access token" in str(error)
+    assert "user and password" not in str(error)
     assert source.left == ["three"]
 
 

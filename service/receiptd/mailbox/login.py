@@ -87,7 +87,11 @@ def _refusal(place: Place, answer: Answer, *, by_token: bool) -> MailboxDown:
     said = printable(answer.text)
     if answers.is_temporary(answer.text):
         return MailboxDown(f"The mailbox server {place} can't log {place.user} in now: {said}.")
-    what = "the access token: check [[mailbox]] oauth" if by_token else "the password: check [[mailbox]] password_file"
+    what = (
+        "the access token: check client_id and scope of [[mailbox]] oauth"
+        if by_token
+        else "the password: check [[mailbox]] password_file"
+    )
     return MailboxDown(
         f"The mailbox server {place} refuses {place.user} or {what} and the user in url ({said}).", permanent=True
     )

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 import aiosmtplib
 
-from receiptd.smtp.fault import blaming, reason
+from receiptd.smtp.fault import OAUTH_REFUSED, blaming, reason
 from receiptd.smtp.outcome import RelayDown
 from receiptd.smtp.reply import Capabilities, Reply, printable, read_capabilities
 from receiptd.smtp.server import Server
@@ -156,7 +156,7 @@ async def _authenticate(client: aiosmtplib.SMTP, server: Server, login: Login) -
             f"{server} offers no TLS, so the password would cross the network in the clear; use submission://",
             permanent=True,
         )
-    with blaming("auth", server):
+    with blaming("auth", server, refused=OAUTH_REFUSED if login.access_token else None):
         if login.access_token is not None:
             reply = await _authenticate_by_token(client, server.user, login.access_token)
         else:

@@ -16,37 +16,46 @@ from receiptd.smtp.outcome import Place, RelayDown
 from receiptd.smtp.reply import Reply, printable
 from receiptd.smtp.server import Server
 
+_DOING: dict[Place, str] = {
+    "connect": "doesn't let us in",
+    "ehlo": "refuses EHLO",
+    "starttls": "refuses STARTTLS",
+    "auth": "refuses our user and password; check the user in [submission] url, and password_file",
+    "mail": "refuses our return path; check [receipts] address and what the relay lets this user send",
+    "rcpt": "wants something of us before it takes a recipient",
+    "data": "doesn't take the content now",
+}
+_NOT_NOW: dict[Place, str] = {"auth": "can't log us in now"}
+"""Where the words above would send a person to check what isn't at fault (RFC 4954 §6: 454)."""
+OAUTH_REFUSED = (
+    "refuses our access token; check the user in [submission] url, and that the client_id and scope of oauth "
+    "may send by SMTP for that user"
+)
+
 
 @contextmanager
-def blaming(place: Place, server: Server) -> Iterator[None]:
-    """Turn every fault inside into RelayDown at *place*, with a sentence for the person."""
+def blaming(place: Place, server: Server, *, refused: str | None = None) -> Iterator[None]:
+    """Turn every fault inside into RelayDown at *place*, with a sentence for the person.
+
+    *refused* says what a refusal for good means here, where the place alone doesn't.
+    """
     try:
         yield
     except RelayDown:
         raise
     except aiosmtplib.SMTPResponseException as error:
-        raise refusal(place, server, Reply(error.code, printable(error.message))) from error
+        raise refusal(place, server, Reply(error.code, printable(error.message)), refused) from error
     except ReceiptdError as error:
         raise RelayDown(place, str(error), permanent=error.permanent) from error
     except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
         raise _fault(place, server, error) from error
 
 
-_DOING: dict[Place, str] = {
-    "connect": "doesn't let us in",
-    "ehlo": "refuses EHLO",
-    "starttls": "refuses STARTTLS",
-    "auth": "refuses our user and password; check the user in [submission] url and password_file or oauth",
-    "mail": "refuses our return path; check [receipts] address and what the relay lets this user send",
-    "rcpt": "wants something of us before it takes a recipient",
-    "data": "doesn't take the content now",
-}
-
-
-def refusal(place: Place, server: Server, reply: Reply) -> RelayDown:
+def refusal(place: Place, server: Server, reply: Reply, refused: str | None = None) -> RelayDown:
     """Return the fault that *reply* at *place* means; the text is the relay's, so tokens are masked."""
+    doing = (refused if reply.is_permanent else _NOT_NOW.get(place)) or _DOING[place]
     said = token.mask(str(reply))[:200] if reply.code > 0 else token.mask(reply.text.replace("\n", " "))[:200]
-    return RelayDown(place, f"{server} {_DOING[place]} ({said})", permanent=reply.is_permanent, reply=reply)
+    return RelayDown(place, f"{server} {doing} ({said})", permanent=reply.is_permanent, reply=reply)
 
 
 def _fault(place: Place, server: Server, error: Exception) -> RelayDown:
