@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.nursery import Nursery
+from tests.office import environment
 from tests.servers.availability import why_not
 from tests.servers.world import World
 
@@ -46,6 +49,16 @@ def _guarded(connect: Any) -> Any:
         return connect(self, address)
 
     return guarded
+
+
+# --- our own processes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Return where daemons and commands are forked."""
+    with closing(Nursery(environment())) as nursery:
+        yield nursery
 
 
 # --- the real mail servers ------------------------------------------------------------------------------------------

@@ -2,68 +2,133 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from receiptd import client
 from receiptd.errors import ReceiptdError
+from tests.nursery import Child, Nursery
 from tests.receiver import SECRET, Receiver
 
-# The daemon dies with the test run, should that be killed.
-_DIE_WITH_PARENT = (
-    "import ctypes, os, signal, sys;"
-    "ctypes.CDLL(None).prctl(1, signal.SIGKILL);"
-    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-)
 Json = dict[str, Any]
+
+PATIENCE = 60.0
+"""Seconds that a test waits at most for what must happen: a loaded machine or a slow disk fails none."""
+
+_SETTINGS = Template("""
+[service]
+database = "sqlite:///$folder/receiptd.db"
+listen = [
+  {unix = "$folder/send.sock", mode = "0666", scope = "send"},
+  {unix = "$folder/api.sock", mode = "0660", scope = "operate"},
+]
+$service
+
+[submission]
+$submission
+
+[receipts]
+$receipts
+
+[[mailbox]]
+name = "receipts"
+poll = "1s"
+$mailbox
+
+[policy.default]
+within = "1m"
+levels = [{after = "0s", to = ["ops"]}, {after = "3s", to = ["boss"]}]
+
+[[webhook]]
+name = "ops"
+url = "$ops"
+secret_file = "webhook"
+
+[[webhook]]
+name = "boss"
+url = "$boss"
+secret_file = "webhook"
+$last
+""")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What one office's settings hold beside what all have: the lines of a table, or its further ones."""
+
+    submission: str
+    receipts: str
+    mailbox: str
+    service: str = ""
+    last: str = ""
+
+    def furnish(self, folder: Path, receiver: Receiver, secrets: Mapping[str, str]) -> Path:
+        """Write settings and secrets into *folder*; return the path of the settings."""
+        for name, content in {"webhook": SECRET, **secrets}.items():
+            (folder / name).write_text(content)
+        config = folder / "receiptd.toml"
+        urls = {"ops": receiver.url("ops"), "boss": receiver.url("boss")}
+        config.write_text(_SETTINGS.substitute(vars(self), folder=folder, **urls))
+        return config
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that is over: its exit status and all it said."""
+
+    status: int
+    said: str
 
 
 class Office:
     """One sender: a settings file, a daemon on it, and where its alerts arrive."""
 
-    def __init__(self, settings: str, secrets: dict[str, str]) -> None:
+    def __init__(self, nursery: Nursery, tables: Tables, secrets: Mapping[str, str]) -> None:
+        self._nursery = nursery
         self.folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
         self.receiver = Receiver()
-        self.config = self.folder / "receiptd.toml"
-        for name, content in {"webhook": SECRET, **secrets}.items():
-            (self.folder / name).write_text(content)
-        urls = {"ops_url": self.receiver.url("ops"), "boss_url": self.receiver.url("boss")}
-        self.config.write_text(settings.format(folder=self.folder, **urls))
-        self.process: subprocess.Popen[bytes] | None = None
+        self.config = tables.furnish(self.folder, self.receiver, secrets)
+        self.child: Child | None = None
+
+    # --- the daemon
 
     @property
     def log(self) -> str:
         path = self.folder / "daemon.log"
         return path.read_text() if path.exists() else ""
 
-    @property
-    def daemon(self) -> client.Daemon:
-        return client.find(self.config, environ={})
-
-    def start(self, *, ready: str = "/healthz", within: float = 20) -> None:
+    def start(self, *, ready: str = "/healthz") -> None:
         """Start the daemon and return when *ready* answers."""
-        with (self.folder / "daemon.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _DIE_WITH_PARENT, "-m", "receiptd", "run", "--config", str(self.config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment(),
-            )
-        give_up = time.monotonic() + within
+        self.launch()
+        self.await_up(ready=ready)
+
+    def launch(self) -> Child:
+        """Start the daemon without waiting."""
+        self.child = self._nursery.start(["run", "--config", str(self.config)], self.folder / "daemon.log")
+        return self.child
+
+    def await_up(self, *, ready: str = "/healthz") -> None:
+        """Return when the daemon answers at *ready*."""
+        assert self.child is not None
+        give_up = time.monotonic() + PATIENCE
         while not self._answers(ready):
-            assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.log}"
-            assert time.monotonic() < give_up, f"the daemon isn't ready within {within} s:\n{self.log}"
-            time.sleep(0.05)
+            assert self.child.poll() is None, f"the daemon ended with {self.child.returncode}:\n{self.log}"
+            assert time.monotonic() < give_up, f"the daemon isn't ready within {PATIENCE} s:\n{self.log}"
+            time.sleep(0.02)
 
     def _answers(self, path: str) -> bool:
         try:
@@ -74,47 +139,70 @@ class Office:
 
     def stop(self, *, kill: bool = False) -> int:
         """End the daemon, by SIGTERM or at once; return its exit status."""
-        assert self.process is not None
+        assert self.child is not None
         if kill:
-            self.process.kill()
+            self.child.kill()
         else:
-            self.process.terminate()
-        status = self.process.wait(30)
-        self.process = None
+            self.child.terminate()
+        status = self.child.wait(PATIENCE)
+        self.child = None
         return status
 
     def close(self) -> None:
-        if self.process is not None:
+        if self.child is not None:
             self.stop(kill=True)
         self.receiver.close()
         shutil.rmtree(self.folder)
 
-    def command(
-        self, *words: str, stdin: bytes = b"", program: str = "receiptd", timeout: float = 60
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command of ours on this office's settings."""
-        module = {"receiptd": "receiptd", "send-with-receipt": "receiptd.send"}[program]
+    # --- who sends, and who runs it
+
+    def send_with_receipt(self, *words: str, stdin: bytes = b"Good day.\n") -> subprocess.CompletedProcess[bytes]:
+        """Run send-with-receipt on this office's settings, as a user does."""
         return subprocess.run(
-            [sys.executable, "-m", module, *words, "--config", str(self.config)],
-            input=stdin,
-            capture_output=True,
-            env=environment(),
-            timeout=timeout,
-            check=False,
+            self.sending(*words), input=stdin, capture_output=True, env=environment(), timeout=PATIENCE, check=False
         )
+
+    def sending(self, *words: str) -> list[str]:
+        """Return the command line of send-with-receipt with such words."""
+        return [sys.executable, "-m", "receiptd.send", *words, "--config", str(self.config)]
 
     def send(self, *recipients: str, text: str = "Good day.\n", options: tuple[str, ...] = ()) -> str:
         """Hand a letter over with send-with-receipt; return the message's id."""
         words = ("-f", "office@a.test", "-s", "An invoice", *options, *recipients)
-        done = self.command(*words, stdin=text.encode(), program="send-with-receipt")
+        done = self.send_with_receipt(*words, stdin=text.encode())
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode().strip()
+
+    def post(self, *recipients: str, key: str | None = None, **more: Any) -> str:
+        """Hand a letter over as send-with-receipt does; return its id."""
+        body = {"from": "office@a.test", "to": recipients, "subject": "An invoice", "text": "Good day.\n", **more}
+        headers = {"Idempotency-Key": key} if key else None
+        answer: Json = self.daemon.post(client.path("messages"), body, headers=headers)
+        return str(answer["id"])
+
+    def run(self, *words: str, config: Path | None = None) -> Ended:
+        """Run a command of receiptd to its end."""
+        output = self.folder / "output"
+        output.unlink(missing_ok=True)
+        child = self._nursery.start([*words, "--config", str(config or self.config)], output)
+        return Ended(child.wait(PATIENCE), output.read_text())
+
+    # --- what became of it
+
+    @property
+    def daemon(self) -> client.Daemon:
+        return client.find(self.config, environ={})
+
+    @property
+    def receipts_address(self) -> str:
+        address: str = tomllib.loads(self.config.read_text())["receipts"]["address"]
+        return address
 
     def message(self, message: str) -> Json:
         shown: Json = self.daemon.get(client.path("messages", message))
         return shown
 
-    def wait(self, message: str, until: Callable[[Json], bool], *, within: float = 20) -> Json:
+    def wait(self, message: str, until: Callable[[Json], bool], *, within: float = PATIENCE) -> Json:
         """Return the message as soon as its first recipient is as *until* wants it."""
         give_up = time.monotonic() + within
         while True:
@@ -123,6 +211,46 @@ class Office:
                 return shown
             assert time.monotonic() < give_up, f"not within {within} s: {json.dumps(shown, indent=1)}\n{self.log}"
             time.sleep(0.05)
+
+    def reports(self, verdict: str | None = None) -> list[Json]:
+        """Return the reports that came, or those of a verdict, newest first."""
+        asked = [("limit", "200"), *([("verdict", verdict)] if verdict else [])]
+        items: list[Json] = self.daemon.get(client.path("reports"), asked)["items"]
+        return items
+
+    def look(self, path: str) -> tuple[int, str]:
+        """Return status and text of an answer of api.sock, as a supervisor or Prometheus gets it."""
+        link = http.client.HTTPConnection("localhost", timeout=PATIENCE)
+        link.sock = socket.socket(socket.AF_UNIX)
+        try:
+            link.sock.connect(str(self.folder / "api.sock"))
+            link.request("GET", path)
+            answer = link.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            link.close()
+
+    def ready(self) -> dict[str, Json]:
+        """Return what /readyz says, by the name of the check."""
+        shown = json.loads(self.look("/readyz")[1])
+        return {check["name"]: check for check in shown["checks"]}
+
+    def figure(self, name: str) -> float:
+        """Return what /metrics says of a figure, by its name with its labels; 0 where it says nothing."""
+        lines = (line.split() for line in self.look("/metrics")[1].splitlines())
+        return next((float(words[1]) for words in lines if words and words[0] == name), 0.0)
+
+    def await_figure(self, name: str, least: float) -> None:
+        """Return when a figure of /metrics is at least so much."""
+        await_that(lambda: self.figure(name) >= least, lambda: f"{name} is {self.figure(name)}:\n{self.log}")
+
+
+def await_that(met: Callable[[], object], found: Callable[[], object] = lambda: "") -> None:
+    """Return as soon as something is *met*; fail with what is *found* instead if it never is."""
+    give_up = time.monotonic() + PATIENCE
+    while not met():
+        assert time.monotonic() < give_up, f"not within {PATIENCE} s: {found()}"
+        time.sleep(0.02)
 
 
 def environment() -> dict[str, str]:
@@ -136,10 +264,16 @@ def kinds(shown: Json) -> list[str]:
     return [event["kind"] for event in shown["events"]]
 
 
+def event(shown: Json, kind: str) -> Json:
+    """Return a message's first event of a kind."""
+    found: Json = next(event for event in shown["events"] if event["kind"] == kind)
+    return found
+
+
 @contextmanager
-def opened(settings: str, secrets: dict[str, str], *, start: bool = True) -> Iterator[Office]:
+def opened(nursery: Nursery, tables: Tables, secrets: Mapping[str, str], *, start: bool = True) -> Iterator[Office]:
     """Open an office, and close it whatever happens."""
-    office = Office(settings, secrets)
+    office = Office(nursery, tables, secrets)
     try:
         if start:
             office.start()

@@ -73,7 +73,7 @@ class Receiver:
     def about(self, address: str) -> list[Alert]:
         return [alert for alert in self.alerts if alert.address == address]
 
-    def wait_for(self, kind: str, *, address: str | None = None, within: float = 15) -> Alert:
+    def wait_for(self, kind: str, *, address: str | None = None, within: float = 60) -> Alert:
         """Return the first alert of a type (about *address*); fail if none comes within so many seconds."""
         give_up = time.monotonic() + within
         while True:

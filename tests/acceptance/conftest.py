@@ -1,11 +1,11 @@
-"""A sender without receiptd: smtplib, to show what the world does by itself."""
+"""What the acceptance tests share: an office, and a sender without receiptd, to show what the world does by itself."""
 
 from __future__ import annotations
 
 import re
 import smtplib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
@@ -13,7 +13,17 @@ from email.message import Message
 import pytest
 
 from receiptd import token as tokens
+from tests.acceptance.offices import office_in
+from tests.nursery import Nursery
+from tests.office import PATIENCE, Office
 from tests.servers.world import HOST, World
+
+
+@pytest.fixture(scope="module")
+def office(nursery: Nursery, world: World) -> Iterator[Office]:
+    """Open an office for the tests of one file: more of them would have its bad news collected, as many at once are."""
+    with office_in(nursery, world) as office:
+        yield office
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Correspondence:
         """Everything that came to this letter's return path."""
         return [message for message in self.world.messages_of(self.receipts, self.folder) if self._is_ours(message)]
 
-    def await_report(self, saying: str, *, folder: str = "INBOX", within: float = 10) -> Message:
+    def await_report(self, saying: str, *, folder: str = "INBOX", within: float = PATIENCE) -> Message:
         """Return the report that has *saying* (a regular expression) on a line of its own."""
         wanted = re.compile(rb"(?mi)^" + saying.encode() + rb"\s*$")
 
@@ -75,7 +85,7 @@ def post(world: World) -> Post:
 
 def submission(world: World, user: str, password: str | None = None) -> smtplib.SMTP:
     """Return a connection to the relay after STARTTLS and AUTH."""
-    relay = smtplib.SMTP(HOST, world.relay.submission, timeout=10)
+    relay = smtplib.SMTP(HOST, world.relay.submission, timeout=PATIENCE)
     try:
         relay.starttls(context=ssl.create_default_context(cafile=str(world.ca_file)))
         relay.login(user, password or world.password)

@@ -2,69 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from tests.office import Office, opened
+from tests.nursery import Nursery
+from tests.office import Office, Tables, opened
 from tests.servers.world import World
-
-SETTINGS = """
-[service]
-database = "sqlite:///{folder}/receiptd.db"
-listen = [
-  {{unix = "{folder}/send.sock", mode = "0666", scope = "send"}},
-  {{unix = "{folder}/api.sock", mode = "0660", scope = "operate"}},
-]
-
-[submission]
-url = "RELAY"
-password_file = "password"
-ca_file = "CA"
-SUBMISSION
-
-[receipts]
-address = "ADDRESS"
-RECEIPTS
-
-[[mailbox]]
-name = "receipts"
-url = "MAILBOX"
-password_file = "password"
-ca_file = "CA"
-poll = "1s"
-BOX
-
-[policy.default]
-within = "1m"
-levels = [{{after = "0s", to = ["ops"]}}, {{after = "3s", to = ["ops", "boss"]}}]
-
-[[webhook]]
-name = "ops"
-url = "{ops_url}"
-secret_file = "webhook"
-
-[[webhook]]
-name = "boss"
-url = "{boss_url}"
-secret_file = "webhook"
-"""
-
-
-_PASSWORD = 'password_file = "password"'
 
 
 @contextmanager
 def office_in(
+    nursery: Nursery,
     world: World,
     *,
     address: str | None = None,
     relay: str | None = None,
-    relay_login: str = _PASSWORD,
+    relay_login: str = 'password_file = "relay-password"',
     submission: str = "",
     receipts: str = "",
     mailbox: str | None = None,
-    box_login: str = _PASSWORD,
+    box_login: str = 'password_file = "password"',
     box: str = "",
     boss: str = "",
     secrets: Mapping[str, str] | None = None,
@@ -73,21 +30,23 @@ def office_in(
     """Open an office with a receipts mailbox of its own.
 
     *relay* and *mailbox* are URLs (default: STARTTLS and TLS, by password); *submission*, *receipts*, *box* and *boss*
-    are further lines of its settings, a `{` in them written twice.
+    are further lines of its settings, and *secrets* files that they name or other passwords.
     """
     address = address or world.new_receipts_address()
-    values = {
-        "LOGIN": relay_login,
-        _PASSWORD: box_login,
-        "RELAY": relay or world.relay.url(address),
-        "MAILBOX": mailbox or world.imap.url(address),
-        "ADDRESS": address,
-        "CA": str(world.ca_file),
-        "SUBMISSION": submission,
-        "RECEIPTS": receipts,
-        "BOX": box,
-    }
-    words = re.compile("|".join(values))  # all in one pass: an access token may hold any of them
-    settings = words.sub(lambda found: values[found.group()], SETTINGS.replace(_PASSWORD, "LOGIN", 1))
-    with opened(f"{settings}{boss}\n", {"password": world.password, **(secrets or {})}, start=start) as office:
+    tables = Tables(
+        submission=_lines(f'url = "{relay or world.relay.url(address)}"', relay_login, _trust(world), submission),
+        receipts=_lines(f'address = "{address}"', receipts),
+        mailbox=_lines(f'url = "{mailbox or world.imap.url(address)}"', box_login, _trust(world), box),
+        last=boss,
+    )
+    passwords = {"password": world.password, "relay-password": world.password}
+    with opened(nursery, tables, passwords | dict(secrets or {}), start=start) as office:
         yield office
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(lines)
+
+
+def _trust(world: World) -> str:
+    return f'ca_file = "{world.ca_file}"'

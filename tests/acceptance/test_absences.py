@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.offices import office_in
-from tests.office import Office, kinds
+from tests.acceptance.readers import has, is_met
+from tests.nursery import Nursery
+from tests.office import Office, event, kinds
 from tests.servers.world import World
 
 pytestmark = pytest.mark.servers
@@ -16,35 +18,35 @@ CURIOUS = 'events = ["receipt.*", "receipt.auto_reply", "receipt.met"]'
 
 
 @pytest.fixture(scope="module")
-def office(world: World) -> Iterator[Office]:
+def office(nursery: Nursery, world: World) -> Iterator[Office]:
     """Ask for reports of delay; `boss` wants to hear of automatic answers and of receipts too, `ops` does not."""
-    with office_in(world, receipts='notify = ["success", "failure", "delay"]', boss=CURIOUS) as office:
+    with office_in(nursery, world, receipts='notify = ["success", "failure", "delay"]', boss=CURIOUS) as office:
         yield office
 
 
-def test_an_absence_is_told_to_those_who_asked_for_it(office: Office) -> None:
+def test_an_absence_moves_nothing_and_is_told_to_those_who_asked_for_it(office: Office) -> None:
     letter = office.send("vacation@b.test")
     told = office.receiver.wait_for("receipt.auto_reply", address="vacation@b.test")
     assert "back on Monday" in told.data["excerpt"]
     office.receiver.wait_for("receipt.met", address="vacation@b.test")
     assert {alert.endpoint for alert in office.receiver.about("vacation@b.test")} == {"boss"}
-    shown = office.wait(letter, lambda recipient: recipient["receipt"] == "met")
+    shown = office.message(letter)
     assert {"auto_replied", "relayed"} < set(kinds(shown))
+    assert (shown["recipients"][0]["delivery"], shown["recipients"][0]["disposition"]) == ("relayed", "none")
 
 
 def test_a_mailbox_without_room_for_now_delays_and_fails_nothing(office: Office) -> None:
     letter = office.send("brimful@b.test")
-    shown = office.wait(letter, lambda recipient: recipient["delivery"] == "delayed")
+    shown = office.wait(letter, has(delivery="delayed"))
     assert shown["recipients"][0]["receipt"] == "open"
-    delayed = next(event for event in shown["events"] if event["kind"] == "delayed")
-    assert delayed["detail"]["status"] == "4.2.2"
-    assert delayed["detail"]["cause"] == "mailbox_full"
+    detail = event(shown, "delayed")["detail"]
+    assert (detail["status"], detail["cause"]) == ("4.2.2", "mailbox_full")
     assert not office.receiver.about("brimful@b.test")
 
 
 def test_a_letter_that_waited_is_as_good_as_any_when_it_comes_in_time(office: Office) -> None:
     letter = office.send("after2@later.test", options=("--require", "delivered"))
-    shown = office.wait(letter, lambda recipient: recipient["receipt"] == "met")
+    shown = office.wait(letter, is_met)
     assert {"delayed", "delivered"} < set(kinds(shown))
     office.receiver.wait_for("receipt.met", address="after2@later.test")
     assert {alert.type for alert in office.receiver.about("after2@later.test")} == {"receipt.met"}

@@ -5,36 +5,26 @@ from __future__ import annotations
 import imaplib
 import ssl
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from tests.acceptance.offices import office_in
-from tests.office import Json
+from tests.acceptance.readers import is_met
+from tests.nursery import Nursery
+from tests.office import PATIENCE, await_that, event
 from tests.servers.world import HOST, World
 
 pytestmark = pytest.mark.servers
 
 
-def _is_met(recipient: Json) -> bool:
-    return bool(recipient["receipt"] == "met")
-
-
 @contextmanager
 def _mailbox(world: World, user: str) -> Iterator[imaplib.IMAP4]:
     context = ssl.create_default_context(cafile=str(world.ca_file))
-    with imaplib.IMAP4_SSL(HOST, world.imap.imaps, ssl_context=context, timeout=10) as imap:
+    with imaplib.IMAP4_SSL(HOST, world.imap.imaps, ssl_context=context, timeout=PATIENCE) as imap:
         imap.login(user, world.password)
         yield imap
-
-
-def _poll(until: Callable[[], bool], *, within: float = 10) -> None:
-    give_up = time.monotonic() + within
-    while not until():
-        assert time.monotonic() < give_up, f"not within {within} s"
-        time.sleep(0.05)
 
 
 def _holds(imap: imaplib.IMAP4, folder: str, criterion: str) -> int:
@@ -49,17 +39,20 @@ def _stranger_writes(imap: imaplib.IMAP4) -> None:
     imap.append("INBOX", "", "", b"From: friend@box.test\r\nSubject: Lunch?\r\n\r\nToday at noon?\r\n")
 
 
-def test_a_receipt_comes_by_an_access_token_from_a_command_and_a_file_on_tls_and_starttls(world: World) -> None:
+def test_a_receipt_comes_by_an_access_token_from_a_command_and_a_file_on_tls_and_starttls(
+    nursery: Nursery, world: World
+) -> None:
     address = world.new_receipts_address()
     say = f"import sys; sys.stdout.write('{world.access_token(address)}')"
     with (
         office_in(
+            nursery,
             world,
             address=address,
             relay=world.relay.tls_url(address),
-            relay_login=f"oauth = {{{{token_command = '''{sys.executable} -c \"{say}\"'''}}}}",
+            relay_login=f"oauth = {{token_command = '''{sys.executable} -c \"{say}\"'''}}",
             mailbox=world.imap.starttls_url(address),
-            box_login='oauth = {{token_file = "mailbox-token"}}',
+            box_login='oauth = {token_file = "mailbox-token"}',
             box='after = "seen"',
             receipts='subaddress = "-"',
             secrets={"mailbox-token": world.access_token(address)},
@@ -68,62 +61,70 @@ def test_a_receipt_comes_by_an_access_token_from_a_command_and_a_file_on_tls_and
     ):
         _stranger_writes(imap)
         letter = office.send("alice@box.test", options=("--require", "delivered"))
-        shown = office.wait(letter, _is_met)
-        delivered = next(event for event in shown["events"] if event["kind"] == "delivered")
+        shown = office.wait(letter, is_met)
+        delivered = event(shown, "delivered")
         assert (delivered["trust"], delivered["matched_by"]) == ("keyed", "return_path")
-        accepted = next(event for event in shown["events"] if event["kind"] == "accepted")
+        accepted = event(shown, "accepted")
         assert accepted["detail"]["tls"].startswith("TLSv1.3")
-        _poll(lambda: _holds(imap, "INBOX", "SEEN") == 1)
+        await_that(lambda: _holds(imap, "INBOX", "SEEN") == 1)
         assert _holds(imap, "INBOX", 'UNSEEN SUBJECT "Lunch?"') == 1
 
 
-def test_a_matched_report_is_moved_and_other_mail_is_left_where_it_lies(world: World) -> None:
+def test_a_matched_report_is_moved_and_other_mail_is_left_where_it_lies(nursery: Nursery, world: World) -> None:
     address = world.new_receipts_address()
     with (
-        office_in(world, address=address, receipts='subaddress = "@"', box='after = "move:Processed"') as office,
+        office_in(
+            nursery, world, address=address, receipts='subaddress = "@"', box='after = "move:Processed"'
+        ) as office,
         _mailbox(world, address) as imap,
     ):
         _stranger_writes(imap)
         imap.create("Processed")
         letter = office.send("alice@box.test", options=("--require", "delivered"))
-        shown = office.wait(letter, _is_met)
+        shown = office.wait(letter, is_met)
         assert shown["recipients"][0]["trust"] == "keyed"
-        _poll(lambda: _holds(imap, "Processed", "ALL") == 1)
+        await_that(lambda: _holds(imap, "Processed", "ALL") == 1)
         assert _holds(imap, "INBOX", "ALL") == _holds(imap, "INBOX", 'SUBJECT "Lunch?"') == 1
 
 
-def test_a_matched_report_is_deleted_and_other_mail_is_left_where_it_lies(world: World) -> None:
+def test_a_matched_report_is_deleted_and_other_mail_is_left_where_it_lies(nursery: Nursery, world: World) -> None:
     address = world.new_receipts_address()
-    with office_in(world, address=address, box='after = "delete"') as office, _mailbox(world, address) as imap:
+    with office_in(nursery, world, address=address, box='after = "delete"') as office, _mailbox(world, address) as imap:
         _stranger_writes(imap)
-        office.wait(office.send("bob@b.test"), _is_met)
-        _poll(lambda: _holds(imap, "INBOX", "ALL") == 1)
+        office.wait(office.send("bob@b.test"), is_met)
+        await_that(lambda: _holds(imap, "INBOX", "ALL") == 1)
         assert _holds(imap, "INBOX", 'SUBJECT "Lunch?"') == 1
 
 
-def test_without_subaddresses_a_report_still_finds_its_letter(world: World) -> None:
+def test_without_subaddresses_a_report_still_finds_its_letter(nursery: Nursery, world: World) -> None:
     address = world.new_receipts_address()
-    with office_in(world, address=address, receipts='subaddress = ""') as office, _mailbox(world, address) as imap:
+    with (
+        office_in(nursery, world, address=address, receipts='subaddress = ""') as office,
+        _mailbox(world, address) as imap,
+    ):
         _stranger_writes(imap)
         letter = office.send("alice@box.test", options=("--require", "delivered"))
-        shown = office.wait(letter, _is_met)
-        delivered = next(event for event in shown["events"] if event["kind"] == "delivered")
+        shown = office.wait(letter, is_met)
+        delivered = event(shown, "delivered")
         assert delivered["matched_by"] == "envelope_id"
-        kept = office.daemon.get("/v1/reports")["items"]
+        kept = office.reports()
         assert [report["verdict"] for report in kept] == ["matched"], "people's mail is none of ours"
 
 
-def test_an_expired_access_token_fails_nothing_and_a_new_one_is_tried_when_a_person_says_so(world: World) -> None:
+def test_an_expired_access_token_fails_nothing_and_a_new_one_is_tried_when_a_person_says_so(
+    nursery: Nursery, world: World
+) -> None:
     address = world.new_receipts_address()
     with office_in(
+        nursery,
         world,
         address=address,
-        relay_login='oauth = {{token_file = "relay-token"}}',
+        relay_login='oauth = {token_file = "relay-token"}',
         secrets={"relay-token": world.access_token(address, lifetime=-10)},
     ) as office:
         letter = office.send("alice@box.test", options=("--require", "delivered"))
-        _poll(lambda: "refuses our user" in office.log)
+        await_that(lambda: "refuses our user" in office.log)
         assert office.message(letter)["recipients"][0]["delivery"] == "queued"
         (office.folder / "relay-token").write_text(world.access_token(address))
-        assert office.command("retry", letter).returncode == 0
-        office.wait(letter, _is_met, within=5)
+        assert office.run("retry", letter).status == 0
+        office.wait(letter, is_met, within=15)

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.acceptance.offices import office_in
-from tests.office import Json, Office, kinds
-from tests.servers.world import World
+from tests.acceptance.readers import has, is_met
+from tests.office import Office, event, kinds
 
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture(scope="module")
-def office(world: World) -> Iterator[Office]:
-    with office_in(world) as office:
-        yield office
-
-
-def _is_met(recipient: Json) -> bool:
-    return bool(recipient["receipt"] == "met")
-
-
 def test_a_letter_to_a_mailbox_is_delivered(office: Office) -> None:
     letter = office.send("alice@box.test", options=("--require", "delivered"))
-    shown = office.wait(letter, _is_met)
+    shown = office.wait(letter, is_met)
     recipient = shown["recipients"][0]
     assert (recipient["delivery"], recipient["level"], recipient["trust"]) == ("delivered", "delivered", "keyed")
     assert kinds(shown) == ["queued", "accepted", "delivered", "met"]
@@ -38,7 +25,7 @@ def test_a_letter_to_an_unknown_user_fails_at_once(office: Office) -> None:
     shown = office.message(letter)
     recipient = shown["recipients"][0]
     assert (recipient["delivery"], recipient["receipt"]) == ("failed", "failed")
-    failed = next(event for event in shown["events"] if event["kind"] == "failed")
+    failed = event(shown, "failed")
     assert failed["detail"]["status"] == "5.1.1"
     assert alert.data["evidence"] == failed["evidence"]
     assert not alert.data["unproven"]
@@ -49,5 +36,5 @@ def test_silence_past_the_deadline_is_told_level_by_level(office: Office) -> Non
     first = office.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
     assert (first.endpoint, first.data["escalation"]) == ("ops", 1)
     office.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
-    shown = office.wait(letter, lambda recipient: recipient["receipt"] == "overdue")
+    shown = office.wait(letter, has(receipt="overdue"))
     assert shown["recipients"][0]["delivery"] in ("accepted", "relayed")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +11,7 @@ import pytest
 
 from receiptd import client
 from receiptd.errors import BadData
-from tests.acceptance.offices import office_in
-from tests.office import Json, Office
+from tests.office import Office, await_that
 from tests.servers.world import World
 
 pytestmark = pytest.mark.servers
@@ -22,35 +19,9 @@ pytestmark = pytest.mark.servers
 SOMEBODY_ELSE = 64105
 
 
-@pytest.fixture(scope="module")
-def office(world: World) -> Iterator[Office]:
-    with office_in(world) as office:
-        yield office
-
-
-def _is_settled(recipient: Json) -> bool:
-    return bool(recipient["receipt"] != "open")
-
-
-def _get(office: Office, path: str) -> tuple[int, str]:
-    """Return status and text of an answer as a supervisor or Prometheus gets it."""
-    link = http.client.HTTPConnection("localhost", timeout=10)
-    link.sock = socket.socket(socket.AF_UNIX)
-    try:
-        link.sock.connect(str(office.folder / "api.sock"))
-        link.request("GET", path)
-        answer = link.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        link.close()
-
-
-def _await_status(office: Office, path: str, status: int, *, within: float = 20) -> str:
-    give_up = time.monotonic() + within
-    while (found := _get(office, path))[0] != status:
-        assert time.monotonic() < give_up, f"{path} is {found} for {within} s"
-        time.sleep(0.05)
-    return found[1]
+def _await_status(office: Office, path: str, status: int) -> str:
+    await_that(lambda: office.look(path)[0] == status, lambda: office.look(path))
+    return office.look(path)[1]
 
 
 # --- what it says of itself -----------------------------------------------------------------------------------------
@@ -58,8 +29,8 @@ def _await_status(office: Office, path: str, status: int, *, within: float = 20)
 
 def test_the_figures_tell_what_happened_and_name_nobody(office: Office) -> None:
     for address in ("alice@box.test", "nobody@box.test"):
-        office.wait(office.send(address, options=("--require", "delivered")), _is_settled)
-    status, figures = _get(office, "/metrics")
+        office.wait(office.post(address, require="delivered"), lambda recipient: bool(recipient["receipt"] != "open"))
+    status, figures = office.look("/metrics")
     assert status == 200
     lines = figures.splitlines()
     for line in (
@@ -79,7 +50,7 @@ def test_it_is_alive_but_not_ready_while_its_mailbox_is_away(office: Office, wor
     try:
         told = _await_status(office, "/readyz", 503)
         assert '"mailbox:receipts","ok":false' in told.replace(" ", "")
-        assert _get(office, "/healthz")[0] == 200
+        assert office.look("/healthz")[0] == 200
     finally:
         world["mailbox"].start()
     _await_status(office, "/readyz", 200)
@@ -123,20 +94,20 @@ def test_an_acknowledged_incident_goes_no_higher_until_the_acknowledgement_is_ov
     office.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
     began = time.monotonic()
     recipient = office.message(letter)["recipients"][0]["id"]
-    done = office.command("acknowledge", recipient, "--reason", "I ring them up", "--for", "6s")
-    assert done.returncode == 0, done.stderr.decode()
+    done = office.run("acknowledge", recipient, "--reason", "I ring them up", "--for", "6s")
+    assert done.status == 0, done.said
     _await_alert(office, "boss", "receipt.overdue", "anybody@silent.test")
     assert time.monotonic() - began > 5, "level 2 is due after 3 s"
-    done = office.command("waive", recipient, "--reason", "they have it")
-    assert done.returncode == 0, done.stderr.decode()
+    done = office.run("waive", recipient, "--reason", "they have it")
+    assert done.status == 0, done.said
     for endpoint in ("ops", "boss"):
         _await_alert(office, endpoint, "receipt.resolved", "anybody@silent.test")
     resolved = [alert for alert in office.receiver.about("anybody@silent.test") if alert.type == "receipt.resolved"]
     assert sorted(alert.endpoint for alert in resolved) == ["boss", "ops"]
 
 
-def _await_alert(office: Office, endpoint: str, kind: str, address: str, *, within: float = 15) -> None:
-    give_up = time.monotonic() + within
-    while not any((alert.endpoint, alert.type) == (endpoint, kind) for alert in office.receiver.about(address)):
-        assert time.monotonic() < give_up, f"{endpoint} was told no {kind} within {within} s"
-        time.sleep(0.02)
+def _await_alert(office: Office, endpoint: str, kind: str, address: str) -> None:
+    def told() -> list[tuple[str, str]]:
+        return [(alert.endpoint, alert.type) for alert in office.receiver.about(address)]
+
+    await_that(lambda: (endpoint, kind) in told(), told)

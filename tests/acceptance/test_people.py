@@ -1,96 +1,86 @@
-"""What people do: they read, they answer for silence, and scripts wait for them."""
+"""What people do: they send, wait and decide, at a terminal or in a script."""
 
 from __future__ import annotations
 
-import smtplib
-from collections.abc import Callable, Iterator
-from email import message_from_bytes
-from email.message import Message
+import os
+import pty
+import subprocess
+from contextlib import suppress
 
 import pytest
 
 from receiptd import client
-from receiptd import token as tokens
 from receiptd.errors import NotPermitted
-from tests.acceptance.offices import office_in
-from tests.office import Json, Office, kinds
-from tests.servers.world import HOST, World
+from tests.acceptance.readers import has
+from tests.office import PATIENCE, Office, environment, kinds
 
 pytestmark = pytest.mark.servers
 
-
-@pytest.fixture(scope="module")
-def office(world: World) -> Iterator[Office]:
-    with office_in(world) as office:
-        yield office
-
-
-def _is(**wanted: str) -> Callable[[Json], bool]:
-    return lambda recipient: all(recipient[name] == value for name, value in wanted.items())
+# Recipients, what they are asked for, and the exit status that tells what became of it.
+ENDS = {
+    "met": (["bob@box.test"], ("--wait",), 0),
+    "one failed, the other late": (["nobody@box.test", "bob@b.test"], ("--within", "2s", "--wait", "30s"), 1),
+    "late": (["anybody@silent.test"], ("--within", "2s", "--wait", "30s"), 3),
+    "still open": (["bob@b.test"], ("--wait", "1s"), 4),
+}
 
 
-def _arrived(world: World, office: Office, letter: str, address: str) -> Message:
-    message_id = office.message(letter)["message_id"].encode()
-    return message_from_bytes(world.await_message(address, lambda raw: message_id in raw))
+def _waiting(office: Office, end: str) -> list[str]:
+    recipients, options, _ = ENDS[end]
+    return office.sending("-f", "office@a.test", "-s", "An invoice", "--require", "delivered", *options, *recipients)
 
 
-def _read_receipt(reader: str, to: str, message_id: str) -> bytes:
-    """Return a receipt in the form that Thunderbird gives it (RFC 8098)."""
-    return (
-        f"From: {reader}\r\nTo: {to}\r\nSubject: Return Receipt (displayed) - An invoice\r\n"
-        f"Message-ID: <{tokens.make()}@reader.test>\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\n"
-        f"MIME-Version: 1.0\r\nReferences: {message_id}\r\n"
-        'Content-Type: multipart/report; report-type=disposition-notification;\r\n boundary="mdn8A7B"\r\n\r\n'
-        "--mdn8A7B\r\nContent-Type: text/plain; charset=UTF-8\r\n\r\n"
-        "This is a Return Receipt for the mail that you sent.\r\n\r\n"
-        '--mdn8A7B\r\nContent-Type: message/disposition-notification; name="MDNPart2.txt"\r\n\r\n'
-        "Reporting-UA: reader.test; Mozilla Thunderbird 128.5\r\n"
-        f"Final-Recipient: rfc822;{reader}\r\nOriginal-Message-ID: {message_id}\r\n"
-        "Disposition: manual-action/MDN-sent-manually; displayed\r\n\r\n"
-        '--mdn8A7B\r\nContent-Type: text/rfc822-headers; name="MDNPart3.txt"\r\n\r\n'
-        f"Message-ID: {message_id}\r\nTo: {reader}\r\n\r\n--mdn8A7B--\r\n"
-    ).encode()
+# --- they wait ------------------------------------------------------------------------------------------------------
 
 
-def _mail(world: World, reader: str, to: str, message_id: str) -> None:
-    """Send a read receipt as its reader would: the sender of its envelope is the reader, not nobody."""
-    with smtplib.SMTP(HOST, world.port_of["mx"], timeout=10) as mx:
-        mx.sendmail(reader, [to], _read_receipt(reader, to, message_id))
-
-
-# --- they read ------------------------------------------------------------------------------------------------------
-
-
-def test_a_read_receipt_meets_what_requires_reading(office: Office, world: World) -> None:
-    letter = office.send("alice@box.test", options=("--require", "displayed"))
-    shown = office.wait(letter, _is(delivery="delivered"))
-    assert shown["recipients"][0]["receipt"] == "open"
-    arrived = _arrived(world, office, letter, "alice@box.test")
-    asked = arrived["Disposition-Notification-To"].strip("<>")
-    assert arrived["Return-Path"].strip("<>") == asked
-    _mail(world, "alice@box.test", asked, arrived["Message-ID"])
-    shown = office.wait(letter, _is(disposition="displayed", receipt="met"))
-    assert (shown["recipients"][0]["level"], shown["recipients"][0]["trust"]) == ("displayed", "keyed")
-
-
-# --- scripts wait ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("recipients", "options", "status"),
-    [
-        (["bob@box.test"], ("--require", "delivered", "--wait", "20s"), 0),
-        (["nobody@box.test", "bob@b.test"], ("--require", "delivered", "--within", "3s", "--wait", "20s"), 1),
-        (["anybody@silent.test"], ("--require", "delivered", "--within", "2s", "--wait", "20s"), 3),
-        (["bob@b.test"], ("--require", "delivered", "--wait", "1s"), 4),
-    ],
-)
-def test_a_script_that_waits_learns_how_it_ended(
-    office: Office, recipients: list[str], options: tuple[str, ...], status: int
-) -> None:
-    words = ("-f", "office@a.test", "-s", "An invoice", *options, *recipients)
-    done = office.command(*words, stdin=b"Good day.\n", program="send-with-receipt")
+@pytest.mark.parametrize("end", ENDS)
+def test_a_script_that_waits_gets_a_line_a_change_and_learns_how_it_ended(office: Office, end: str) -> None:
+    done = subprocess.run(
+        _waiting(office, end),
+        input=b"Good day.\n",
+        capture_output=True,
+        env=environment(),
+        timeout=PATIENCE,
+        check=False,
+    )
+    recipients, _, status = ENDS[end]
     assert done.returncode == status, (done.stdout, done.stderr)
+    letter, *lines = done.stdout.decode().splitlines()
+    assert office.message(letter)["subject"] == "An invoice"
+    assert b"\x1b" not in done.stdout
+    assert {line.partition(": ")[0] for line in lines} == set(recipients)
+    assert len(lines) == len(set(lines)), "a line only when something changed"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_person_who_waits_sees_a_live_table_and_the_shell_learns_how_it_ended(office: Office, end: str) -> None:
+    status, shown = _on_a_terminal(_waiting(office, end))
+    recipients, _, wanted = ENDS[end]
+    assert status == wanted, shown
+    up = f"\x1b[{len(recipients) + 1}A"
+    first, *later = shown.split(up)
+    assert later, "it was drawn again, over itself"
+    for picture in (first, *later):
+        assert picture.count("ADDRESS") == 1
+        assert all(picture.count(address) == 1 for address in recipients)
+    assert "queued" in first or "accepted" in first
+    assert {"met": "met", "late": "overdue", "still open": "open"}.get(end, "failed") in later[-1]
+
+
+def _on_a_terminal(command: list[str]) -> tuple[int, str]:
+    """Run a command whose standard output is a terminal; return its exit status and all it showed there."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=follower, env=environment()) as process:
+        os.close(follower)
+        assert process.stdin is not None
+        process.stdin.write(b"Good day.\n")
+        process.stdin.close()
+        shown = b""
+        with suppress(OSError):  # the end, as a terminal tells it
+            while octets := os.read(leader, 65536):
+                shown += octets
+        os.close(leader)
+        return process.wait(PATIENCE), shown.decode()
 
 
 def test_the_same_key_twice_is_one_message(office: Office) -> None:
@@ -98,58 +88,56 @@ def test_the_same_key_twice_is_one_message(office: Office) -> None:
     first = office.send("bob@box.test", options=key)
     assert office.send("bob@box.test", options=key) == first
     words = ("-f", "office@a.test", "-s", "Another", *key, "bob@box.test")
-    other = office.command(*words, stdin=b"Something else.\n", program="send-with-receipt")
-    assert other.returncode == 65
+    other = office.send_with_receipt(*words, stdin=b"Something else.\n")
+    assert other.returncode == os.EX_DATAERR
 
 
-# --- a person decides -----------------------------------------------------------------------------------------------
+# --- they decide ----------------------------------------------------------------------------------------------------
 
 
 def test_a_person_waives_and_another_confirms(office: Office) -> None:
-    options = ("--require", "delivered", "--within", "1s")
-    late = [office.send(address, options=options) for address in ("waived@silent.test", "confirmed@silent.test")]
+    late = [
+        office.post(address, require="delivered", within="1s")
+        for address in ("waived@silent.test", "confirmed@silent.test")
+    ]
     for letter, verb, receipt in zip(late, ("waive", "confirm"), ("waived", "met"), strict=True):
-        shown = office.wait(letter, _is(receipt="overdue"))
-        recipient = shown["recipients"][0]
+        recipient = office.wait(letter, has(receipt="overdue"))["recipients"][0]
         for command in ("acknowledge", verb):
-            done = office.command(command, recipient["id"], "--reason", "she telephoned")
-            assert done.returncode == 0, done.stderr.decode()
-        shown = office.message(letter)
-        assert shown["recipients"][0]["receipt"] == receipt
+            done = office.run(command, recipient["id"], "--reason", "she telephoned")
+            assert done.status == 0, done.said
+        assert office.message(letter)["recipients"][0]["receipt"] == receipt
         resolved = office.receiver.wait_for("receipt.resolved", address=recipient["address"])
-        assert resolved.data["outcome"] == {"waive": "waived", "confirm": "met"}[verb]
+        assert resolved.data["outcome"] == receipt
 
 
 def test_a_letter_that_waits_is_tried_now_or_cancelled(office: Office) -> None:
-    letter = office.send("busy@b.test")
-    office.wait(letter, _is(delivery="deferred"))
-    assert office.command("retry", letter).returncode == 0
-    office.wait(
-        letter,
-        lambda recipient: (
-            kinds(office.message(letter)).count("deferred")
-            + sum(event["count"] - 1 for event in office.message(letter)["events"] if event["kind"] == "deferred")
-            > 1
-        ),
-    )
-    assert office.command("cancel", letter).returncode == 0
-    shown = office.wait(letter, _is(delivery="cancelled"))
+    letter = office.post("busy@b.test")
+    shown = office.wait(letter, has(delivery="deferred"))
+    assert "failed" not in kinds(shown)
+    assert office.run("retry", letter).status == 0
+
+    def times_deferred() -> int:
+        return sum(event["count"] for event in office.message(letter)["events"] if event["kind"] == "deferred")
+
+    office.wait(letter, lambda _: times_deferred() > 1)
+    assert office.run("cancel", letter).status == 0
+    shown = office.wait(letter, has(delivery="cancelled"))
     assert shown["recipients"][0]["receipt"] != "met"
-    assert office.command("cancel", letter).returncode == 65
+    assert office.run("cancel", letter).status == os.EX_DATAERR
 
 
 def test_a_copy_sent_again_has_a_name_of_its_own(office: Office) -> None:
-    old = office.send("bob@b.test", options=("--require", "delivered"))
-    office.wait(old, _is(delivery="relayed"))
-    done = office.command("resend", old)
-    assert done.returncode == 0, done.stderr.decode()
+    old = office.post("bob@b.test", require="delivered")
+    office.wait(old, has(delivery="relayed"))
+    done = office.run("resend", old)
+    assert done.status == 0, done.said
     [copy] = [one for one in office.daemon.get("/v1/messages")["items"] if one["resent_from"] == old]
-    shown = office.wait(copy["id"], _is(delivery="relayed"))
+    shown = office.wait(copy["id"], has(delivery="relayed"))
     assert shown["message_id"] != office.message(old)["message_id"]
 
 
 def test_the_door_for_senders_lets_nobody_decide(office: Office) -> None:
-    letter = office.send("bob@box.test")
+    letter = office.post("bob@box.test")
     senders = office.folder / "senders.toml"
     senders.write_text(f'[service]\nlisten = [{{unix = "{office.folder}/send.sock", scope = "send"}}]\n')
     door = client.find(senders, environ={})

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.acceptance.offices import office_in
-from tests.office import Json, Office, kinds
+from tests.acceptance.readers import has
+from tests.nursery import Nursery
+from tests.office import Json, Office
 from tests.servers.world import World
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture(scope="module")
-def office(world: World) -> Iterator[Office]:
-    with office_in(world) as office:
-        yield office
 
 
 @pytest.mark.parametrize("address", ["forbidden@b.test", "unwanted@b.test"])
@@ -27,26 +22,13 @@ def test_a_letter_that_the_relay_refuses_fails_at_once(office: Office, address: 
     assert office.message(letter)["recipients"][0]["delivery"] == "failed"
 
 
-def test_a_letter_that_the_relay_puts_off_fails_nothing(office: Office) -> None:
-    letter = office.send("busy@b.test")
-    shown = office.wait(letter, lambda recipient: bool(recipient["delivery"] == "deferred"))
-    assert "failed" not in kinds(shown)
-
-
 def test_a_letter_over_the_size_of_the_relay_fails_with_the_reason(office: Office) -> None:
     letter = office.send("bob@b.test", text="A long line of a long letter.\n" * 740_000)
-    failed = office.wait(letter, lambda recipient: bool(recipient["delivery"] == "failed"))["recipients"][0]
+    failed = office.wait(letter, has(delivery="failed"))["recipients"][0]
     assert failed["receipt"] == "failed"
     alert = office.receiver.wait_for("receipt.failed", address="bob@b.test")
     assert "the message" in alert.data["reason"]
     assert "20000000" in alert.data["reason"].replace(" ", "").replace(",", "")
-
-
-def test_a_letter_leaves_by_a_relay_with_tls_from_the_first_byte(world: World) -> None:
-    address = world.new_receipts_address()
-    with office_in(world, address=address, relay=world.relay.tls_url(address)) as office:
-        letter = office.send("bob@box.test", options=("--require", "delivered"))
-        office.wait(letter, lambda recipient: bool(recipient["receipt"] == "met"))
 
 
 # --- a relay that can't ask for reports -----------------------------------------------------------------------------
@@ -55,23 +37,25 @@ def test_a_letter_leaves_by_a_relay_with_tls_from_the_first_byte(world: World) -
 def _send_by_relay_without_dsn(office: Office) -> Json:
     """Return the answer to the second letter: only after the first it is known what the relay can."""
     words = ("-f", "office@a.test", "-s", "An invoice", "--json", "bob@box.test")
-    first = office.command(*words, stdin=b"Good day.\n", program="send-with-receipt")
+    first = office.send_with_receipt(*words)
     assert first.returncode == 0, first.stderr.decode()
     answer: Json = json.loads(first.stdout)
     return answer
 
 
-def test_a_relay_without_dsn_shows_why_no_report_will_come(world: World) -> None:
-    with office_in(world, relay=world.relay.plain_url_without_dsn, relay_login="") as office:
+def test_a_relay_without_dsn_shows_why_no_report_will_come(nursery: Nursery, world: World) -> None:
+    with office_in(nursery, world, relay=world.relay.plain_url_without_dsn, relay_login="") as office:
         letter = _send_by_relay_without_dsn(office)["id"]
-        shown = office.wait(letter, lambda recipient: bool(recipient["delivery"] == "accepted"))
+        shown = office.wait(letter, has(delivery="accepted"))
         assert shown["recipients"][0]["dsn_requested"] is False
         assert any("DSN" in warning for warning in _send_by_relay_without_dsn(office)["warnings"])
 
 
-def test_where_dsn_is_a_must_a_relay_without_it_fails_the_letter(world: World) -> None:
+def test_where_dsn_is_a_must_a_relay_without_it_fails_the_letter(nursery: Nursery, world: World) -> None:
     refuse = 'without_dsn = "refuse"'
-    with office_in(world, relay=world.relay.plain_url_without_dsn, relay_login="", submission=refuse) as office:
+    with office_in(
+        nursery, world, relay=world.relay.plain_url_without_dsn, relay_login="", submission=refuse
+    ) as office:
         office.send("bob@box.test")
         alert = office.receiver.wait_for("receipt.failed", address="bob@box.test")
         assert "the relay offers no delivery reports" in alert.data["reason"]

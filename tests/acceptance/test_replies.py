@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import smtplib
 from collections.abc import Iterator
 from email.message import EmailMessage
 from email.utils import make_msgid
@@ -10,8 +9,10 @@ from email.utils import make_msgid
 import pytest
 
 from tests.acceptance.offices import office_in
-from tests.office import Json, Office, kinds
-from tests.servers.world import HOST, World
+from tests.acceptance.readers import deliver, has
+from tests.nursery import Nursery
+from tests.office import Office, kinds
+from tests.servers.world import World
 
 pytestmark = pytest.mark.servers
 
@@ -23,7 +24,7 @@ def clerk(world: World) -> str:
 
 
 @pytest.fixture(scope="module")
-def office(world: World, clerk: str) -> Iterator[Office]:
+def office(nursery: Nursery, world: World, clerk: str) -> Iterator[Office]:
     replies = f"""
         [[mailbox]]
         name = "replies"
@@ -33,14 +34,14 @@ def office(world: World, clerk: str) -> Iterator[Office]:
         ca_file = "{world.ca_file}"
         poll = "1s"
     """
-    with office_in(world, box=replies) as office:
+    with office_in(nursery, world, box=replies) as office:
         yield office
 
 
 def _ask(office: Office, clerk: str, address: str) -> tuple[str, str]:
     """Send a letter that needs an answer; return its id and Message-ID when it is out."""
     letter = office.send(address, options=("-f", clerk, "--require", "replied"))
-    shown = office.wait(letter, lambda recipient: bool(recipient["delivery"] == "delivered"))
+    shown = office.wait(letter, has(delivery="delivered"))
     assert shown["recipients"][0]["receipt"] == "open"
     return letter, shown["message_id"]
 
@@ -51,12 +52,7 @@ def _write(world: World, sender: str, to: str, **fields: str) -> None:
     for name, value in fields.items():
         message[name.replace("_", "-")] = value
     message.set_content("We have it, thank you.\n")
-    with smtplib.SMTP(HOST, world.port_of["mx"], timeout=10) as mx:
-        mx.send_message(message)
-
-
-def _is_answered(recipient: Json) -> bool:
-    return bool(recipient["level"] == "replied" and recipient["receipt"] == "met")
+    deliver(world, sender, to, message.as_bytes())
 
 
 def test_a_persons_answer_is_a_reply_and_a_robots_is_not(office: Office, world: World, clerk: str) -> None:
@@ -65,17 +61,17 @@ def test_a_persons_answer_is_a_reply_and_a_robots_is_not(office: Office, world: 
     _write(world, "bob@box.test", clerk, Subject="Away", In_Reply_To=other_id, Auto_Submitted="auto-replied")
     _write(world, "alice@box.test", clerk, Subject="Private: the party", References="<party@box.test>")
     _write(world, "alice@box.test", clerk, Subject="Re: An invoice", In_Reply_To=asked_id, References=asked_id)
-    shown = office.wait(asked, _is_answered)
+    shown = office.wait(asked, has(level="replied", receipt="met"))
     assert shown["recipients"][0]["disposition"] == "replied"
     assert "replied" not in kinds(office.message(other))
     assert office.message(other)["recipients"][0]["receipt"] == "open"
-    stored = office.daemon.get("/v1/reports")["items"]
+    stored = office.reports()
     assert "Re: An invoice" in {report["subject"] for report in stored}
     assert not [report for report in stored if (report["subject"] or "").startswith("Private")]
 
 
 def test_an_answer_can_be_required_only_where_it_would_be_seen(office: Office) -> None:
     words = ("-f", "elsewhere@a.test", "-s", "An invoice", "--require", "replied", "bob@box.test")
-    done = office.command(*words, stdin=b"Good day.\n", program="send-with-receipt")
+    done = office.send_with_receipt(*words)
     assert done.returncode == 65
     assert b"reply can't be required" in done.stderr

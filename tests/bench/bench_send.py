@@ -10,25 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
-from tests.office import environment, opened
+from tests.nursery import Nursery
+from tests.office import Tables, environment, opened
 
-SETTINGS = """
-[service]
-database = "sqlite:///{folder}/receiptd.db"
-listen = [{{unix = "{folder}/api.sock", scope = "operate"}}]
-[submission]
-url = "smtp://127.0.0.1:1"
-[receipts]
-address = "receipts@a.test"
-[[mailbox]]
-url = "imap://receipts%40a.test@127.0.0.1:1"
-password_file = "password"
-[[webhook]]
-name = "ops"
-url = "{ops_url}"
-secret_file = "webhook"
-"""
+NOBODY = Tables(
+    submission='url = "smtp://127.0.0.1:1"',
+    receipts='address = "receipts@a.test"',
+    mailbox='url = "imap://receipts%40a.test@127.0.0.1:1"\npassword_file = "password"',
+)
 
 
 def seconds(command: Sequence[str]) -> float:
@@ -40,7 +31,7 @@ def seconds(command: Sequence[str]) -> float:
 
 def main(runs: int) -> None:
     """Run both in turn, and print medians and their ratio."""
-    with opened(SETTINGS, {"password": "secret"}) as office:
+    with closing(Nursery(environment())) as nursery, opened(nursery, NOBODY, {"password": "secret"}) as office:
         words = ("-f", "me@a.test", "-s", "Contract", "--config", str(office.config), "bob@b.test")
         send = (sys.executable, "-m", "receiptd.send", *words)
         bare = (sys.executable, "-c", "pass")

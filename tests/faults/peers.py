@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,47 +13,25 @@ from typing import Any, TypeVar
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import EVERYTHING, FakeSMTP, Step
 from tests.faults.letters import report, return_path_of
+from tests.office import PATIENCE, Tables, await_that
 
 T = TypeVar("T")
 
-SETTINGS = """
-[service]
-database = "sqlite:///{folder}/receiptd.db"
-listen = [
-  {{unix = "{folder}/send.sock", mode = "0666", scope = "send"}},
-  {{unix = "{folder}/api.sock", mode = "0660", scope = "operate"}},
-]
-SERVICE
 
-[submission]
-url = "smtp://127.0.0.1:RELAY"
-SUBMISSION
-
-[receipts]
-address = "receipts@a.test"
-
-[[mailbox]]
-name = "receipts"
-url = "imap://receipts@127.0.0.1:MAILBOX"
-password_file = "password"
-folders = ["INBOX"]
-idle = false
-poll = "1s"
-
-[policy.default]
-within = "1m"
-levels = [{{after = "0s", to = ["ops"]}}, {{after = "3s", to = ["boss"]}}]
-
-[[webhook]]
-name = "ops"
-url = "{ops_url}"
-secret_file = "webhook"
-
-[[webhook]]
-name = "boss"
-url = "{boss_url}"
-secret_file = "webhook"
-"""
+def tables(relay: int, mailbox: int, *, service: str = "", submission: str = "") -> Tables:
+    """Return the settings of an office that has only these two ports, with further lines in its tables."""
+    box = f"""
+        url = "imap://receipts@127.0.0.1:{mailbox}"
+        password_file = "password"
+        folders = ["INBOX"]
+        idle = false
+    """
+    return Tables(
+        service=service,
+        submission=f'url = "smtp://127.0.0.1:{relay}"\n{submission}',
+        receipts='address = "receipts@a.test"',
+        mailbox=box,
+    )
 
 
 class Peers:
@@ -70,18 +47,6 @@ class Peers:
         self.smtp = FakeSMTP(ehlo=ehlo)
         self._do(self.smtp.__aenter__())
         self.smtp_port = self.smtp.port
-
-    def settings(self, *, service: str = "", submission: str = "") -> str:
-        """Return an office's settings with further lines in its tables."""
-        text = SETTINGS
-        for word, value in {
-            "RELAY": str(self.smtp_port),
-            "MAILBOX": str(self.imap.port),
-            "SERVICE": service,
-            "SUBMISSION": submission,
-        }.items():
-            text = text.replace(word, value)
-        return text
 
     def script(self, verb: str, *steps: Step) -> None:
         """Let the relay answer the next occurrences of *verb* so; `.` is the final dot."""
@@ -118,12 +83,9 @@ class Peers:
         """Put a delivery report about *recipient* into the INBOX."""
         return self.put(report(self.return_path(recipient), recipient, action))
 
-    def wait_for_dots(self, number: int, *, within: float = 10) -> None:
+    def wait_for_dots(self, number: int) -> None:
         """Return when so many messages were transmitted to their final dot."""
-        give_up = time.monotonic() + within
-        while len(self.smtp.messages) < number:
-            assert time.monotonic() < give_up, f"{len(self.smtp.messages)} of {number} within {within} s"
-            time.sleep(0.01)
+        await_that(lambda: len(self.smtp.messages) >= number, lambda: f"{len(self.smtp.messages)} of {number}")
 
     def close(self) -> None:
         self._do(self.smtp.__aexit__(None, None, None))
@@ -133,7 +95,7 @@ class Peers:
         self._loop.close()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
 
 @contextmanager

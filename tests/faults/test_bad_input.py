@@ -10,9 +10,10 @@ from socket import AF_UNIX, socket
 import pytest
 
 from tests.fake_smtp import EVERYTHING
-from tests.faults.nursery import Nursery
-from tests.faults.offices import FaultyOffice, office_with
+from tests.faults.offices import office_with
 from tests.faults.peers import Peers, fake_peers
+from tests.nursery import Nursery
+from tests.office import Office
 
 LIMITS = (*(line for line in EVERYTHING if not line.startswith("SIZE")), "SIZE 20000000")
 LARGE = 30 << 20
@@ -26,20 +27,20 @@ def relay() -> Iterator[Peers]:
 
 
 @pytest.fixture(scope="module")
-def office(nursery: Nursery, relay: Peers) -> Iterator[FaultyOffice]:
+def office(nursery: Nursery, relay: Peers) -> Iterator[Office]:
     with office_with(nursery, relay) as office:
         yield office
 
 
 @pytest.fixture(scope="module")
-def small_office(nursery: Nursery, relay: Peers) -> Iterator[FaultyOffice]:
+def small_office(nursery: Nursery, relay: Peers) -> Iterator[Office]:
     """An office that takes messages up to 1 MB."""
     with office_with(nursery, relay, service='max_message = "1M"') as office:
         yield office
 
 
 @pytest.fixture(autouse=True)
-def _nothing_was_taken(office: FaultyOffice, small_office: FaultyOffice) -> Iterator[None]:
+def _nothing_was_taken(office: Office, small_office: Office) -> Iterator[None]:
     """Whatever a test had refused left nothing behind."""
     before = [len(each.daemon.get("/v1/messages")["items"]) for each in (office, small_office)]
     yield
@@ -48,9 +49,9 @@ def _nothing_was_taken(office: FaultyOffice, small_office: FaultyOffice) -> Iter
     assert after[0] <= before[0] + 2
 
 
-def _refusal(office: FaultyOffice, *words: str, stdin: bytes = b"Good day.\n") -> tuple[int, str]:
+def _refusal(office: Office, *words: str, stdin: bytes = b"Good day.\n") -> tuple[int, str]:
     """Let send-with-receipt fail; return its exit status and its one sentence."""
-    done = office.command(*words, program="send-with-receipt", stdin=stdin)
+    done = office.send_with_receipt(*words, stdin=stdin)
     said = done.stderr.decode()
     assert not done.stdout
     assert "Traceback" not in said
@@ -58,38 +59,36 @@ def _refusal(office: FaultyOffice, *words: str, stdin: bytes = b"Good day.\n") -
     return done.returncode, said
 
 
-def test_a_message_without_recipients_is_bad_data(office: FaultyOffice) -> None:
+def test_a_message_without_recipients_is_bad_data(office: Office) -> None:
     status, said = _refusal(office, "-t", stdin=b"From: office@a.test\nSubject: To nobody\n\nGood day.\n")
     assert status == os.EX_DATAERR
     assert "no recipient" in said
 
 
 @pytest.mark.parametrize("address", ["bob@b.test\r\nBcc: eve@evil.test", "bob@b.test\nRCPT TO:<eve@evil.test>"])
-def test_a_recipient_of_two_lines_is_bad_data_and_reaches_no_relay(
-    office: FaultyOffice, relay: Peers, address: str
-) -> None:
+def test_a_recipient_of_two_lines_is_bad_data_and_reaches_no_relay(office: Office, relay: Peers, address: str) -> None:
     status, said = _refusal(office, "-f", "office@a.test", address)
     assert status == os.EX_DATAERR
     assert "line break" in said
     assert not any("evil.test" in line for line in relay.smtp.lines)
 
 
-def test_text_that_is_not_utf_8_is_bad_data(office: FaultyOffice) -> None:
+def test_text_that_is_not_utf_8_is_bad_data(office: Office) -> None:
     status, said = _refusal(office, "-f", "office@a.test", "bob@b.test", stdin="Grüße\n".encode("latin-1"))
     assert status == os.EX_DATAERR
     assert "not UTF-8" in said
     assert "iconv" in said
 
 
-def test_a_complete_message_that_is_not_utf_8_goes_out_byte_for_byte(office: FaultyOffice, relay: Peers) -> None:
+def test_a_complete_message_that_is_not_utf_8_goes_out_byte_for_byte(office: Office, relay: Peers) -> None:
     message = "From: office@a.test\r\nTo: bob@b.test\r\nSubject: Grüße\r\n\r\nGrüße aus Köln\r\n".encode("latin-1")
-    done = office.command("-t", program="send-with-receipt", stdin=message)
+    done = office.send_with_receipt("-t", stdin=message)
     assert done.returncode == 0, done.stderr.decode()
     office.wait(done.stdout.decode().strip(), lambda recipient: recipient["delivery"] == "accepted")
     assert relay.smtp.messages[-1].endswith("\r\n\r\nGrüße aus Köln\r\n".encode("latin-1"))
 
 
-def test_a_message_over_the_limit_is_bad_data(small_office: FaultyOffice) -> None:
+def test_a_message_over_the_limit_is_bad_data(small_office: Office) -> None:
     header = b"From: office@a.test\nTo: bob@b.test\n\n"
     for words, stdin in ((("-t",), header + b"x" * 70 * 20_000), (("-f", "office@a.test", "b@b.test"), b"x\n" * 10**6)):
         status, said = _refusal(small_office, *words, stdin=stdin)
@@ -98,7 +97,7 @@ def test_a_message_over_the_limit_is_bad_data(small_office: FaultyOffice) -> Non
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_request_over_the_limit_is_413(small_office: FaultyOffice, *, declared: bool) -> None:
+def test_a_request_over_the_limit_is_413(small_office: Office, *, declared: bool) -> None:
     link = HTTPConnection("localhost", timeout=10)
     link.sock = socket(AF_UNIX)
     link.sock.connect(str(small_office.folder / "send.sock"))
@@ -115,7 +114,7 @@ def test_a_request_over_the_limit_is_413(small_office: FaultyOffice, *, declared
 
 
 def test_an_attachment_over_the_relays_size_fails_with_a_sentence_and_harms_nobody(
-    office: FaultyOffice, relay: Peers
+    office: Office, relay: Peers
 ) -> None:
     large = office.folder / "film.bin"
     large.write_bytes(b"\0" * LARGE)

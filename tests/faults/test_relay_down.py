@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from tests.faults.nursery import Nursery
-from tests.faults.offices import FaultyOffice, office_with
+from tests.faults.offices import office_with
 from tests.faults.peers import Peers
-from tests.office import Json
+from tests.nursery import Nursery
+from tests.office import Json, Office
 
 
 def _is_accepted(recipient: Json) -> bool:
     return bool(recipient["delivery"] == "accepted")
 
 
-def _deliveries(office: FaultyOffice, letters: list[str]) -> set[str]:
+def _deliveries(office: Office, letters: list[str]) -> set[str]:
     return {recipient["delivery"] for letter in letters for recipient in office.message(letter)["recipients"]}
 
 

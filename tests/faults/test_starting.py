@@ -11,27 +11,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.nursery import Nursery
-from tests.faults.offices import FaultyOffice, office_with
+from tests.faults.offices import office_with
 from tests.faults.peers import Peers
-from tests.office import environment
+from tests.nursery import Nursery
+from tests.office import Office, environment
 
 
 @pytest.fixture
-def closed(nursery: Nursery, peers: Peers) -> Iterator[FaultyOffice]:
+def closed(nursery: Nursery, peers: Peers) -> Iterator[Office]:
     """An office whose daemon was never started."""
     with office_with(nursery, peers, start=False) as office:
         yield office
 
 
 @pytest.fixture
-def used(closed: FaultyOffice) -> FaultyOffice:
+def used(closed: Office) -> Office:
     """An office whose database has its tables, and no daemon."""
     assert closed.run("db", "upgrade").status == 0
     return closed
 
 
-def _refusal(office: FaultyOffice, *words: str) -> tuple[int, str]:
+def _refusal(office: Office, *words: str) -> tuple[int, str]:
     """Run a command that must fail; return its exit status and its one sentence."""
     ended = office.run(*(words or ("run",)))
     assert "Traceback" not in ended.said
@@ -39,13 +39,13 @@ def _refusal(office: FaultyOffice, *words: str) -> tuple[int, str]:
     return ended.status, ended.said
 
 
-def _change(office: FaultyOffice, old: str, new: str) -> None:
+def _change(office: Office, old: str, new: str) -> None:
     text = office.config.read_text()
     assert old in text
     office.config.write_text(text.replace(old, new))
 
 
-def test_an_unknown_setting_is_named_with_the_nearest_known_one(closed: FaultyOffice) -> None:
+def test_an_unknown_setting_is_named_with_the_nearest_known_one(closed: Office) -> None:
     _change(closed, 'poll = "1s"', 'pol = "1s"')
     status, said = _refusal(closed)
     assert status == os.EX_CONFIG
@@ -53,7 +53,7 @@ def test_an_unknown_setting_is_named_with_the_nearest_known_one(closed: FaultyOf
     assert "poll" in said.replace("'pol'", "").replace('"pol"', "")
 
 
-def test_without_a_webhook_nobody_would_be_told_and_it_does_not_run(closed: FaultyOffice) -> None:
+def test_without_a_webhook_nobody_would_be_told_and_it_does_not_run(closed: Office) -> None:
     text = closed.config.read_text()
     closed.config.write_text(text[: text.index("[policy.default]")])
     status, said = _refusal(closed)
@@ -61,14 +61,14 @@ def test_without_a_webhook_nobody_would_be_told_and_it_does_not_run(closed: Faul
     assert "nobody would be told" in said
 
 
-def test_a_database_in_a_folder_that_is_not_there_is_named(closed: FaultyOffice) -> None:
+def test_a_database_in_a_folder_that_is_not_there_is_named(closed: Office) -> None:
     _change(closed, "/receiptd.db", "/nowhere/receiptd.db")
     status, said = _refusal(closed)
     assert status == os.EX_CANTCREAT
     assert str(closed.folder / "nowhere") in said
 
 
-def test_a_database_that_may_not_be_written_is_named(used: FaultyOffice) -> None:
+def test_a_database_that_may_not_be_written_is_named(used: Office) -> None:
     """Even root may not write where a folder is mounted read-only; a folder in the file's place is like it."""
     (used.folder / "receiptd.db").unlink()
     (used.folder / "receiptd.db").mkdir()
@@ -77,7 +77,7 @@ def test_a_database_that_may_not_be_written_is_named(used: FaultyOffice) -> None
     assert "receiptd.db" in said
 
 
-def test_a_database_whose_folder_may_not_be_written_is_named(used: FaultyOffice) -> None:
+def test_a_database_whose_folder_may_not_be_written_is_named(used: Office) -> None:
     used.folder.chmod(0o500)
     try:
         done = subprocess.run(
@@ -103,7 +103,7 @@ def _set_revision(folder: Path, revision: str) -> None:
     database.close()
 
 
-def test_a_database_of_a_newer_version_is_left_alone(used: FaultyOffice) -> None:
+def test_a_database_of_a_newer_version_is_left_alone(used: Office) -> None:
     _set_revision(used.folder, "9999")
     for words in (("run",), ("db", "upgrade")):
         status, said = _refusal(used, *words)
@@ -111,7 +111,7 @@ def test_a_database_of_a_newer_version_is_left_alone(used: FaultyOffice) -> None
         assert "newer receiptd" in said
 
 
-def test_a_database_of_an_older_version_asks_for_the_upgrade(used: FaultyOffice) -> None:
+def test_a_database_of_an_older_version_asks_for_the_upgrade(used: Office) -> None:
     """Tables without a revision are what a database from before the first migration has."""
     with sqlite3.connect(used.folder / "receiptd.db") as database:
         database.execute("DELETE FROM alembic_version")
@@ -132,9 +132,9 @@ def test_a_second_daemon_on_the_same_database_is_refused(nursery: Nursery, peers
         office.wait(letter, lambda recipient: recipient["delivery"] == "accepted")
 
 
-def test_without_a_daemon_a_letter_is_not_taken(closed: FaultyOffice) -> None:
+def test_without_a_daemon_a_letter_is_not_taken(closed: Office) -> None:
     words = ("-f", "office@a.test", "bob@b.test")
-    done = closed.command(*words, program="send-with-receipt", stdin=b"Good day.\n")
+    done = closed.send_with_receipt(*words)
     assert done.returncode == os.EX_UNAVAILABLE
     assert b"no daemon answers" in done.stderr
     assert b"Traceback" not in done.stderr

@@ -29,8 +29,8 @@ from receiptd.web import House, health
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import FakeSMTP
 from tests.faults.letters import report, return_path_of
-from tests.faults.peers import SETTINGS
-from tests.receiver import SECRET, Receiver
+from tests.faults.peers import tables
+from tests.receiver import Receiver
 
 
 class Clock:
@@ -56,7 +56,9 @@ class Workshop:
     def __init__(self, folder: Path, relay: FakeSMTP, mailbox: FakeImap, *, submission: str = "") -> None:
         self.clock = Clock()
         self.smtp, self.imap, self.receiver = relay, mailbox, Receiver()
-        self.store = Store(_settings(folder, relay, mailbox, self.receiver, submission), clock=self.clock)
+        told = tables(relay.port, mailbox.port, submission=submission)
+        config = told.furnish(folder, self.receiver, {"password": "sesame"})
+        self.store = Store(settings.load(config, environ={}), clock=self.clock)
         store.ensure(self.store.settings.service.database)
         self.relay = Relay(self.store.settings.submission)
         self.relay_health = Health("relay:relay")
@@ -143,18 +145,6 @@ class Workshop:
         await self.store.close()
         self.receiver.close()
         self.clock.stop()
-
-
-def _settings(
-    folder: Path, relay: FakeSMTP, mailbox: FakeImap, receiver: Receiver, submission: str
-) -> settings.Settings:
-    text = SETTINGS.replace("RELAY", str(relay.port)).replace("MAILBOX", str(mailbox.port))
-    text = text.replace("SERVICE", "").replace("SUBMISSION", submission)
-    (folder / "password").write_text("sesame")
-    (folder / "webhook").write_text(SECRET)
-    config = folder / "receiptd.toml"
-    config.write_text(text.format(folder=folder, ops_url=receiver.url("ops"), boss_url=receiver.url("boss")))
-    return settings.load(config, environ={})
 
 
 @asynccontextmanager

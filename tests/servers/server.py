@@ -87,7 +87,7 @@ class Server:
                 stderr=output,
             )
 
-    def await_up(self, within: float = 20) -> None:
+    def await_up(self, within: float = 60) -> None:
         """Return when every address in *listens* takes connections.
 
         :raises ServerDied: if it ends before, or takes longer than *within* seconds

@@ -30,20 +30,22 @@ TOKEN_KEY = b"a key for access tokens, 32 bytes"
 
 _PREFIX = "receiptd-tests-"
 
+_RELAY = ("submission", "submissions", "smtp", "smtp_nodsn", "smtp_ascii")
 _PORTS = (
-    *("submission", "submissions", "smtp", "smtp_nodsn", "imap", "imaps"),
+    *(*_RELAY, "imap", "imaps"),
     *("mx", "b", "b_imap", "box", "nodsn", "exim", "osmtpd", "greylist"),
 )
 
 
 @dataclass(frozen=True)
 class Relay:
-    """The submission server of a.test: Postfix with STARTTLS and AUTH, the same with TLS, and two plain ports."""
+    """The submission server of a.test: Postfix with STARTTLS and AUTH, the same with TLS, and three plain ports."""
 
     submission: int
     submissions: int
     smtp: int
     smtp_nodsn: int
+    smtp_ascii: int
 
     def url(self, user: str) -> str:
         """STARTTLS required, then AUTH."""
@@ -59,6 +61,10 @@ class Relay:
     @property
     def plain_url_without_dsn(self) -> str:
         return f"smtp://{HOST}:{self.smtp_nodsn}"
+
+    @property
+    def plain_url_without_smtputf8(self) -> str:
+        return f"smtp://{HOST}:{self.smtp_ascii}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ class World:
       nodsn.test (no DSN in EHLO), catchall.test, alias.test (each address an alias), silent.test (250 and gone),
       later.test (`after2@` is taken after two seconds, `never@` never)
     * `exim` and `osmtpd`: exim.test and osmtpd.test; users alice, bob; redirects gone (to an unknown user),
-      waiting (to never@later.test until it expires), at exim.test also forward (bob@b.test)
+      waiting (to never@later.test until it expires), at exim.test also forward (bob@b.test), at osmtpd.test also torn
+      (alice and never@later.test)
 
     The relay itself refuses forbidden@b.test (550 to RCPT), busy@b.test (450 to RCPT), unwanted@b.test (554 after
     DATA), and what is over 20 MB. down.test never answers, and any other domain does not exist.
@@ -104,7 +111,7 @@ class World:
         self.password = PASSWORD
         self.authority = trustme.CA()
         self.ca_file = self.root / "ca.pem"
-        self.relay = Relay(port["submission"], port["submissions"], port["smtp"], port["smtp_nodsn"])
+        self.relay = Relay(*(port[name] for name in _RELAY))
         self.imap = Imap(port["imaps"], port["imap"])
         self.b_imap = port["b_imap"]
         self.port_of = {name: port[name] for name in ("mx", "b", "box", "nodsn", "exim", "osmtpd")}
@@ -116,7 +123,7 @@ class World:
         self._add("sasl", DOVECOT, sockets / "sasl")
         self._add("mailbox", DOVECOT, port["imap"], port["imaps"], sockets / "a-lmtp")
         self._add("b-mailbox", DOVECOT, port["b_imap"], sockets / "b-lmtp")
-        self._add("relay", POSTFIX, port["submission"], port["submissions"], port["smtp"], port["smtp_nodsn"])
+        self._add("relay", POSTFIX, *(port[name] for name in _RELAY))
         self._add("mx", POSTFIX, port["mx"])
         self._add("b", POSTFIX, port["b"])
         self._add("box", POSTFIX, port["box"], port["nodsn"])
@@ -174,7 +181,7 @@ class World:
         return [file.read_bytes() for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
 
     def await_message(
-        self, address: str, matching: Callable[[bytes], bool], *, folder: str = "INBOX", within: float = 10
+        self, address: str, matching: Callable[[bytes], bool], *, folder: str = "INBOX", within: float = 60
     ) -> bytes:
         """Return the first message of a mailbox that is *matching*, as soon as it is there.
 

@@ -1,8 +1,8 @@
 """Processes of receiptd without the second that its imports take: forked from one that has them already.
 
-A test of kills starts dozens of daemons. Run as a module this is that one process: it reads requests as
-JSON lines and answers each with a line. Its children are whole daemons and commands, with their own exit
-status, and die with it; it dies with the test run.
+The tests start about a hundred daemons, and a test of kills dozens. Run as a module this is that one process:
+it reads requests as JSON lines and answers each with a line. Its children are whole daemons and commands, with
+their own exit status, and die with it; it dies with the test run.
 """
 
 from __future__ import annotations
