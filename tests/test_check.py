@@ -11,7 +11,7 @@ import pytest
 from receiptd import check, sandbox, settings, store
 from receiptd.check import roundtrip
 from receiptd.errors import UsageError
-from receiptd.models import Alert
+from receiptd.models import Alert, Dispatch
 from receiptd.sandbox.mailworld import World
 
 Lines = list[tuple[str, str, str]]
@@ -146,6 +146,23 @@ async def test_alerts_that_nobody_took_are_a_failure(checked: Check, tmp_path: P
     assert said(lines, "FAIL") == [
         "one alert reached no webhook; mend the endpoints (`receiptd alerts` shows every attempt)"
     ]
+
+
+async def test_a_webhook_that_is_off_is_a_failure_that_says_how_to_put_it_on(checked: Check, tmp_path: Path) -> None:
+    await checked()
+    loaded = settings.load(tmp_path / "receiptd.toml")
+    store.ensure(loaded.service.database)
+    opened = store.Store(loaded)
+    async with opened.write() as session:
+        session.add(Alert(id="a", type="receipt.failed", created_at=store.utcnow(), kind="failed"))
+        await session.flush()
+        session.add(Dispatch(id="d", alert="a", webhook="ops", outcome="gone", finished_at=store.utcnow()))
+    await opened.close()
+    status, lines = await checked()
+    assert status == 1
+    (sentence,) = said(lines, "FAIL")
+    assert sentence.startswith("the webhook ops answered 410 Gone")
+    assert "receiptd alerts replay" in sentence
 
 
 async def test_a_check_makes_no_database(checked: Check, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ async def test_an_endpoint_that_is_gone_is_asked_no_more_and_the_next_level_hear
     await shop.deliver()
     await shop.deliver()
     assert (await shop.dispatch("ops")).outcome == "gone"
+    assert "410 Gone" in str((await shop.readyz())["webhook:ops"]), "whoever looks is told that it is off"
     assert [(taken.endpoint, taken.id) for taken in shop.receiver.alerts] == [("boss", alert.id)]
     shop.receiver.posts.clear()
     second = await _bad_news(shop, "carol@b.test")
@@ -119,6 +120,58 @@ async def test_retry_after_is_obeyed(shop: Workshop) -> None:
     shop.clock.turn(seconds=2)
     await shop.deliver()
     assert [taken.endpoint for taken in shop.receiver.alerts] == ["ops"]
+
+
+async def test_while_an_endpoint_asks_to_be_left_alone_nothing_else_is_posted_to_it(shop: Workshop) -> None:
+    shop.receiver.answers = lambda _: 503
+    shop.receiver.headers["retry-after"] = "120"
+    first = await _bad_news(shop, "bob@b.test")
+    await shop.deliver()
+    shop.receiver.answers = lambda _: 204
+    second = await _bad_news(shop, "carol@b.test")
+    shop.clock.turn(seconds=119)
+    await shop.deliver()
+    assert shop.receiver.posts == [("ops", first.id)]
+    shop.clock.turn(seconds=2)
+    await shop.deliver()
+    assert sorted(taken.id for taken in shop.receiver.alerts) == sorted((first.id, second.id))
+
+
+async def test_news_is_posted_after_five_minutes_to_an_endpoint_that_asks_for_longer(shop: Workshop) -> None:
+    """It may be willing again long before; and nobody else would be told meanwhile."""
+    shop.receiver.answers = lambda _: 503
+    shop.receiver.headers["retry-after"] = "1200"
+    await _bad_news(shop, "bob@b.test")
+    await shop.deliver()
+    second = await _bad_news(shop, "carol@b.test")
+    shop.receiver.answers = lambda _: 204
+    shop.clock.turn(minutes=5)
+    await shop.deliver()
+    assert [taken.id for taken in shop.receiver.alerts] == [second.id]
+
+
+async def test_an_endpoint_that_asks_for_hours_is_not_waited_for_alone(shop: Workshop) -> None:
+    shop.receiver.answers = lambda endpoint: 503 if endpoint == "ops" else 204
+    shop.receiver.headers["retry-after"] = "7200"
+    alert = await _bad_news(shop, "bob@b.test")
+    await shop.deliver()
+    assert [(taken.endpoint, taken.id) for taken in shop.receiver.alerts] == [("boss", alert.id)]
+    shop.receiver.answers = lambda _: 204
+    shop.clock.turn(minutes=119)
+    await shop.deliver()
+    assert len(shop.receiver.posts) == 2, "and what it asked for is obeyed"
+
+
+async def test_a_clock_that_is_set_back_prolongs_no_wait_for_an_endpoint(shop: Workshop) -> None:
+    shop.receiver.answers = lambda _: 503
+    shop.receiver.headers["retry-after"] = "120"
+    await _bad_news(shop, "bob@b.test")
+    await shop.deliver()
+    shop.receiver.answers = lambda _: 204
+    shop.clock.turn(hours=-1)
+    await _bad_news(shop, "carol@b.test")
+    await shop.deliver()
+    assert shop.receiver.about("carol@b.test")
 
 
 async def test_an_endpoint_that_does_not_answer_keeps_no_other_waiting(shop: Workshop) -> None:

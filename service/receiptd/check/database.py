@@ -34,7 +34,7 @@ def tables(settings: Settings) -> Finding:
 
 
 async def undelivered(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield a failure where alerts wait that no endpoint took: somebody has not been told."""
+    """Yield a failure where alerts wait that no endpoint took, and for each endpoint that is off after 410."""
     path = _file(settings)
     if (path is not None and not path.exists()) or tables(settings).is_failure:
         return
@@ -42,11 +42,18 @@ async def undelivered(settings: Settings) -> AsyncIterator[Finding]:
     try:
         async with opened.read() as session:
             count = await dispatches.undelivered(session)
+            off = await dispatches.gone(session, [webhook.name for webhook in settings.webhook])
     finally:
         await opened.close()
     if count:
         alerts = "one alert" if count == 1 else f"{count} alerts"
         yield fail("alerts", f"{alerts} reached no webhook; mend the endpoints (`receiptd alerts` shows every attempt)")
+    for name in off:
+        yield fail(
+            "alerts",
+            f"the webhook {name} answered 410 Gone and gets nothing any more: take it out of the settings, or mend its "
+            "endpoint and send one of its alerts again (`receiptd alerts replay ALERT`)",
+        )
 
 
 def _file(settings: Settings) -> Path | None:

@@ -166,12 +166,12 @@ async def _finish(session: AsyncSession, dispatch: Dispatch, outcome: str, now: 
     )
 
 
-async def gone(session: AsyncSession, webhooks: Sequence[str]) -> set[str]:
-    """Return the webhooks whose newest finished dispatch got 410 Gone: they are off until a replay succeeds."""
-    found = set()
+async def gone(session: AsyncSession, webhooks: Sequence[str]) -> dict[str, datetime]:
+    """Return the webhooks whose newest finished dispatch got 410 Gone, and when: they are off until a replay."""
+    found = {}
     for name in webhooks:
         query = (
-            select(Dispatch.outcome)
+            select(Dispatch.outcome, Dispatch.finished_at)
             .where(
                 Dispatch.webhook == name,
                 col(Dispatch.finished_at).is_not(None),
@@ -180,8 +180,9 @@ async def gone(session: AsyncSession, webhooks: Sequence[str]) -> set[str]:
             .order_by(col(Dispatch.finished_at).desc())
             .limit(1)
         )
-        if (await session.exec(query)).first() == "gone":
-            found.add(name)
+        outcome, at = (await session.exec(query)).first() or (None, None)
+        if outcome == "gone" and at is not None:
+            found[name] = at
     return found
 
 

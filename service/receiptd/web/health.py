@@ -64,6 +64,7 @@ async def _database(house: House) -> list[Check]:
     try:
         async with asyncio.timeout(_DATABASE_SECONDS), house.store.read() as session:
             stranded = await dispatches.undelivered(session)
+            off = await dispatches.gone(session, [webhook.name for webhook in house.store.settings.webhook])
             fresh = [
                 _freshness(box.name, house, await deadlines.last_read(session, [(box.name, f) for f in box.folders]))
                 for box in house.store.settings.mailbox
@@ -73,7 +74,13 @@ async def _database(house: House) -> list[Check]:
     alerts = Check("alerts", ok=True)
     if stranded:
         alerts = Check("alerts", ok=False, reason=f"{stranded} alerts were taken by no webhook: see `receiptd alerts`")
-    return [Check("database", ok=True), *fresh, alerts]
+    webhooks = [_webhook(webhook.name, off.get(webhook.name)) for webhook in house.store.settings.webhook]
+    return [Check("database", ok=True), *fresh, alerts, *webhooks]
+
+
+def _webhook(name: str, gone_at: datetime | None) -> Check:
+    reason = "it answered 410 Gone, so it gets nothing until one of its alerts is replayed: `receiptd alerts replay`"
+    return Check(f"webhook:{name}", ok=gone_at is None, reason=reason if gone_at else None, since=gone_at)
 
 
 def _freshness(name: str, house: House, last: datetime | None) -> Check:
