@@ -32,7 +32,7 @@ _EMBEDS = ("message/rfc822", "message/global", "message/news", "message/partial"
 class Part:
     """One entity of a message: a view by offsets on the raw bytes, its children read once."""
 
-    __slots__ = ("body", "children", "end", "header", "parameters", "parts", "raw", "type")
+    __slots__ = ("below", "body", "children", "end", "header", "parameters", "raw", "type")
 
     def __init__(self, raw: bytes, start: int, end: int) -> None:
         self.raw, self.end = raw, end
@@ -40,8 +40,13 @@ class Part:
         self.header = fields.parse(charset.plain_ends(charset.decode(raw[start:header_end])))
         self.type, self.parameters = content_type(self.header.first("content-type"))
         self.children: list[Part] = []
-        self.parts: list[Part] = [self]
-        """This part and, where it is the message's root, all below it in order, embedded messages unopened."""
+        self.below: list[Part] = []
+        """Where this is the message's root, all parts below it in order, embedded messages unopened."""
+
+    @property
+    def parts(self) -> list[Part]:
+        """This part and all below it; not kept, for a part that holds itself would wait for the garbage collector."""
+        return [self, *self.below]
 
     @property
     def is_multipart(self) -> bool:
@@ -76,7 +81,7 @@ def read(raw: bytes) -> Part:
     root = Part(raw, _start_of_message(raw, 0, end), end)
     if "content-type" not in root.header and _begins_with_part(root):
         root.type = "multipart/mixed"  # some gateways drop the type line and keep the parts
-    _split(root, root.parts, depth=1)
+    _split(root, root.below, depth=1)
     return root
 
 
@@ -121,16 +126,16 @@ def _extent_of_header(raw: bytes, start: int, end: int) -> tuple[int, int]:
     return (crlf, crlf + 3) if crlf >= 0 else (horizon, horizon)
 
 
-def _split(part: Part, parts: list[Part], *, depth: int) -> None:
+def _split(part: Part, below: list[Part], *, depth: int) -> None:
     if not part.is_multipart or depth > DEEPEST:
         return
     for start, end in _between_delimiters(part):
-        if len(parts) > MOST_PARTS:
+        if len(below) >= MOST_PARTS:
             return
         child = Part(part.raw, start, end)
         part.children.append(child)
-        parts.append(child)
-        _split(child, parts, depth=depth + 1)
+        below.append(child)
+        _split(child, below, depth=depth + 1)
 
 
 def _between_delimiters(part: Part) -> Iterator[tuple[int, int]]:

@@ -13,6 +13,7 @@ _PREAMBLE = re.compile(r"\s*+(?:This is a (?:multi-?part message|MIME)[^\n]*\n\s
 _NO_NOTICE = ("text/rfc822-headers", "text/rfc822-header", "text/calendar", "text/x-vcard", "text/csv")
 _ORNAMENT = "-*=_>#~+|<[( \t.:"
 _FIELD = re.compile(r"[> \t]{0,4}[!-9;-~]{1,76}[ \t]?:|[ \t]+\S")
+_BEGINNINGS = frozenset(said[:3] for said in (*dialects.COPY_FIELDS, *dialects.COPY_STARTS, *dialects.COPY_LINES))
 _LONGEST_NOTICE = 32 * 1024
 _GLANCE = 8 * 1024
 _MOST_LINES = 60
@@ -89,7 +90,9 @@ def _copy_begins(text: str) -> int:
     at = 0
     lines = text.split("\n")
     for number, line in enumerate(lines):
-        if line and _is_copy_line(line, lines[number + 1] if number + 1 < len(lines) else ""):
+        if line.lstrip(_ORNAMENT)[:3].lower() in _BEGINNINGS and _is_copy_line(
+            line, lines[number + 1] if number + 1 < len(lines) else ""
+        ):
             return at
         at += len(line) + 1
     return len(text)
