@@ -242,7 +242,8 @@ def every_text() -> Iterator[str]:
         yield policy.auto_reply_reason(event(kind, returns_at="2026-12-01T00:00:00Z"))
     for cause in Cause:
         for source in Source:
-            yield reasons.failure(event(EventKind.FAILED, source=source, cause=cause, status="5.1.1"))
+            for status in ("5.1.1", "4.7.1"):
+                yield reasons.failure(event(EventKind.FAILED, source=source, cause=cause, status=status))
     yield from (policy.COMPLAINED, policy.REFUSED_AGAIN)
 
 
@@ -259,6 +260,50 @@ def test_no_sentence_claims_more_than_is_known(text: str) -> None:
     assert not OVERCLAIM.search(text)
     assert text[0].isupper()
     assert text.endswith((".", ")."))
+
+
+@pytest.mark.parametrize(
+    ("source", "detail", "said"),
+    [
+        (
+            Source.DSN,
+            {"status": "4.7.1", "reply_code": 450, "cause": Cause.RATE_LIMITED},
+            "A report says that delivery failed: it was put off until a server gave up trying; "
+            "the last answer: try again later (4.7.1).",
+        ),
+        (
+            Source.DSN,
+            {"status": "4.2.2", "cause": Cause.MAILBOX_FULL},
+            "A report says that delivery failed: it was put off until a server gave up trying; "
+            "the last reason: the mailbox is full (4.2.2).",
+        ),
+        (
+            Source.DSN,
+            {"status": "4.4.7", "cause": Cause.EXPIRED},
+            "A report says that delivery failed: it was put off until a server gave up trying (4.4.7).",
+        ),
+        (
+            Source.DSN,
+            {"status": "5.0.0", "reply_code": 451, "cause": Cause.RATE_LIMITED},
+            "A report says that delivery failed: it was put off until a server gave up trying; "
+            "the last answer: try again later (5.0.0).",
+        ),
+        (
+            Source.SMTP,
+            {"status": "4.2.0", "reply_code": 450},
+            "The submission server put the message off for this recipient until the time for trying ran out (4.2.0).",
+        ),
+        (
+            Source.DSN,
+            {"status": "5.7.1", "reply_code": 550, "cause": Cause.RATE_LIMITED},
+            "A report says that delivery failed: too much was sent in too short a time (5.7.1).",
+        ),
+    ],
+)
+def test_of_what_was_put_off_to_the_end_that_is_said_and_not_the_last_answer_alone(
+    source: Source, detail: dict[str, Any], said: str
+) -> None:
+    assert reasons.failure(event(EventKind.FAILED, source=source, **detail)) == said
 
 
 def test_what_an_overdue_reason_says_follows_the_level() -> None:

@@ -31,6 +31,9 @@ CAUSES = {
     Cause.PROTOCOL: "the servers didn't understand each other",
 }
 
+_LAST_ANSWERS = {Cause.RATE_LIMITED: "try again later"}
+"""Greylisting says so to everybody: not that too much was sent."""
+
 ALIAS = "One branch of an alias failed, others may have arrived."
 CONTRADICTED = "One report says delivered, another says failed: which of them is right is not known."
 REFUSED = "A mail filter at the recipient's server refused the message."
@@ -105,10 +108,30 @@ def failure(event: Event) -> str:
         return f"The message could not be handed to the submission server: {event.detail['reason']}."
     cause = CAUSES.get(event.detail.get("cause") or Cause.OTHER, "")
     status = event.detail.get("status")
-    why = (f": {cause}" if cause else "") + (f" ({status})" if status else "")
+    code = f" ({status})" if status else ""
+    if _was_put_off(event):
+        return _put_off(event, code)
+    why = (f": {cause}" if cause else "") + code
     if event.source is Source.SMTP:
         return f"The submission server refused the message for this recipient{why}."
     return f"A report says that delivery failed{why}."
+
+
+def _was_put_off(event: Event) -> bool:
+    """Whether nobody refused for good: the last answer was a temporary one (RFC 3463 §3.1), and trying ended."""
+    reply_code = event.detail.get("reply_code") or 0
+    return 400 <= reply_code < 500 or (not reply_code and str(event.detail.get("status") or "").startswith("4."))
+
+
+def _put_off(event: Event, code: str) -> str:
+    if event.source is Source.SMTP:
+        ended = "until the time for trying ran out"
+        return f"The submission server put the message off for this recipient {ended}{code}."
+    cause = event.detail.get("cause") or Cause.OTHER
+    last = "" if cause is Cause.EXPIRED else _LAST_ANSWERS.get(cause) or CAUSES.get(cause, "")
+    word = "answer" if cause in _LAST_ANSWERS else "reason"
+    why = f"; the last {word}: {last}" if last else ""
+    return f"A report says that delivery failed: it was put off until a server gave up trying{why}{code}."
 
 
 def _of_limits(
