@@ -14,13 +14,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.conftest import Post, submission
+from tests.office import PATIENCE
 from tests.servers.world import HOST, World
 
 
 @contextlib.contextmanager
 def _imap(world: World, user: str) -> Iterator[imaplib.IMAP4]:
     context = ssl.create_default_context(cafile=str(world.ca_file))
-    with imaplib.IMAP4_SSL(HOST, world.imap.imaps, ssl_context=context, timeout=10) as imap:
+    with imaplib.IMAP4_SSL(HOST, world.imap.imaps, ssl_context=context, timeout=PATIENCE) as imap:
         imap.login(user, world.password)
         yield imap
 
@@ -120,27 +121,13 @@ def test_a_sieve_reject_is_a_read_receipt_that_says_deleted(post: Post) -> None:
 
 def test_a_greylisting_domain_delays_and_then_delivers(post: Post) -> None:
     letter = post("after1@later.test", notify="SUCCESS,FAILURE,DELAY")
-    letter.await_report("Action: delayed", within=3)
-    letter.await_report("Action: delivered", within=4)
+    letter.await_report("Action: delayed")
+    letter.await_report("Action: delivered")
 
 
 def test_a_mailbox_that_is_full_for_now_delays(post: Post) -> None:
     report = post("brimful@b.test", notify="SUCCESS,FAILURE,DELAY").await_report("Action: delayed")
     assert "4.2.2" in str(report)
-
-
-def test_letters_expire_after_seconds(post: Post) -> None:
-    began = time.monotonic()
-    waiting = {
-        "never@later.test": "Action: failed",
-        "nobody@down.test": "Action: failed",
-        "waiting@exim.test": "Action: failed",
-        "waiting@osmtpd.test": "Action: delayed",  # with the text "Envelope expired", which is final
-    }
-    letters = {recipient: post(recipient) for recipient in waiting}
-    for recipient, action in waiting.items():
-        letters[recipient].await_report(action, within=15)
-    assert time.monotonic() - began < 12
 
 
 # --- other things come back, or nothing -----------------------------------------------------------------------------
@@ -168,7 +155,7 @@ def test_a_report_may_land_in_junk(post: Post) -> None:
 
 
 def test_the_relay_offers_dsn_after_starttls_and_auth_only_there(world: World) -> None:
-    with smtplib.SMTP(HOST, world.relay.submission, timeout=10) as bare:
+    with smtplib.SMTP(HOST, world.relay.submission, timeout=PATIENCE) as bare:
         bare.ehlo()
         assert not bare.has_extn("auth")
         assert bare.mail("me@a.test")[0] == 530  # must issue STARTTLS first
@@ -176,7 +163,7 @@ def test_the_relay_offers_dsn_after_starttls_and_auth_only_there(world: World) -
         relay.ehlo()
         for keyword in ("dsn", "auth", "size", "smtputf8", "8bitmime", "pipelining"):
             assert relay.has_extn(keyword)
-    with smtplib.SMTP(HOST, world.relay.smtp_nodsn, timeout=10) as without:
+    with smtplib.SMTP(HOST, world.relay.smtp_nodsn, timeout=PATIENCE) as without:
         without.ehlo()
         assert not without.has_extn("dsn")
 
@@ -197,18 +184,18 @@ def test_relay_and_mailbox_take_an_access_token_until_it_expires(world: World) -
     context = ssl.create_default_context(cafile=str(world.ca_file))
     user = world.new_receipts_address()
     good, old = say(user, world.access_token(user)), say(user, world.access_token(user, lifetime=-10))
-    with imaplib.IMAP4_SSL(HOST, world.imap.imaps, ssl_context=context, timeout=10) as imap:
+    with imaplib.IMAP4_SSL(HOST, world.imap.imaps, ssl_context=context, timeout=PATIENCE) as imap:
         with pytest.raises(imaplib.IMAP4.error):
             imap.authenticate("XOAUTH2", lambda challenge: b"" if b"status" in challenge else old)
         imap.authenticate("XOAUTH2", lambda challenge: good)
-    with smtplib.SMTP_SSL(HOST, world.relay.submissions, timeout=10, context=context) as relay:
+    with smtplib.SMTP_SSL(HOST, world.relay.submissions, timeout=PATIENCE, context=context) as relay:
         relay.ehlo()
         assert relay.docmd("AUTH", f"XOAUTH2 {base64.b64encode(good).decode()}")[0] == 235
 
 
 def test_tls_from_the_first_byte_is_offered(world: World) -> None:
     context = ssl.create_default_context(cafile=str(world.ca_file))
-    with smtplib.SMTP_SSL(HOST, world.relay.submissions, timeout=10, context=context) as relay:
+    with smtplib.SMTP_SSL(HOST, world.relay.submissions, timeout=PATIENCE, context=context) as relay:
         relay.login("me@a.test", world.password)
 
 
@@ -222,7 +209,7 @@ def test_the_relay_refuses_at_rcpt_after_data_and_by_size(post: Post) -> None:
     with pytest.raises(smtplib.SMTPDataError, match=r"5\.7\.1"):
         post("unwanted@b.test")
     with pytest.raises(smtplib.SMTPSenderRefused, match=r"5\.3\.4"):
-        post("bob@b.test", size=21_000_000)
+        post("bob@b.test", size=2_100_000)
 
 
 # --- the mailbox ----------------------------------------------------------------------------------------------------
@@ -243,7 +230,7 @@ def test_the_mailbox_has_what_is_needed(world: World) -> None:
         capabilities = imap.capability()[1][0].decode()
         assert {"IDLE", "MOVE", "UIDPLUS", "SPECIAL-USE"} <= set(capabilities.split())
         assert any(rb"\Junk" in line for line in imap.list()[1] if isinstance(line, bytes))
-    with imaplib.IMAP4(HOST, world.imap.imap, timeout=10) as plain:
+    with imaplib.IMAP4(HOST, world.imap.imap, timeout=PATIENCE) as plain:
         plain.starttls(ssl.create_default_context(cafile=str(world.ca_file)))
         plain.login(user, world.password)
 
@@ -262,7 +249,7 @@ def test_addresses_with_hyphen_or_a_domain_of_their_own_reach_the_same_mailbox(w
 def test_a_recipient_reads_his_mail_over_imap(post: Post, world: World) -> None:
     letter = post("carol@b.test")
     _await_letter(world, "carol@b.test", letter.token)
-    with imaplib.IMAP4(HOST, world.b_imap, timeout=10) as imap:
+    with imaplib.IMAP4(HOST, world.b_imap, timeout=PATIENCE) as imap:
         imap.starttls(ssl.create_default_context(cafile=str(world.ca_file)))
         imap.login("carol@b.test", world.password)
         imap.select("INBOX", readonly=True)

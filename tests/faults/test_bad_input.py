@@ -15,13 +15,13 @@ from tests.faults.peers import Peers, fake_peers
 from tests.nursery import Nursery
 from tests.office import Office
 
-LIMITS = (*(line for line in EVERYTHING if not line.startswith("SIZE")), "SIZE 20000000")
-LARGE = 30 << 20
+LIMITS = (*(line for line in EVERYTHING if not line.startswith("SIZE")), "SIZE 10000000")
+LARGE = 12 << 20
 
 
 @pytest.fixture(scope="module")
 def relay() -> Iterator[Peers]:
-    """A relay that takes at most 20 MB."""
+    """A relay that takes at most 10 MB."""
     with fake_peers(ehlo=LIMITS) as peers:
         yield peers
 
@@ -122,8 +122,8 @@ def test_an_attachment_over_the_relays_size_fails_with_a_sentence_and_harms_nobo
     letter = office.post("carol@b.test")
     shown = office.wait(film, lambda recipient: recipient["receipt"] == "failed")
     failed = next(event for event in shown["events"] if event["kind"] == "failed")
-    assert "the relay takes 20000000 at most" in failed["detail"]["reason"]
+    assert "the relay takes 10000000 at most" in failed["detail"]["reason"]
     alert = office.receiver.wait_for("receipt.failed", address="bob@b.test")
-    assert "the relay takes 20000000 at most" in alert.data["reason"]
+    assert "the relay takes 10000000 at most" in alert.data["reason"]
     office.wait(letter, lambda recipient: recipient["delivery"] == "accepted")
     assert relay.recipients[-1] == "carol@b.test"

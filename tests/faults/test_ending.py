@@ -93,7 +93,7 @@ def test_a_report_that_a_killed_daemon_had_in_hand_is_settled_at_once_at_the_nex
         office.wait(letter, lambda recipient: recipient["receipt"] == "met", within=10)
 
 
-async def _take_in_hand(office: FaultyOffice, raw: bytes) -> None:
+async def _take_in_hand(office: Office, raw: bytes) -> None:
     """Fetch a report and count the try to read it, as a daemon does that is killed then."""
     store = Store(settings.load(office.config, environ={}))
     now = store.now()

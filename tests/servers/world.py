@@ -100,7 +100,7 @@ class World:
       (alice and never@later.test)
 
     The relay itself refuses forbidden@b.test (550 to RCPT), busy@b.test (450 to RCPT), unwanted@b.test (554 after
-    DATA), and what is over 20 MB. down.test never answers, and any other domain does not exist.
+    DATA), and what is over 2 MB. down.test never answers, and any other domain does not exist.
     """
 
     def __init__(self) -> None:
