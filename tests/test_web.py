@@ -266,6 +266,32 @@ async def test_a_key_may_not_be_endless(home: Home) -> None:
     assert "200" in _is_problem(await _post(home.api, "k" * 201), 422, 65)
 
 
+# --- when something is broken --------------------------------------------------------------------------------------
+
+
+async def test_a_database_without_room_is_503_and_says_when_to_come_again(home: Home) -> None:
+    async with home.stage.store.write() as session:
+        await (await session.connection()).exec_driver_sql("PRAGMA max_page_count = 1")
+    answer = await home.api.post("/v1/messages", json=letter(text="x" * 500_000))
+    assert "full" in _is_problem(answer, 503, 75)
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_statement_that_the_database_refuses_is_our_fault_and_told_once_to_those_who_run_us(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be refused the next time as well: nobody is told to try again, or to mend the database."""
+    async with home.stage.store.write() as session:
+        connection = await session.connection()
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER no BEFORE INSERT ON message BEGIN SELECT RAISE(ABORT, 'inside'); END"
+        )
+    answer = await home.api.post("/v1/messages", json=letter())
+    assert "inside" not in _is_problem(answer, 500, 70)
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "IntegrityError" in str(record.exc_info and record.exc_info[1].__class__)
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 
 

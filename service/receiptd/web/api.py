@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from receiptd import decide, errors, telemetry
@@ -20,10 +20,10 @@ from receiptd.store import dispatches, handover, messages, reports
 from receiptd.web import health, requests, shapes
 from receiptd.web.doors import Caller
 from receiptd.web.house import House
-from receiptd.web.problems import Forbidden, answer_fault, answer_without_database, problem
-from receiptd.web.rights import Anyone, Operator, Reader, Rooms
+from receiptd.web.problems import Forbidden, answer_database_fault, answer_fault, answer_our_fault, problem
+from receiptd.web.rights import Anyone, NoNull, Operator, Reader, Rooms
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", dependencies=[NoNull])
 
 
 def create_app(house: House) -> FastAPI:
@@ -31,7 +31,8 @@ def create_app(house: House) -> FastAPI:
     app = FastAPI(title="receiptd", version="1", openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None)
     app.state.house = house
     app.add_exception_handler(errors.ReceiptdError, answer_fault)
-    app.add_exception_handler(DBAPIError, answer_without_database)
+    app.add_exception_handler(SQLAlchemyError, answer_database_fault)
+    app.add_exception_handler(Exception, answer_our_fault)
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
     app.add_exception_handler(HTTPException, _answer_http)
     app.include_router(router)

@@ -6,13 +6,13 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from receiptd import errors
 from receiptd.accept import TooBig
 from receiptd.decide import NoSuchThing, Pointless
+from receiptd.store import is_down, reason_of
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +36,12 @@ _STATUS: tuple[tuple[type[errors.ReceiptdError], HTTPStatus], ...] = (
     (errors.Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 
+_HEADERS: dict[HTTPStatus, dict[str, str]] = {
+    HTTPStatus.UNAUTHORIZED: {"www-authenticate": "Bearer"},
+    HTTPStatus.TOO_MANY_REQUESTS: {"retry-after": "5"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": "30"},
+}
+
 
 def problem(status: int, detail: str, exit_status: int) -> JSONResponse:
     """Return the answer for a request that was not granted."""
@@ -46,8 +52,9 @@ def problem(status: int, detail: str, exit_status: int) -> JSONResponse:
         "detail": detail,
         "exit_status": exit_status,
     }
-    headers = {"www-authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
-    return JSONResponse(body, status_code=status, media_type="application/problem+json", headers=headers)
+    return JSONResponse(
+        body, status_code=status, media_type="application/problem+json", headers=_HEADERS.get(HTTPStatus(status))
+    )
 
 
 async def answer_fault(_: Request, fault: Exception) -> JSONResponse:
@@ -58,9 +65,20 @@ async def answer_fault(_: Request, fault: Exception) -> JSONResponse:
     return problem(status, str(fault), fault.exit_status)
 
 
-async def answer_without_database(_: Request, fault: Exception) -> JSONResponse:
-    """Return the problem that a database which can't be used now means: full, locked or away, nothing was changed."""
-    reason = str(fault.orig if isinstance(fault, DBAPIError) else fault).splitlines()[0]
+async def answer_database_fault(_: Request, fault: Exception) -> JSONResponse:
+    """Return the problem that a database which can't be used now means: full, locked or away, nothing was changed.
+
+    A statement that it refuses is our own mistake, which trying again would only repeat: that is raised on.
+    """
+    if not is_down(fault):
+        raise fault
+    reason = reason_of(fault)
     _log.error("the database can't be used", reason=reason)
     sentence = f"the database can't be used now ({reason}), so nothing was taken: mend that, or try again later"
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, sentence, errors.TryLater.exit_status)
+
+
+async def answer_our_fault(_: Request, __: Exception) -> JSONResponse:
+    """Return the problem that a mistake of ours means; the server logs it, and the client sees no inside of us."""
+    sentence = "receiptd itself failed at this: the daemon's log says where; please report it"
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, errors.ReceiptdError.exit_status)
