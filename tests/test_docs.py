@@ -16,6 +16,7 @@ from receiptd import cli, settings, telemetry, webhook
 from receiptd.duration import show
 from receiptd.facts import (
     AlertType,
+    Cause,
     Delivery,
     Disposition,
     Event,
@@ -64,6 +65,11 @@ def rows(section: str) -> dict[str, str]:
 def test_every_setting_is_documented_and_no_other(section: str) -> None:
     known = {key for key in SECTIONS[section].model_fields if (section, key) not in IN_SECTIONS_OF_THEIR_OWN}
     assert set(rows(section)) == known
+
+
+def test_every_cause_is_explained_and_no_other() -> None:
+    explained = re.findall(r"^\| `(\w+)` \|", page("causes.md"), re.MULTILINE)
+    assert sorted(explained) == sorted(Cause)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -203,7 +209,7 @@ EVENT = Event(id="e", recipient="r", kind=EventKind.QUEUED, observed_at=datetime
 
 def test_every_call_of_the_api_is_documented_and_no_other() -> None:
     documented = set(re.findall(r"^\| `(GET|POST) (/[\w/{}]+)` \|", page("api.md"), re.MULTILINE))
-    routes = [route for router in (api.router, health.router) for route in router.routes if isinstance(route, APIRoute)]
+    routes = [route for router in (api.router, follow.router, health.router) for route in router.routes if isinstance(route, APIRoute)]
     assert documented == {(method, route.path) for route in routes for method in route.methods or ()}
 
 
