@@ -19,7 +19,7 @@ from receiptd import errors, match
 from receiptd.escalate import escalate
 from receiptd.facts import FoundToken, MatchedBy
 from receiptd.models import TABLES, Lease
-from receiptd.store import Store, deadlines, dispatches, ensure, messages, queue, reports, upgrade
+from receiptd.store import Store, deadlines, dispatches, ensure, events, messages, queue, reports, upgrade
 from tests.stage import Stage, dsn, settings_in, staged
 
 
@@ -54,7 +54,7 @@ class Plans:
 
 def _is_small(step: str) -> bool:
     """Whether a scan reads an index that holds only what is to be done, or ends at the LIMIT of a page."""
-    pages = ("ix_report_fetched_at", "ix_alert_created_at_id", "sqlite_autoindex_message_1")
+    pages = ("ix_report_fetched_at", "ix_alert_created_at_id", "ix_event_serial_id", "sqlite_autoindex_message_1")
     to_do = (
         "ix_attempt_unfinished",
         "ix_recipient_next_attempt_at",
@@ -89,6 +89,8 @@ async def test_every_hot_query_uses_an_index(stage: Stage) -> None:
             await messages.has_met(session, "b.test", ["relayed"])
             await messages.whole(session, taken.message.id)
             await queue.oldest(session, timedelta(hours=1))
+            found = await events.behind(session, events.BEGINNING, limit=10)
+            await events.between(session, found[0].place.serial, await events.last(session))
     assert plans.scans == []
 
 

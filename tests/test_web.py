@@ -704,6 +704,7 @@ async def test_the_description_lists_every_call_of_the_contract(home: Home) -> N
         "/v1/recipients/{recipient}/acknowledge": {"post"},
         "/v1/recipients/{recipient}/waive": {"post"},
         "/v1/recipients/{recipient}/confirm": {"post"},
+        "/v1/events": {"get"},
         "/v1/alerts": {"get"},
         "/v1/alerts/{alert}/replay": {"post"},
         "/healthz": {"get"},

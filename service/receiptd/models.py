@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import time
 import uuid
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Dialect, Index, LargeBinary, MetaData, String, Text, TypeDecorator, text
+from sqlalchemy import JSON, BigInteger, Dialect, Index, LargeBinary, MetaData, String, Text, TypeDecorator, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -34,6 +35,20 @@ _JSON = JSON().with_variant(JSONB(), "postgresql")
 def new_id(now: datetime) -> str:
     """Return a new opaque id that sorts by time: 48 bits of milliseconds, 80 of chance, in hex."""
     return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+
+
+class _Clock:
+    """Numbers that only grow: microseconds since 1970, or one more than the last where the clock stood or went back."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def tick(self) -> int:
+        self._last = max(self._last + 1, time.time_ns() // 1000)
+        return self._last
+
+
+_clock = _Clock()
 
 
 def id_of(*parts: object) -> str:
@@ -212,8 +227,11 @@ class EventRow(Table, table=True):
     """One fact about one recipient, appended; its id is made of the fact, so that a second one can't be."""
 
     __tablename__ = "event"
+    __table_args__ = (_index("ix_event_serial_id", "serial", "id"),)
 
     id: str = Field(primary_key=True)
+    serial: int = Field(default_factory=_clock.tick, sa_type=BigInteger)
+    """Grows from one event to the next that this process records: who follows along reads from where it was."""
     recipient: str = Field(foreign_key="recipient.id", index=True)
     kind: EventKind = Field(sa_type=_words(EventKind))
     observed_at: datetime

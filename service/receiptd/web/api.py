@@ -17,11 +17,11 @@ from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
 from receiptd.store import dispatches, handover, messages, reports
-from receiptd.web import health, requests, shapes
+from receiptd.web import follow, health, requests, shapes
 from receiptd.web.doors import Caller
 from receiptd.web.house import House
 from receiptd.web.problems import Forbidden, answer_database_fault, answer_fault, answer_our_fault, problem
-from receiptd.web.rights import Anyone, NoNull, Operator, Reader, Rooms
+from receiptd.web.rights import Anyone, Limit, NoNull, Operator, Reader, Rooms
 
 router = APIRouter(prefix="/v1", dependencies=[NoNull])
 
@@ -36,6 +36,7 @@ def create_app(house: House) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
     app.add_exception_handler(HTTPException, _answer_http)
     app.include_router(router)
+    app.include_router(follow.router)
     app.include_router(health.router)
     return app
 
@@ -50,7 +51,6 @@ async def _answer_http(_: Request, fault: Exception) -> Response:
     return problem(found.status_code, str(found.detail), errors.UsageError.exit_status)
 
 
-Limit = Annotated[int, Query(ge=1, le=200)]
 _ID = re.compile("[0-9a-f]{32}")
 
 

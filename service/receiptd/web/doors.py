@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from receiptd import systemd
@@ -179,8 +179,8 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, doors: list[socket.socket]) -> AsyncIterator[None]:
-    """Serve *app* behind *doors* for as long as the context lasts; answers that are under way are finished."""
+async def serving(app: FastAPI, doors: list[socket.socket]) -> AsyncIterator[None]:
+    """Serve *app* behind *doors* for as long as the context lasts; answers under way are finished, streams end."""
     config = uvicorn.Config(
         app,
         http=PeerProtocol,
@@ -198,6 +198,7 @@ async def serving(app: ASGIApp, doors: list[socket.socket]) -> AsyncIterator[Non
     try:
         yield
     finally:
+        app.state.house.closing.set()
         server.should_exit = True
         await task
         for path in ours:

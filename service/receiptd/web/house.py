@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from receiptd.store import Store
 from receiptd.store.monitors import Health
+from receiptd.web.bounds import Share
+
+_MOST_STREAMS, _STREAMS_OF_ONE = 32, 8
+_TOO_MANY_FOLLOW = (
+    f"too many follow the events already (at most {_STREAMS_OF_ONE} streams for one caller, {_MOST_STREAMS} in all): "
+    "close one, or come back later"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,9 @@ class House:
     ring: Callable[[], None]
     relay_offers_dsn: Callable[[], bool | None]
     started_at: datetime
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the doors close: who follows along is let go."""
+    streams: Share = field(default_factory=partial(Share, _MOST_STREAMS, _STREAMS_OF_ONE, _TOO_MANY_FOLLOW))
 
     def warnings(self) -> list[str]:
         """Return what a sender should know now about every message."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from receiptd.errors import BadData
 from receiptd.web.doors import Caller, caller_of
@@ -41,6 +41,7 @@ def _no_null(request: Request) -> None:
             raise BadData(f"{name}: a null character means nothing here")
 
 
+Limit = Annotated[int, Query(ge=1, le=200)]
 NoNull = Depends(_no_null)
 Rooms = Annotated[House, Depends(_house)]
 Anyone = Annotated[Caller, Depends(_caller)]

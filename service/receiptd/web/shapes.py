@@ -9,6 +9,7 @@ from receiptd.facts import Event
 from receiptd.models import Message, Recipient, ReportRow
 from receiptd.store.alerts import rfc3339
 from receiptd.store.dispatches import Sent
+from receiptd.store.events import Recorded
 from receiptd.store.messages import Whole
 
 
@@ -77,6 +78,11 @@ def event(one: Event) -> dict[str, Any]:
         "evidence": one.evidence,
         "detail": {name: _masked(value) for name, value in one.detail.items()},
     }
+
+
+def recorded(one: Recorded) -> dict[str, Any]:
+    """Return an event for those who follow along: they must be told whose it is."""
+    return {**event(one.event), "message": one.message, "cursor": str(one.place)}
 
 
 def _masked(value: Any) -> Any:

@@ -269,6 +269,7 @@ def upgrade() -> None:
     op.create_table(
         "event",
         sa.Column("id", sa.String(), nullable=False),
+        sa.Column("serial", sa.BigInteger(), nullable=False),
         sa.Column("recipient", sa.String(), nullable=False),
         sa.Column("kind", sa.String(24), nullable=False),
         sa.Column("observed_at", UTCDateTime(), nullable=False),
@@ -285,6 +286,9 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("event", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_event_recipient"), ["recipient"], unique=False)
+        batch_op.create_index(
+            "ix_event_serial_id", ["serial", "id"], unique=False, sqlite_where=None, postgresql_where=None
+        )
 
     op.create_table(
         "dispatch",
@@ -367,6 +371,7 @@ def downgrade() -> None:
 
     op.drop_table("dispatch")
     with op.batch_alter_table("event", schema=None) as batch_op:
+        batch_op.drop_index("ix_event_serial_id", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index(batch_op.f("ix_event_recipient"))
 
     op.drop_table("event")

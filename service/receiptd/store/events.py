@@ -1,0 +1,82 @@
+"""Events in the order in which they were recorded, for those who follow along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import tuple_
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd.facts import Event
+from receiptd.models import EventRow, Message, Recipient
+from receiptd.store.recipients import event_of
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where an event stands among all that were recorded."""
+
+    serial: int
+    event: str = ""
+
+    def __str__(self) -> str:
+        """Return the place as a cursor."""
+        return f"{self.serial}_{self.event}"
+
+
+BEGINNING = Place(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event, where it stands, of which message it speaks and who sent that."""
+
+    place: Place
+    event: Event
+    message: str
+    owner: str
+
+
+_standing = tuple_(col(EventRow.serial), col(EventRow.id))
+
+
+async def last(session: AsyncSession) -> Place:
+    """Return the place of the event that was recorded last."""
+    query = select(EventRow.serial, EventRow.id).order_by(col(EventRow.serial).desc(), col(EventRow.id).desc()).limit(1)
+    found = (await session.exec(query)).first()
+    return Place(*found) if found else BEGINNING
+
+
+async def behind(session: AsyncSession, place: Place, *, limit: int) -> list[Recorded]:
+    """Return the next events behind *place*, whoever sent their messages: the work is bounded by *limit*."""
+    next_ones = select(EventRow.id).where(_standing > (place.serial, place.event))
+    next_ones = next_ones.order_by(col(EventRow.serial), col(EventRow.id)).limit(limit)
+    return await _recorded(session, list((await session.exec(next_ones)).all()))
+
+
+async def between(session: AsyncSession, serial: int, upto: Place) -> list[Place]:
+    """Return the places from *serial* up to and with *upto*."""
+    query = select(EventRow.serial, EventRow.id).where(col(EventRow.serial) >= serial)
+    query = query.where(_standing <= (upto.serial, upto.event)).order_by(col(EventRow.serial), col(EventRow.id))
+    return [Place(*found) for found in (await session.exec(query)).all()]
+
+
+async def at(session: AsyncSession, places: Sequence[Place]) -> list[Recorded]:
+    """Return the events that stand at *places*."""
+    return await _recorded(session, [place.event for place in places])
+
+
+async def _recorded(session: AsyncSession, ids: Sequence[str]) -> list[Recorded]:
+    if not ids:
+        return []
+    query = (
+        select(EventRow, Message.id, Message.owner)
+        .join(Recipient, col(Recipient.id) == col(EventRow.recipient))
+        .join(Message, col(Message.id) == col(Recipient.message))
+        .where(col(EventRow.id).in_(ids))
+    )
+    rows = (await session.exec(query)).all()
+    found = [Recorded(Place(row.serial, row.id), event_of(row), message, owner) for row, message, owner in rows]
+    return sorted(found, key=lambda one: one.place)

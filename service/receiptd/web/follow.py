@@ -1,0 +1,161 @@
+"""Follow what happens: events in the order in which they were recorded, as a list or as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import JSONResponse, StreamingResponse
+
+from receiptd.errors import BadData
+from receiptd.store import Store, events
+from receiptd.store.events import BEGINNING, Place, Recorded
+from receiptd.web import shapes
+from receiptd.web.house import House
+from receiptd.web.rights import Anyone, Limit, NoNull, Rooms
+
+router = APIRouter(prefix="/v1", dependencies=[NoNull])
+
+OVERLAP = timedelta(seconds=30)
+"""How much longer a transaction on PostgreSQL, or on a daemon whose clock is behind, may take than a later one."""
+_PAGE = 200
+_PAUSE = 0.5
+_HEARTBEAT = 15.0
+_PLACE = re.compile("([0-9]{1,18})_([0-9a-f]{32})?")
+
+
+class Follower:
+    """One who follows along: at each look what was recorded since the last one, each event once.
+
+    On SQLite writers take turns, so what commits later stands behind. On PostgreSQL, and over several daemons, an
+    event may commit when others that stand behind it were read already: so the last OVERLAP is looked through again.
+    """
+
+    def __init__(self, store: Store, place: Place, seen: set[Place]) -> None:
+        self.place = place
+        self._store, self._seen = store, seen
+        self._overlap = overlap(store)
+        self._floor = place.serial - self._overlap if seen else place.serial
+
+    @classmethod
+    async def from_now(cls, store: Store) -> Follower:
+        """Follow what is recorded from now on."""
+        async with store.read() as session:
+            place = await events.last(session)
+            seen = await events.between(session, place.serial - overlap(store), place)
+        return cls(store, place, set(seen))
+
+    @classmethod
+    def behind(cls, store: Store, place: Place) -> Follower:
+        """Follow what was recorded behind *place*, and what may have been committed later though it stands before."""
+        if not overlap(store):
+            return cls(store, place, set())
+        return cls(store, Place(max(place.serial - overlap(store), 0)), set())
+
+    async def look(self) -> list[Recorded]:
+        """Return what is new."""
+        floor = max(self._floor, self.place.serial - self._overlap)
+        async with self._store.read() as session:
+            late = await events.between(session, floor, self.place) if self._overlap else []
+            found = await events.at(session, [place for place in late if place not in self._seen])
+            found += await events.behind(session, self.place, limit=_PAGE)
+        places = {one.place for one in found}
+        self._seen = {place for place in self._seen if place.serial >= floor} | places if self._overlap else set()
+        self.place = max(self.place, *places) if places else self.place
+        return found
+
+
+def overlap(store: Store) -> int:
+    """Return how far behind the last place an event may still come to stand, in microseconds."""
+    return 0 if store.is_sqlite else OVERLAP // timedelta(microseconds=1)
+
+
+@router.get("/events", response_model=None)
+async def follow_events(
+    request: Request,
+    house: Rooms,
+    caller: Anyone,
+    stream: str | None = None,
+    after: str | None = None,
+    limit: Limit = 50,
+) -> Response:
+    """List events as they were recorded, oldest first; with `stream` go on as server-sent events."""
+    owner = caller.sees
+    if stream is None:
+        return JSONResponse(await _page(house.store, owner, place_of(after) if after is not None else BEGINNING, limit))
+    if stream not in ("", "1", "true"):
+        raise BadData("stream: write ?stream, or leave it out for a list")
+    cursor = request.headers.get("last-event-id") or after
+    place = None if cursor is None else place_of(cursor)
+    with ExitStack() as stack:
+        stack.enter_context(house.streams.holding(caller.owner))
+        follower = await Follower.from_now(house.store) if place is None else Follower.behind(house.store, place)
+        return _Stream(_told(house, follower, owner), stack.pop_all())
+
+
+async def _page(store: Store, owner: str | None, place: Place, limit: int) -> dict[str, Any]:
+    """Return a page; of others' messages nothing is shown, so that it may have fewer items than there are steps."""
+    async with store.read() as session:
+        found = await events.behind(session, place, limit=limit + 1)
+    items = [shapes.recorded(one) for one in found[:limit] if owner in (None, one.owner)]
+    return {"items": items, "next": str(found[limit - 1].place) if len(found) > limit else None}
+
+
+def place_of(cursor: str) -> Place:
+    """Return the place that a cursor names; `0` is the beginning."""
+    if cursor == "0":
+        return BEGINNING
+    found = _PLACE.fullmatch(cursor)
+    if found is None:
+        raise BadData(f"after={cursor!r} is no cursor of the events: take `next` of the list, or `id` of the stream")
+    return Place(int(found[1]), found[2] or "")
+
+
+class _Stream(StreamingResponse):
+    """An answer that goes on; what it holds is given back however it ends."""
+
+    def __init__(self, content: AsyncIterator[str], held: ExitStack) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self._held = held
+
+    async def __call__(self, *asgi: Any) -> None:
+        with self._held:
+            await super().__call__(*asgi)
+
+
+async def _told(house: House, follower: Follower, owner: str | None) -> AsyncIterator[str]:
+    """Yield events as they come, and a comment where none comes, until the daemon stops."""
+    now = asyncio.get_running_loop().time
+    yield ": receiptd tells what happens\n\n"
+    silent_since = now()
+    while not house.closing.is_set():
+        # A look that is cut off would spoil a connection of the pool.
+        found = await asyncio.shield(follower.look())
+        text = "".join(_message(one) for one in found if owner in (None, one.owner))
+        if not text and now() - silent_since >= _HEARTBEAT:
+            text = ": still there\n\n"
+        if text:
+            silent_since = now()
+            yield text
+        if len(found) < _PAGE:
+            await _pause(house.closing)
+
+
+async def _pause(closing: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(_PAUSE):
+            await closing.wait()
+    except TimeoutError:
+        pass
+
+
+def _message(one: Recorded) -> str:
+    data = json.dumps(shapes.recorded(one), separators=(",", ":"))
+    return f"id: {one.place}\nevent: {one.event.kind}\ndata: {data}\n\n"

@@ -1,0 +1,253 @@
+"""Who follows along: every event once, in the order of its record, and nothing missed over a reconnection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+from receiptd.web import follow
+from tests.house import Home, Json, opened
+from tests.stage import dsn
+
+
+class Told(NamedTuple):
+    place: str
+    kind: str
+    data: Json
+
+
+class Stream:
+    """The server-sent events of one answer."""
+
+    def __init__(self, answer: httpx2.Response) -> None:
+        self.comments: list[str] = []
+        self._lines = answer.aiter_lines()
+
+    async def next(self) -> Told | None:
+        """Return the next event; None at the end of the stream."""
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(5):
+            async for line in self._lines:
+                if line.startswith(":"):
+                    self.comments.append(line)
+                elif line:
+                    name, _, value = line.partition(": ")
+                    fields[name] = value
+                elif fields:
+                    assert set(fields) == {"id", "event", "data"}
+                    return Told(fields["id"], fields["event"], json.loads(fields["data"]))
+        return None
+
+    async def take(self, number: int) -> list[Told]:
+        found = [await self.next() for _ in range(number)]
+        assert None not in found
+        return [one for one in found if one]
+
+
+@asynccontextmanager
+async def following(client: httpx2.AsyncClient, since: str | None = None, **query: Any) -> AsyncIterator[Stream]:
+    headers = {"last-event-id": since} if since else {}
+    async with client.stream("GET", "/v1/events", params={"stream": "", **query}, headers=headers) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield Stream(answer)
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[Home]:
+    async with opened(tmp_path) as home:
+        yield home
+
+
+async def _page(client: httpx2.AsyncClient, **query: Any) -> Json:
+    answer = await client.get("/v1/events", params=query)
+    assert answer.status_code == 200, answer.text
+    page: Json = answer.json()
+    assert set(page) == {"items", "next"}
+    return page
+
+
+# --- the stream ---------------------------------------------------------------------------------------------------
+
+
+async def test_who_follows_is_told_what_is_recorded_from_then_on(home: Home) -> None:
+    before = await home.send()
+    async with following(home.api) as stream:
+        taken = await home.stage.submitted()
+        await home.stage.receive(dsn(taken.recipients[0].token))
+        told = await stream.take(4)
+    assert [one.kind for one in told] == ["queued", "accepted", "delivered", "met"]
+    assert {one.data["message"] for one in told} == {taken.message.id} != {before["id"]}
+    shown = (await home.api.get(f"/v1/messages/{taken.message.id}")).json()
+    beside = ("message", "cursor")
+    assert [{n: v for n, v in one.data.items() if n not in beside} for one in told] == shown["events"]
+    assert [one.data["cursor"] for one in told] == [one.place for one in told]
+
+
+async def test_who_comes_again_misses_nothing_and_hears_nothing_twice(home: Home) -> None:
+    async with following(home.api) as stream:
+        first = await home.send()
+        (told,) = await stream.take(1)
+    meanwhile = [(await home.send())["id"] for _ in range(3)]
+    async with following(home.api, told.place) as stream:
+        later = await home.send()
+        assert [one.data["message"] for one in await stream.take(4)] == [*meanwhile, later["id"]]
+    async with following(home.api, after="0") as stream:
+        assert [one.data["message"] for one in await stream.take(5)] == [first["id"], *meanwhile, later["id"]]
+
+
+async def test_more_events_than_one_look_takes_all_come(home: Home) -> None:
+    await home.stage.take(*(f"u{n}@b.test" for n in range(501)))
+    async with following(home.api, after="0") as stream:
+        told = await stream.take(501)
+    assert len({one.data["id"] for one in told}) == 501
+    places = [follow.place_of(one.place) for one in told]
+    assert places == sorted(places)
+
+
+async def test_a_user_hears_only_of_what_that_user_sent(home: Home) -> None:
+    async with following(home.sender) as stream, following(home.api) as all_of_it:
+        theirs = await home.stage.take()
+        mine = await home.send(home.sender)
+        assert [one.data["message"] for one in await stream.take(1)] == [mine["id"]]
+        assert [one.data["message"] for one in await all_of_it.take(2)] == [theirs.message.id, mine["id"]]
+    assert [one["message"] for one in (await _page(home.sender))["items"]] == [mine["id"]]
+
+
+async def test_each_scope_hears_what_it_may_see(home: Home) -> None:
+    erp, dashboard = home.over_tcp("erp"), home.over_tcp("dashboard")
+    sent, other = await home.send(erp), await home.send()
+    assert [one["message"] for one in (await _page(erp))["items"]] == [sent["id"]]
+    assert [one["message"] for one in (await _page(dashboard))["items"]] == [sent["id"], other["id"]]
+    assert (await home.over_tcp().get("/v1/events?stream")).status_code == 401
+
+
+async def test_a_heartbeat_comes_where_nothing_happens(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_HEARTBEAT", 0.0)
+    monkeypatch.setattr(follow, "_PAUSE", 0.01)
+    async with following(home.api) as stream, asyncio.timeout(5):
+        async for line in stream._lines:
+            if line == ": still there":
+                break
+
+
+async def test_no_stream_keeps_the_daemon_from_its_end(tmp_path: Path) -> None:
+    async with opened(tmp_path) as home:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(tmp_path / "api.sock"))
+        connection.sendall(b"GET /v1/events?stream&after=0 HTTP/1.1\r\nHost: a\r\n\r\n")
+        sent = await home.send()
+        said = b""
+        while sent["id"].encode() not in said:
+            said += await asyncio.to_thread(connection.recv, 65536)
+        began = time.monotonic()
+    assert time.monotonic() - began < 2
+    connection.settimeout(1)
+    assert connection.recv(100) == b"0\r\n\r\n", "it is ended, not cut off"
+    connection.close()
+
+
+async def test_streams_are_counted_and_given_back(home: Home) -> None:
+    async with AsyncExitStack() as open_ones:
+        for _ in range(8):
+            await open_ones.enter_async_context(following(home.api))
+        answer = await home.api.get("/v1/events?stream")
+        assert (answer.status_code, answer.json()["exit_status"]) == (429, 75)
+        assert int(answer.headers["retry-after"]) > 0
+        async with following(home.over_tcp("boss")):
+            pass
+    async with asyncio.timeout(5):
+        while not await _may_follow(home.api):
+            pass
+
+
+async def _may_follow(client: httpx2.AsyncClient) -> bool:
+    async with client.stream("GET", "/v1/events?stream") as answer:
+        return answer.status_code == 200
+
+
+# --- the list -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_list_begins_with_the_oldest_and_its_cursor_goes_on_as_a_stream(home: Home) -> None:
+    sent = [(await home.send())["id"] for _ in range(5)]
+    found: list[str] = []
+    after: Json = {}
+    while True:
+        page = await _page(home.api, limit=2, **after)
+        found += [one["message"] for one in page["items"]]
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert found == sent
+    async with following(home.api, page["items"][-1]["cursor"]) as stream:
+        sent.append((await home.send())["id"])
+        assert [one.data["message"] for one in await stream.take(1)] == sent[-1:]
+
+
+async def test_a_page_without_anything_of_ones_own_says_where_to_go_on(home: Home) -> None:
+    for _ in range(3):
+        await home.stage.take()
+    mine = await home.send(home.sender)
+    first = await _page(home.sender, limit=3)
+    assert first["items"] == []
+    assert [one["message"] for one in (await _page(home.sender, after=first["next"]))["items"]] == [mine["id"]]
+
+
+BAD: list[Any] = [
+    {"after": "x"}, {"after": ""}, {"after": "-1_"}, {"after": "9" * 30 + "_"}, {"limit": "0"}, {"stream": "no"},
+    {"stream": "", "after": "x"},
+]  # fmt: skip
+
+
+async def test_what_is_no_place_among_the_events_is_422(home: Home) -> None:
+    for query in BAD:
+        answer = await home.api.get("/v1/events", params=query)
+        assert answer.status_code == 422, query
+    answer = await home.api.get("/v1/events?stream", headers={"last-event-id": "x"})
+    assert answer.status_code == 422
+
+
+async def test_an_event_that_is_told_again_is_not_a_new_one(home: Home) -> None:
+    taken = await home.stage.submitted()
+    report = dsn(taken.recipients[0].token)
+    await home.stage.receive(report)
+    before = await _page(home.api)
+    await home.stage.receive(b"X-Copy: 2\n" + report)
+    after = await _page(home.api)
+    assert [one["cursor"] for one in after["items"]] == [one["cursor"] for one in before["items"]]
+    assert [one["count"] for one in after["items"] if one["kind"] == "delivered"] == [2]
+
+
+# --- writers that commit out of order -----------------------------------------------------------------------------
+
+
+async def test_an_event_that_commits_behind_a_later_one_is_told_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on PostgreSQL, where nobody takes turns: the earlier place fills up after the later one was read."""
+    store = home.stage.store
+    monkeypatch.setattr(store, "is_sqlite", False)
+    follower = await follow.Follower.from_now(store)
+    first, second = (await home.stage.take()).recipients[0], (await home.stage.take()).recipients[0]
+    early, late = await follower.look()
+    async with store.write() as session:
+        connection = await session.connection()
+        place = early.place.serial - 1_000_000
+        await connection.exec_driver_sql(
+            "UPDATE event SET serial = ?, id = ? WHERE id = ?", (place, "f" * 32, early.event.id)
+        )
+    assert {early.event.recipient, late.event.recipient} == {first.id, second.id}
+    assert [one.event.id for one in await follower.look()] == ["f" * 32]
+    assert await follower.look() == []
+    again = follow.Follower.behind(store, late.place)
+    assert [one.event.id for one in await again.look()] == ["f" * 32, late.event.id]
