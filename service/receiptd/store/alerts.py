@@ -104,8 +104,12 @@ async def post(
 
 
 async def withdraw(session: AsyncSession, raised: Sequence[str], *, now: datetime) -> set[str]:
-    """Drop the dispatches of *raised* alerts that were never attempted; return the webhooks that may know of one."""
-    dispatches = (await session.exec(select(Dispatch).where(col(Dispatch.alert).in_(raised)))).all()
+    """Drop the dispatches of *raised* alerts that were never attempted; return the webhooks that may know of one.
+
+    They are locked: an attempt that another process begins just now is seen, or begins no more.
+    """
+    query = select(Dispatch).where(col(Dispatch.alert).in_(raised)).with_for_update()
+    dispatches = (await session.exec(query.execution_options(populate_existing=True))).all()
     untold = [dispatch.id for dispatch in dispatches if dispatch.attempts == 0 and dispatch.outcome == "pending"]
     if untold:
         await session.exec(

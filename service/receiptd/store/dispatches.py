@@ -67,20 +67,21 @@ async def due(session: AsyncSession, webhook: str, limit: int, now: datetime) ->
 
 
 def _must_wait() -> Any:
+    """Whether an alert that ends something must wait for one of what it ends, on its way to the same webhook."""
     earlier, other = aliased(Alert), aliased(Dispatch)
+    on_its_way = (
+        col(other.alert) == col(earlier.id),
+        other.webhook == Dispatch.webhook,
+        col(other.due_at).is_not(None),
+        col(earlier.kind).not_in(ENDS),
+    )
     of_incident = and_(earlier.recipient == Alert.recipient, earlier.incident == Alert.incident)
     of_monitor = and_(col(earlier.recipient).is_(None), earlier.subject == Alert.subject)
     return and_(
         col(Alert.kind).in_(ENDS),
-        exists(
-            select(other.id)
-            .join(earlier, col(earlier.id) == col(other.alert))
-            .where(
-                or_(of_incident, of_monitor),
-                col(earlier.kind).not_in(ENDS),
-                other.webhook == Dispatch.webhook,
-                other.outcome == "pending",
-            )
+        case(
+            (col(Alert.recipient).is_(None), exists(select(other.id).where(*on_its_way, of_monitor))),
+            else_=exists(select(other.id).where(*on_its_way, of_incident)),
         ),
     )
 
