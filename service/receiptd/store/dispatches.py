@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import case, update
 from sqlalchemy.orm import aliased
-from sqlmodel import and_, col, exists, func, or_, select
+from sqlmodel import and_, col, exists, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.models import Alert, Dispatch, DispatchAttempt, new_id
