@@ -23,6 +23,7 @@ from receiptd.store.monitors import Health
 from receiptd.submit import backoff, submit
 from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Later
 from tests.stage import START, Stage, dsn, staged
+from tests.test_smtp import LeapingClock
 
 NO_DSN = tuple(word for word in EVERYTHING if word != "DSN")
 
@@ -537,6 +538,37 @@ async def test_under_a_rate_no_more_is_claimed_than_gets_its_turn(tmp_path: Path
         assert len(await _claimed(post)) == 7
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("rate", "letters", "tick"), [("2/m", 40, 30), ("1/h", 3, 300)])
+def test_under_a_slow_rate_no_claim_ends_before_its_turn_and_nothing_goes_twice(
+    rate: str, letters: int, tick: int, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        async with posted(tmp_path, submission={"rate": rate}) as post:
+            post.stage.store.now = lambda: START + timedelta(seconds=loop.time() - begun)
+            await post.stage.take(*(f"u{n}@b.test" for n in range(letters)))
+            ticks = asyncio.create_task(_tick(post, tick))
+            while len(await _standing(post, Delivery.ACCEPTED)) < letters:
+                late = [row for row in await _claimed(post) if (row.claimed_until or START) <= post.stage.store.now()]
+                assert not late, "its turn did not come while the claim held"
+                await asyncio.sleep(tick)
+            ticks.cancel()
+            await asyncio.gather(ticks, return_exceptions=True)
+            told = [line.partition("<")[2].partition(">")[0] for line in post.smtp.said("RCPT")]
+            assert sorted(told) == sorted(f"u{n}@b.test" for n in range(letters))
+
+    with asyncio.Runner(loop_factory=LeapingClock) as runner:
+        runner.run(scenario())
+
+
+async def _tick(post: Post, seconds: int) -> None:
+    """Submit what is due every so many seconds, as the daemon does."""
+    while True:
+        await post.submit()
+        await asyncio.sleep(seconds)
 
 
 async def _rows(post: Post) -> list[Recipient]:

@@ -15,7 +15,6 @@ from receiptd.errors import BadData
 from receiptd.facts import Cause, Delivery, EventKind, Fact, Source, Trust
 from receiptd.models import Attempt, new_id
 from receiptd.pulse import Pulse
-from receiptd.settings import Submission
 from receiptd.smtp import Accepted, Dialogue, Outcome, Refused, Relay, RelayDown, Transaction, Uncertain
 from receiptd.store import Store, queue
 from receiptd.store.monitors import Health
@@ -35,16 +34,18 @@ async def submit(
     """Submit what is due, a bounded window at a time; return how many recipients moved.
 
     The window is refilled as transactions end and when *wake* is set, so that one slow transaction
-    holds up nobody. Ends when nothing is due, the relay is down, or *stop* is set.
+    holds up nobody. Under a rate no more is claimed than gets a turn while the claim holds. Ends when
+    nothing is due, the relay is down, or *stop* is set.
     """
-    window = _window(store.settings.submission)
+    window = 2 * store.settings.submission.connections
     running: set[asyncio.Task[bool]] = set()
     moved = 0
     try:
         while True:
             wake.clear()
-            if not stop.is_set() and health.may_try(store.now()) and len(running) < window:
-                works = await queue.claim(store, window - len(running) if health.is_up else 1)
+            room = relay.turns(queue.LEASE / 2, window - len(running))
+            if room > 0 and not stop.is_set() and health.may_try(store.now()):
+                works = await queue.claim(store, room if health.is_up else 1)
                 running |= {asyncio.create_task(_guarded(store, relay, health, work, pulse)) for work in works}
             if not running:
                 return moved
@@ -54,15 +55,6 @@ async def submit(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-
-def _window(submission: Submission) -> int:
-    """Return how many recipients may be under way: with a rate, no more than get a turn while their claim holds."""
-    window = 2 * submission.connections
-    if submission.rate_limit is None:
-        return window
-    count, period = submission.rate_limit
-    return max(1, min(window, int(count * (queue.LEASE / 2 / period))))
 
 
 async def _first(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 
 
 class Bucket:
@@ -25,3 +26,10 @@ class Bucket:
             start = max(start, self._starts[0] + self._period)
         self._starts.append(start)
         return start
+
+    def turns(self, now: float, until: float, most: int) -> int:
+        """Return how many starts, *most* at most, could be taken from *now* to *until*; takes none."""
+        trial = Bucket(0, self._period)
+        trial._starts = self._starts.copy()
+        starts = (trial.reserve(now) for _ in range(most))
+        return sum(1 for _ in takewhile(lambda start: start <= until, starts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from receiptd import settings
 from receiptd.smtp.connection import Connection, Login, TokenSource, connect
@@ -68,6 +69,13 @@ class Relay:
                     # It lay idle and the server had hung up, or had enough of it: nothing was sent.
                     pass
             return await self._run(await self._connect(), transaction, before_data)
+
+    def turns(self, within: timedelta, most: int) -> int:
+        """Return how many transactions, *most* at most, could start *within* that time under the rate."""
+        if self._bucket is None:
+            return most
+        now = asyncio.get_running_loop().time()
+        return self._bucket.turns(now, now + within.total_seconds(), most)
 
     async def probe(self) -> Capabilities:
         """Connect, log in and take leave; return what the relay offers, raise RelayDown where it fails."""
