@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,9 @@ from sqlalchemy.exc import OperationalError
 from receiptd import webhook
 from receiptd.models import Alert
 from receiptd.pulse import Pulse
+from receiptd.store import monitors
 from tests.desk import Desk, desk_in
+from tests.test_daemon import in_this_process
 
 POLICIES: dict[str, Any] = {
     "default": {"levels": [{"to": ["ops"]}]},
@@ -182,3 +185,35 @@ async def test_what_is_stranded_and_under_way_is_not_taken_again_because_another
         gate.open()
         await desk.until(lambda: len(desk.receiver.alerts) == 1 + len(backlog))
     assert sorted(posted(desk, "ops")) == sorted(alert.id for alert in (*backlog, fresh)), "each once"
+
+
+async def test_names_that_are_looked_up_for_ever_leave_threads_for_everybody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The resolver blocks a thread for as long as it likes, whatever time-out waits for it."""
+    look_up, asked, may_answer = socket.getaddrinfo, [], threading.Event()
+
+    def getaddrinfo(host: Any, *rest: Any, **options: Any) -> Any:
+        if host in ("hang.test", b"hang.test"):
+            asked.append(host)
+            may_answer.wait(30)
+            raise socket.gaierror
+        return look_up(host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    async with in_this_process(tmp_path, monkeypatch) as running:
+        store = running.daemon.store
+        hook = store.settings.webhook[0].model_copy(update={"events": ("monitor.*",), "url": "http://hang.test/"})
+        store.settings = store.settings.model_copy(update={"webhook": (hook,)})
+        await running.start()
+        for n in range(webhook.WINDOW):
+            async with store.write() as session:
+                await monitors.set_aside(session, store.settings, f"r{n}", "receipts", reason="?", now=store.now())
+        running.daemon.deliver.bell.set()
+        try:
+            async with asyncio.timeout(10):
+                while len(asked) < webhook.WINDOW:
+                    await asyncio.sleep(0.005)
+                assert await asyncio.to_thread(lambda: "a turn") == "a turn"
+        finally:
+            may_answer.set()

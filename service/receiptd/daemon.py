@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ DRAIN = timedelta(seconds=20)
 """How long transactions that are under way may take to end after SIGTERM."""
 _AFTER_A_FAULT, _AFTER_MANY = 1.0, 8.0
 """Seconds that a step rests after a fault, and at most after many: less than DRAIN."""
+_THREADS = 32
 _SECOND, _MINUTE, _FOR_EVER = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=36500)
 
 
@@ -117,6 +119,7 @@ class Daemon:
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; then let what is under way end, for at most DRAIN."""
         sockets = doors.open_doors(self.store.settings)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(self._threads()))
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.store.close)
             closing.push_async_callback(self.http.aclose)
@@ -126,6 +129,10 @@ class Daemon:
             await closing.enter_async_context(doors.serving(create_app(self.house()), sockets))
             self._listen_to_signals()
             await self._work()
+
+    def _threads(self) -> int:
+        # A resolver that hangs keeps a thread well beyond the time-out of a post: no webhook's names take all of them.
+        return _THREADS + 3 * webhook.WINDOW * len(self.store.settings.webhook)
 
     def house(self) -> House:
         """Return what the HTTP API needs."""
