@@ -123,7 +123,8 @@ def test_an_expired_access_token_fails_nothing_and_a_new_one_is_tried_when_a_per
         secrets={"relay-token": world.access_token(address, lifetime=-10)},
     ) as office:
         letter = office.send("alice@box.test", options=("--require", "delivered"))
-        await_that(lambda: "refuses our user" in office.log)
+        blind = office.receiver.wait_for("monitor.blind")
+        assert (blind.data["what"], "token" in blind.data["reason"]) == ("relay", True)
         assert office.message(letter)["recipients"][0]["delivery"] == "queued"
         (office.folder / "relay-token").write_text(world.access_token(address))
         assert office.run("retry", letter).status == 0

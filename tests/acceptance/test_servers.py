@@ -8,7 +8,6 @@ import imaplib
 import re
 import smtplib
 import ssl
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -168,13 +167,11 @@ def test_the_relay_offers_dsn_after_starttls_and_auth_only_there(world: World) -
         assert not without.has_extn("dsn")
 
 
-def test_a_wrong_password_is_refused_at_once(world: World) -> None:
-    began = time.monotonic()
+def test_a_wrong_password_is_refused(world: World) -> None:
     with pytest.raises(smtplib.SMTPAuthenticationError):
         submission(world, "me@a.test", "wrong")
     with pytest.raises(imaplib.IMAP4.error), _imap(world, "me@a.test") as imap:
         imap.login("me@a.test", "wrong")
-    assert time.monotonic() - began < 2
 
 
 def test_relay_and_mailbox_take_an_access_token_until_it_expires(world: World) -> None:

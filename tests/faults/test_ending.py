@@ -63,7 +63,7 @@ def test_a_transaction_in_data_is_finished_before_the_daemon_ends(nursery: Nurse
         peers.wait_for_dots(1)
         began = time.monotonic()
         assert office.stop() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 19, "and not after the 20 seconds that it would be given"
         office.start()
         shown = office.wait(letter, _is_accepted)
         assert kinds(shown) == ["queued", "accepted"]
@@ -90,7 +90,7 @@ def test_a_report_that_a_killed_daemon_had_in_hand_is_settled_at_once_at_the_nex
         raw = report(peers.return_path("bob@b.test"), "bob@b.test", "delivered")
         asyncio.run(_take_in_hand(office, raw))
         office.start()
-        office.wait(letter, lambda recipient: recipient["receipt"] == "met", within=10)
+        office.wait(letter, lambda recipient: recipient["receipt"] == "met", within=25)
 
 
 async def _take_in_hand(office: Office, raw: bytes) -> None:

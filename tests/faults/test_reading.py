@@ -65,7 +65,7 @@ async def _watching(shop: Workshop, *, patience: float = 10) -> AsyncIterator[No
 
 
 async def _await_health(shop: Workshop, *, is_up: bool) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while shop.box_health.is_up is not is_up:
             await asyncio.sleep(0.02)
 
