@@ -41,6 +41,7 @@ class Receiver:
     answers: Callable[[str], int] = lambda _: 204
     headers: dict[str, str] = field(default_factory=dict)
     """Sent with every answer."""
+    secret: str = SECRET
 
     def __post_init__(self) -> None:
         receiver = self
@@ -49,7 +50,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 assert len(body) < 20_000
-                payload = Webhook(SECRET).verify(body, dict(self.headers.items()))
+                payload = Webhook(receiver.secret).verify(body, dict(self.headers.items()))
                 endpoint, webhook_id = self.path.strip("/"), self.headers["webhook-id"]
                 receiver.posts.append((endpoint, webhook_id))
                 status = receiver.answers(endpoint)

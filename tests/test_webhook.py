@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,7 @@ from receiptd.errors import BadSettings
 from receiptd.facts import EventKind, Source
 from receiptd.models import Alert
 from receiptd.settings import WebhookSettings
+from receiptd.store import alerts
 from receiptd.web import api
 from receiptd.webhook.body import body_of
 from tests.desk import Desk, desk_in
@@ -77,6 +79,15 @@ async def test_omit_holds_on_the_wire(tmp_path: Path) -> None:
         (got,) = desk.receiver.alerts
         assert "address" not in got.data["recipient"]
         assert "subject" not in got.data["message"]
+
+
+@pytest.mark.parametrize("pattern", ["*", "receipt.*", "receipt.m*", "*.met", "receipt.?et"])
+def test_no_pattern_takes_what_must_be_named_in_full(tmp_path: Path, pattern: str) -> None:
+    entry = WebhookSettings(
+        name="ops", url="http://127.0.0.1:1/", secret_file=tmp_path / "secret", events=(pattern, "receipt.auto_reply")
+    )
+    assert not alerts.takes(entry, "receipt.met")
+    assert alerts.takes(entry, "receipt.auto_reply")
 
 
 async def test_met_is_told_only_to_those_who_name_it(tmp_path: Path) -> None:
@@ -200,7 +211,10 @@ async def test_retry_after_means_nothing_with_another_status(desk: Desk) -> None
     assert await desk.until_due(alert) < timedelta(seconds=6)
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5", "1e9", "Tue, 99 Nov 2026 09:30:00 GMT", "\u0663"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "soon", "-5", "1e9", "Tue, 99 Nov 2026 09:30:00 GMT", "Tue, 24 Nov 2026 09:30:00 +99999999999999", "\u0663"],
+)
 def test_a_retry_after_that_says_nothing_usable_is_none(value: str) -> None:
     assert webhook.read_retry_after(value, START) in (None, timedelta(seconds=3))
 
@@ -402,6 +416,26 @@ def test_a_secret_of_another_form_is_refused_with_the_command_that_makes_one(tmp
     with pytest.raises(BadSettings, match="openssl rand") as refusal:
         webhook.secret_of(entry)
     assert len(secret) < 8 or secret not in str(refusal.value)
+
+
+@pytest.mark.parametrize("around", [("", ""), ("", "\n"), (" ", "\r\n\n")])
+def test_white_space_around_a_secret_is_none_of_it(tmp_path: Path, around: tuple[str, str]) -> None:
+    (tmp_path / "secret").write_text(SECRET.join(around))
+    entry = WebhookSettings(name="ops", url="http://127.0.0.1:1/", secret_file=tmp_path / "secret")
+    assert webhook.secret_of(entry) == base64.b64decode(SECRET.removeprefix("whsec_"))
+
+
+async def test_what_was_not_taken_is_signed_with_the_new_secret_once_the_file_holds_one(
+    desk: Desk, tmp_path: Path
+) -> None:
+    desk.receiver.answers = lambda _: 401
+    alert = await desk.bad_news()
+    await desk.deliver()
+    desk.receiver.secret = "whsec_" + base64.b64encode(b"another key of 32 bytes in all..").decode()
+    (tmp_path / "secret").write_text(desk.receiver.secret)
+    desk.receiver.answers = lambda _: 204
+    await desk.until_due(alert)
+    assert await desk.deliver() == 1
 
 
 async def test_an_endpoint_whose_secret_is_gone_is_an_attempt_like_any_other(desk: Desk, tmp_path: Path) -> None:
