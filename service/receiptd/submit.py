@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ from receiptd.facts import Cause, Delivery, EventKind, Fact, Source, Trust
 from receiptd.models import Attempt, new_id
 from receiptd.pulse import Pulse
 from receiptd.smtp import Accepted, Dialogue, Outcome, Refused, Relay, RelayDown, Transaction, Uncertain
-from receiptd.store import Store, queue
+from receiptd.store import Store, is_down, queue, reason_of
 from receiptd.store.monitors import Health
 from receiptd.store.queue import Work
 from receiptd.store.recipients import Beside, Told, record
@@ -26,6 +27,11 @@ _log = structlog.get_logger(__name__)
 _LONGEST_WAIT = timedelta(minutes=30)
 _LONGEST_TRANSACTION = timedelta(hours=1)
 """Every time-out of RFC 5321 §4.5.3.2 in one transaction, and the wait for a turn under `rate`, stay below this."""
+_LONGEST_FAULT = timedelta(hours=1)
+"""How long the database may fail before what it does not take is left to `recover`."""
+_REST = timedelta(seconds=10)
+"""How long a recipient is left alone whose attempt the database did not take: its relay was asked in vain."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 
 
 async def submit(
@@ -45,7 +51,7 @@ async def submit(
             wake.clear()
             room = relay.turns(queue.LEASE / 2, window - len(running))
             if room > 0 and not stop.is_set() and health.may_try(store.now()):
-                works = await queue.claim(store, room if health.is_up else 1)
+                works = await _claim(store, room if health.is_up else 1, is_idle=not running)
                 running |= {asyncio.create_task(_guarded(store, relay, health, work, pulse)) for work in works}
             if not running:
                 return moved
@@ -55,6 +61,17 @@ async def submit(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _claim(store: Store, limit: int, *, is_idle: bool) -> list[Work]:
+    """Claim up to *limit*; while transactions are under way, a fault of the database must not cut them off."""
+    try:
+        return await queue.claim(store, limit)
+    except Exception as fault:
+        if is_idle or not is_down(fault):
+            raise
+        _log.warning("the database fails, so nothing further is submitted now", reason=reason_of(fault))
+        return []
 
 
 async def _first(
@@ -82,17 +99,39 @@ async def _carry(store: Store, relay: Relay, health: Health, work: Work) -> bool
         return False
     except BadData as fault:  # never reached the wire
         outcome = Refused("message", permanent=True, reply=None, reason=str(fault), dialogue="")
+    except Exception as fault:
+        if not is_down(fault):
+            raise
+        # Only the attempt's row is written in there, and without that no DATA is said.
+        _log.warning("the database takes no attempt, so nothing was sent", reason=reason_of(fault))
+        await _give_back(store, attempt, store.now() + _REST)
+        return False
     if not isinstance(outcome, Uncertain):
         health.up()
     telemetry.SUBMISSIONS.labels(_word(outcome)).inc()
-    await store.together(lambda session: _settle(session, store, work, attempt, outcome))
+    await _write_down(store, lambda session: _settle(session, store, work, attempt, outcome))
     return True
+
+
+async def _write_down(store: Store, work: Callable[[AsyncSession], Awaitable[None]]) -> None:
+    """Commit what has happened at the relay: no fault of the database undoes it, so try until it is written."""
+    give_up = asyncio.get_running_loop().time() + _LONGEST_FAULT.total_seconds()
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return await store.together(work)
+        except Exception as fault:
+            if not is_down(fault) or asyncio.get_running_loop().time() > give_up:
+                raise
+            _log.warning("the database fails, so an answer of the relay waits", reason=reason_of(fault))
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 async def _guarded(store: Store, relay: Relay, health: Health, work: Work, pulse: Pulse) -> bool:
     """Let a recipient that raises stop nobody else: its lease pushes it ahead, and the journal tells."""
     try:
-        with pulse.holding("submit", _LONGEST_TRANSACTION):
+        with pulse.holding("submit", _LONGEST_TRANSACTION + _LONGEST_FAULT):
             return await _carry(store, relay, health, work)
     except Exception:
         _log.exception("a submission failed in an unforeseen way", recipient=work.recipient.id)
@@ -138,12 +177,18 @@ async def _put_back(store: Store, health: Health, attempt: Attempt, fault: Relay
     health.down(store.now(), str(fault), permanent=fault.permanent)
     at = health.retry_at or store.now()
 
+    telemetry.SUBMISSIONS.labels("relay_down").inc()
+    await _give_back(store, attempt, at)
+
+
+async def _give_back(store: Store, attempt: Attempt, at: datetime) -> None:
+    """Nothing was sent: let the recipient be taken up again at *at*."""
+
     async def work(session: AsyncSession) -> None:
         await queue.finish(session, attempt, "not sent", store.now())
         await queue.release(session, attempt.recipient, at)
 
-    telemetry.SUBMISSIONS.labels("relay_down").inc()
-    await store.together(work)
+    await _write_down(store, work)
 
 
 async def _settle(session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Outcome) -> None:

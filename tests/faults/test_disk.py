@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,7 +13,11 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.errors import TryLater
+from receiptd.facts import Delivery
 from receiptd.models import Lease
+from receiptd.pulse import Pulse
+from receiptd.submit import submit
+from tests.fake_smtp import Hang, Later
 from tests.faults.offices import office_with
 from tests.faults.peers import fake_peers
 from tests.faults.workshop import Workshop, workshop
@@ -89,3 +93,64 @@ async def test_of_works_that_share_a_commit_none_is_told_what_the_database_gave_
         stored = [name for name in names if await session.get(Lease, name) is not None]
     assert told == stored, "whoever was told that it is on disk is right"
     assert await shop.store.together(partial(put, name="afterwards")) == "afterwards"
+
+
+async def test_no_letter_is_sent_whose_attempt_can_not_be_written(shop: Workshop) -> None:
+    bob = await shop.send("bob@b.test")
+    shop.smtp.script["RCPT"] = [Later(0.3, "250 2.1.5 Ok")]
+    running = asyncio.create_task(shop.submit())
+    await _until(lambda: bool(shop.smtp.said("RCPT")))
+    async with shop.unwritable():
+        await _until(lambda: shop.smtp.open_now == 0)
+        assert not shop.smtp.said("DATA")
+    assert await running == 0
+    row = await shop.recipient(bob)
+    assert (row.delivery, row.claimed_by) == (Delivery.QUEUED, None), "it need not wait for the end of its claim"
+    shop.clock.turn(seconds=10)
+    assert await shop.submit() == 1
+    assert (await shop.recipient(bob)).delivery is Delivery.ACCEPTED
+    assert len(shop.smtp.messages) == 1
+
+
+async def test_the_relays_answer_is_kept_until_the_database_takes_it(shop: Workshop) -> None:
+    """Else a letter that was accepted would be held for uncertain, and sent a second time."""
+    bob = await shop.send("bob@b.test")
+    shop.smtp.script["."] = [Hang()]
+    running = asyncio.create_task(shop.submit())
+    await _until(lambda: len(shop.smtp.messages) == 1)
+    async with shop.unwritable():
+        shop.smtp.say_unasked("250 2.0.0 Ok: queued as late")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await asyncio.shield(running)
+    assert await running == 1
+    assert (await shop.recipient(bob)).delivery is Delivery.ACCEPTED
+    shop.clock.turn(hours=1)
+    assert await shop.submit() == 0
+    assert await shop.kinds(bob) == ["accepted", "queued"]
+    assert len(shop.smtp.messages) == 1
+
+
+async def test_a_claim_that_the_database_refuses_cuts_off_no_transaction(shop: Workshop) -> None:
+    bob = await shop.send("bob@b.test")
+    shop.smtp.script["."] = [Hang()]
+    wake = asyncio.Event()
+    running = asyncio.create_task(
+        submit(shop.store, shop.relay, shop.relay_health, wake=wake, stop=shop.stop, pulse=Pulse())
+    )
+    await _until(lambda: len(shop.smtp.messages) == 1)
+    async with shop.unwritable():
+        wake.set()
+        await _until(lambda: not wake.is_set())
+        shop.smtp.say_unasked("250 2.0.0 Ok: queued as late")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await asyncio.shield(running)
+    assert await running == 1
+    assert (await shop.recipient(bob)).delivery is Delivery.ACCEPTED
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.002)

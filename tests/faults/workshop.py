@@ -98,6 +98,20 @@ class Workshop:
     async def deliver(self) -> int:
         return await webhook.deliver(self.store, self.endpoints, wake=asyncio.Event(), stop=self.stop, pulse=Pulse())
 
+    @asynccontextmanager
+    async def unwritable(self) -> AsyncIterator[None]:
+        """Let the database refuse every write, as on a file system that turned read-only."""
+        await self._pragma("query_only=ON")
+        try:
+            yield
+        finally:
+            await self._pragma("query_only=OFF")
+
+    async def _pragma(self, words: str) -> None:
+        async with self.store._writer.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            await raw.execute_fetchall(f"PRAGMA {words}")  # type: ignore[union-attr]
+
     def report(self, recipient: str, action: str = "delivered") -> None:
         """Let a report about *recipient* come into the mailbox now."""
         content = report(return_path_of(self.smtp.lines, recipient), recipient, action)
