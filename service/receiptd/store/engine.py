@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import errors
 from receiptd.models import new_id
 from receiptd.settings import Settings
+from receiptd.store.faults import fault_in, is_down, reason_of
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
@@ -78,6 +78,14 @@ async def _attempt(session: AsyncSession, work: Callable[[AsyncSession], Awaitab
     return done
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the database takes no writes, and since when."""
+
+    since: datetime
+    reason: str
+
+
 class _Connection(sqlite3.Connection):
     """One that is set up before a waiter can be cancelled: nobody closes a half-made connection of a pool."""
 
@@ -102,6 +110,8 @@ class Store:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.spoilt: dict[str, datetime] = {}
         """Reports whose last try the database spoilt, and when each is due again (see reports.spoil)."""
+        self.trouble: Trouble | None = None
+        """What keeps the database from taking writes, as far as we know."""
         self._lock: int | None = None
         self._writing = asyncio.Lock()
         self._waiting: list[tuple[Callable[[AsyncSession], Awaitable[Any]], asyncio.Future[Any]]] = []
@@ -166,12 +176,30 @@ class Store:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction that writes: committed at the end, rolled back by any exception."""
-        if self.is_sqlite:
-            async with self._writing, self._session(self._writer) as session:
+        is_mended = False
+        try:
+            async with self._alone(), self._session(self._writer) as session:
+                before = await self._changes(session) if self.trouble else 0
                 yield session
-        else:
-            async with self._session(self._writer) as session:
-                yield session
+                is_mended = self.trouble is not None and await self._changes(session) > before
+        except Exception as error:
+            if is_down(error):
+                since = self.trouble.since if self.trouble else self.now()
+                self.trouble = Trouble(since, reason_of(error))
+            raise
+        if is_mended:
+            self.trouble = None
+
+    def _alone(self) -> AbstractAsyncContextManager[Any]:
+        return self._writing if self.is_sqlite else nullcontext()
+
+    async def _changes(self, session: AsyncSession) -> int:
+        """Return a number that grows with what is written: to begin and end a transaction may need no room."""
+        await session.flush()
+        if not self.is_sqlite:
+            return time.monotonic_ns()
+        raw = (await (await session.connection()).get_raw_connection()).driver_connection
+        return int(raw.total_changes) if raw is not None else 0
 
     async def together(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """Run *work* in a transaction that it may share with others waiting just now (group commit).
@@ -223,57 +251,3 @@ class Store:
     async def _session(self, engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
         async with AsyncSession(engine, expire_on_commit=False, autoflush=False) as session, session.begin():
             yield session
-
-
-_SQLITE_FAULTS = frozenset((
-    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOTADB,
-))  # fmt: skip
-_POSTGRESQL_FAULTS = frozenset(("08", "25", "40", "53", "55", "57", "58", "XX"))
-"""Classes of SQLSTATE: connection, read-only, rollback, resources, locks, operator, system, internal."""
-
-
-def is_down(error: BaseException) -> bool:
-    """Whether *error* is the database's own (no room, a lock, read-only, gone), whatever was asked of it."""
-    return fault_in(error) is not None
-
-
-def fault_in(error: BaseException | None) -> Exception | None:
-    """Return the database's own fault behind *error*.
-
-    What is told last is often another: after SQLite rolled back by itself, that there is no such savepoint.
-    """
-    seen: list[BaseException | None] = [error]
-    for one in seen:
-        if isinstance(one, NoConnection) or (isinstance(one, DBAPIError) and _is_own(one)):
-            return one
-        if one is not None:
-            seen += [other for other in (one.__cause__, one.__context__) if other not in seen]
-    return None
-
-
-def _is_own(error: DBAPIError) -> bool:
-    if isinstance(error.orig, sqlite3.Error):
-        # The low octet is the primary code; what the driver itself raises has none.
-        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_FAULTS
-    if state := getattr(error.orig, "sqlstate", None):
-        return state[:2] in _POSTGRESQL_FAULTS
-    return error.connection_invalidated or isinstance(error, OperationalError)
-
-
-def explain(error: BaseException, url: URL) -> errors.ReceiptdError:
-    """Return the sentence for a database that can't be used as the settings have it."""
-    where = url.render_as_string(hide_password=True)
-    if isinstance(error, NoSuchModuleError | ModuleNotFoundError):
-        return errors.BadSettings(f"{where} needs a driver that isn't installed: pip install 'receiptd[postgresql]'")
-    return errors.CantCreate(
-        f"the database {where} can't be used ({reason_of(error)}): check that it exists and is writable"
-    )
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the database's own words, without the statement and its values."""
-    error = fault_in(error) or error
-    said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
-    return said.splitlines()[0] if said else type(error).__name__

@@ -13,7 +13,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiptd import errors
-from receiptd.store.engine import database_url, explain
+from receiptd.store.engine import database_url
+from receiptd.store.faults import explain
 
 
 def _engine(text: str) -> Engine:

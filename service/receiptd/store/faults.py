@@ -1,0 +1,64 @@
+"""Faults of the database itself: which are, and what is said of them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+from receiptd import errors
+
+_SQLITE_FAULTS = frozenset((
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOTADB,
+))  # fmt: skip
+_POSTGRESQL_FAULTS = frozenset(("08", "25", "40", "53", "55", "57", "58", "XX"))
+"""Classes of SQLSTATE: connection, read-only, rollback, resources, locks, operator, system, internal."""
+
+
+def is_down(error: BaseException) -> bool:
+    """Whether *error* is the database's own (no room, a lock, read-only, gone), whatever was asked of it."""
+    return fault_in(error) is not None
+
+
+def fault_in(error: BaseException | None) -> Exception | None:
+    """Return the database's own fault behind *error*.
+
+    What is told last is often another: after SQLite rolled back by itself, that there is no such savepoint.
+    """
+    seen: list[BaseException | None] = [error]
+    for one in seen:
+        if isinstance(one, NoConnection) or (isinstance(one, DBAPIError) and _is_own(one)):
+            return one
+        if one is not None:
+            seen += [other for other in (one.__cause__, one.__context__) if other not in seen]
+    return None
+
+
+def _is_own(error: DBAPIError) -> bool:
+    if isinstance(error.orig, sqlite3.Error):
+        # The low octet is the primary code; what the driver itself raises has none.
+        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_FAULTS
+    if state := getattr(error.orig, "sqlstate", None):
+        return state[:2] in _POSTGRESQL_FAULTS
+    return error.connection_invalidated or isinstance(error, OperationalError)
+
+
+def explain(error: BaseException, url: URL) -> errors.ReceiptdError:
+    """Return the sentence for a database that can't be used as the settings have it."""
+    where = url.render_as_string(hide_password=True)
+    if isinstance(error, NoSuchModuleError | ModuleNotFoundError):
+        return errors.BadSettings(f"{where} needs a driver that isn't installed: pip install 'receiptd[postgresql]'")
+    return errors.CantCreate(
+        f"the database {where} can't be used ({reason_of(error)}): check that it exists and is writable"
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the database's own words, without the statement and its values."""
+    error = fault_in(error) or error
+    said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+    return said.splitlines()[0] if said else type(error).__name__
