@@ -24,7 +24,7 @@ from receiptd.pulse import Pulse
 from receiptd.settings import MailboxSettings, OAuth, read_secret
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
-from receiptd.store import Store, handover, is_down, queue, reason_of, reports
+from receiptd.store import Store, dispatches, handover, is_down, queue, reason_of, reports
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.web import House, create_app, doors
@@ -266,6 +266,7 @@ class Daemon:
         self.clock_health.down(self.store.now(), f"the clock jumped by {jump:+.0f} seconds", permanent=True)
         async with self.store.write() as session:
             await reports.distrust(session)
+            await dispatches.follow_clock(session, timedelta(seconds=jump))
 
     async def _recover(self) -> int:
         await queue.recover(self.store)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from receiptd.daemon import Daemon
 from receiptd.models import Alert
 from receiptd.store import handover
 from tests.faults.workshop import Workshop, workshop
@@ -172,6 +173,25 @@ async def test_a_clock_that_is_set_back_prolongs_no_wait_for_an_endpoint(shop: W
     await _bad_news(shop, "carol@b.test")
     await shop.deliver()
     assert shop.receiver.about("carol@b.test")
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_is_set_makes_no_retry_late_and_none_early(shop: Workshop, hours: int) -> None:
+    shop.receiver.answers = lambda _: 503
+    shop.receiver.headers["retry-after"] = "600"
+    await _bad_news(shop, "bob@b.test")
+    await shop.deliver()
+    shop.receiver.answers = lambda _: 204
+    daemon = Daemon(shop.store)
+    shop.clock.turn(hours=hours)
+    await daemon._look_at_the_clock()
+    await daemon.http.aclose()
+    shop.clock.turn(seconds=599)
+    await shop.deliver()
+    assert shop.receiver.alerts == []
+    shop.clock.turn(seconds=2)
+    await shop.deliver()
+    assert shop.receiver.about("bob@b.test")
 
 
 async def test_an_endpoint_that_does_not_answer_keeps_no_other_waiting(shop: Workshop) -> None:

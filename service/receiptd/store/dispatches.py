@@ -132,7 +132,7 @@ def is_under_way(now: datetime) -> Any:
         select(DispatchAttempt.id).where(
             DispatchAttempt.dispatch == Dispatch.id,
             DispatchAttempt.reason == NO_ANSWER,
-            col(DispatchAttempt.started_at) > now - IN_FLIGHT,
+            col(DispatchAttempt.started_at).between(now - IN_FLIGHT, now + IN_FLIGHT),
         )
     )
 
@@ -165,6 +165,15 @@ async def _finish(session: AsyncSession, dispatch: Dispatch, outcome: str, now: 
         .values(outcome=outcome, due_at=None, finished_at=now)
         .execution_options(synchronize_session=False)
     )
+
+
+async def follow_clock(session: AsyncSession, jump: timedelta) -> None:
+    """The clock was set: what waits goes on to wait as long as it would have, neither for hours nor not at all."""
+    rows = (await session.exec(select(Dispatch).where(col(Dispatch.due_at).is_not(None)).with_for_update())).all()
+    for row in rows:
+        if row.due_at is not None:
+            row.due_at += jump
+    await session.flush()
 
 
 async def gone(session: AsyncSession, webhooks: Sequence[str]) -> dict[str, datetime]:
