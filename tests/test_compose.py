@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import email
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from email import policy
 from email.message import EmailMessage
@@ -415,6 +416,15 @@ def test_a_draft_may_bring_its_own_date_and_message_id() -> None:
     letter = compose(Draft("me@a.org", ("bob@b.org",), headers=headers), now=NOW)
     assert letter.message_id == "<own@a.org>"
     assert letter.content.lower().count(b"date:") == letter.content.lower().count(b"message-id:") == 1
+
+
+def test_nothing_calls_a_message_automatic_but_its_sender() -> None:
+    """RFC 3834 §5: who marks a message so may get no answer and no read receipt."""
+    draft = Draft("me@a.org", ("bob@b.org",))
+    assert b"auto-submitted" not in compose(draft, now=NOW).content.lower()
+    marked = compose(replace(draft, headers=(("Auto-Submitted", "auto-generated"),)), now=NOW)
+    assert read(marked)["Auto-Submitted"] == "auto-generated"
+    assert marked.may_request_mdn
 
 
 def test_a_draft_without_sender_or_recipient_is_refused() -> None:

@@ -135,6 +135,25 @@ def test_the_action_decides_and_never_the_class_of_the_status(action: str, statu
     assert (told.action, told.status) == (action, status)
 
 
+def test_failed_is_failed_though_the_text_tells_of_a_server_that_took_it() -> None:
+    """RFC 3461 §5.2.6: what was put aside for the postmaster was not delivered."""
+    took = (
+        "Final-Recipient: rfc822; bob@b.org\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 250 2.0.0 Ok: queued"
+    )
+    (told,) = interpret(
+        dsn(
+            f"{MESSAGE}\n\n{took}\n", text="Your message was delivered to the postmaster: 250 2.1.5 bob@b.org accepted."
+        )
+    ).recipients
+    assert (told.action, told.status) == (Action.FAILED, "5.0.0")
+
+
+@pytest.mark.parametrize("word", ["failure", "expired", "bounced"])
+def test_words_that_servers_use_in_place_of_failed_mean_it(word: str) -> None:
+    (told,) = interpret(dsn(f"{MESSAGE}\n\n{BOB.replace('failed', word)}\n")).recipients
+    assert (told.action, told.stated_action) == (Action.FAILED, word)
+
+
 @pytest.mark.parametrize("status", ["5.01.1", "N.=", "5", "five"])
 def test_a_status_that_is_no_code_is_unknown_and_the_class_follows_from_the_action(status: str) -> None:
     (told,) = interpret(

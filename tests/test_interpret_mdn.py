@@ -119,6 +119,22 @@ def test_an_error_field_is_kept() -> None:
     assert report.recipients[0].diagnostic_code == "550 disk full"
 
 
+def test_the_error_of_an_internationalised_notification_is_utf_8() -> None:
+    """RFC 6533 §5."""
+    fields = FIELDS.replace("rfc822; bob", "utf-8; tür").replace("displayed", "processed/error")
+    report = mdn(f"{fields}\nError: 550 Größe überschritten", kind="message/global-disposition-notification")
+    assert report.recipients[0].final_recipient == "tür@b.org"
+    assert report.recipients[0].diagnostic_code == "550 Größe überschritten"
+
+
+def test_of_two_notifications_in_one_the_first_speaks() -> None:
+    """RFC 8098 §3: a notification is of one message and one recipient."""
+    second = FIELDS.replace("bob", "carol").replace("<1@", "<2@").replace("displayed", "deleted")
+    report = mdn(f"{FIELDS}\n\n{second}")
+    assert [(one.action, one.final_recipient) for one in report.recipients] == [(Action.DISPLAYED, "bob@b.org")]
+    assert report.original_message_id == "<1@a.org>"
+
+
 @pytest.mark.parametrize(
     ("header", "refused"),
     [

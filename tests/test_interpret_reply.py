@@ -101,3 +101,17 @@ def test_a_complaint_names_whose_it_is() -> None:
     assert report.kind is ReportKind.FEEDBACK
     assert [one.final_recipient for one in report.recipients] == ["bob@b.org"]
     assert report.original_message_id == "<1@a.org>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [("tlsrpt", "application/tlsrpt+gzip"), ("x-odd", "message/x-odd"), ("delivery-status", "text/csv")],
+)
+def test_a_report_of_another_type_tells_of_no_delivery(kind: str, part: str) -> None:
+    """RFC 6522 §3: multipart/report holds reports of any kind."""
+    report = interpret(
+        f"From: reports@b.org\nTo: me@a.org\nSubject: Report Domain: a.org Submitter: b.org\n"
+        f"Content-Type: multipart/report; report-type={kind}; boundary=b\n\n--b\n\nThe report of yesterday.\n"
+        f"--b\nContent-Type: {part}\n\nFinal-Recipient: rfc822; bob@b.org\nAction: failed\n--b--\n".encode()
+    )
+    assert (report.kind, report.recipients) == (ReportKind.ORDINARY, ())

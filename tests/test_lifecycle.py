@@ -257,6 +257,20 @@ def test_delayed_alone_is_delayed_and_open() -> None:
     assert (state.delivery, state.receipt, state.level) == (Delivery.DELAYED, Receipt.OPEN, Level.ACCEPTED)
 
 
+def test_relayed_proves_no_delivery_and_a_bounce_may_still_come() -> None:
+    """RFC 3461 §5.2.2: the next server makes no reports, only bounces of the old kind."""
+    state = after(RELAYED, require=Level.DELIVERED)
+    assert (state.delivery, state.receipt, state.level) == (Delivery.RELAYED, Receipt.OPEN, Level.RELAYED)
+    assert after(RELAYED, event(EventKind.FAILED, source=Source.BOUNCE)).delivery is Delivery.FAILED
+
+
+def test_delivered_is_the_end_unless_somebody_must_read_it() -> None:
+    """RFC 3461 §5.2.7: a list's members report to its owner, a secret forward to nobody: nothing more will come."""
+    assert after(DELIVERED, require=Level.DELIVERED).receipt is Receipt.MET
+    for level in (Level.DISPLAYED, Level.REPLIED):
+        assert after(DELIVERED, require=level).receipt is Receipt.OPEN
+
+
 def test_relayed_and_delivered_is_delivered() -> None:
     state = after(RELAYED, DELIVERED)
     assert (state.delivery, state.level) == (Delivery.DELIVERED, Level.DELIVERED)

@@ -398,6 +398,13 @@ def test_an_mdn_from_the_very_recipient_is_no_strangers_whatever_its_final_recip
     assert (guess.recipient_id, guess.trust) == ("m1/bob", Trust.WEAK)
 
 
+def test_the_original_recipient_of_an_mdn_finds_whom_we_sent_to() -> None:
+    """RFC 8098 §2.3: a delivery agent hands our ORCPT on to the reader's program."""
+    told = block(Action.DISPLAYED, "x@c.org", original_recipient="carol@b.org")
+    matched = of(mdn(recipients=(told,), original_message_id=ID), *TRIO)
+    assert brief(matched) == [("m1/carol", "displayed", "plausible", "x@c.org")]
+
+
 # What is said
 
 

@@ -16,12 +16,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from structlog.testing import capture_logs
 
 from receiptd import settle as settling
-from receiptd.facts import Delivery, EventKind, Level, Receipt, Report, Verdict
+from receiptd.facts import Delivery, EventKind, Level, Receipt, Report, Source, Verdict
 from receiptd.interpret import interpret
-from receiptd.models import EventCopy, EventRow, ReportRow
+from receiptd.models import EventCopy, EventRow, Message, Recipient, ReportRow
 from receiptd.settle import settle
 from receiptd.store import recipients, reports
 from tests.stage import START, Stage, dsn, staged
+
+RECORDED = Path(__file__).parent / "fixtures" / "reports"
 
 
 @pytest.fixture
@@ -96,6 +98,19 @@ async def test_rubbish_is_settled_like_anything_else(stage: Stage, raw: bytes) -
     assert await _verdict(stage, raw) in (Verdict.NOISE, Verdict.UNMATCHED)
 
 
+async def test_nothing_that_comes_back_is_answered_by_mail(stage: Stage) -> None:
+    """RFC 3834 §2, RFC 5321 §4.5.5: neither a report nor its alert makes a message, so nothing can go in circles."""
+    taken = await stage.submitted()
+    token = taken.recipients[0].token.encode()
+    recorded = [path.read_bytes() for path in sorted(RECORDED.glob("*.eml"))]
+    await stage.receive(*(b"Delivered-To: receipts+" + token + b"@a.test\n" + raw for raw in recorded))
+    assert len(await _rows(stage)) == len(recorded) > 50
+    assert await stage.alerts()
+    async with stage.store.read() as session:
+        assert [row.id for row in (await session.exec(select(Message))).all()] == [taken.message.id]
+        assert [row.next_attempt_at for row in (await session.exec(select(Recipient))).all()] == [None]
+
+
 async def test_the_token_of_a_report_is_not_listed_with_it(stage: Stage) -> None:
     taken = await stage.submitted()
     token = taken.recipients[0].token
@@ -148,6 +163,23 @@ async def test_the_state_is_the_same_in_whatever_order_reports_come(stage: Stage
         row = await stage.recipient(taken)
         ends.add((row.delivery, row.receipt, row.level))
     assert ends == {(Delivery.CONTRADICTED, Receipt.FAILED, Level.RELAYED)}
+
+
+async def test_every_report_of_a_message_is_kept_and_none_moves_its_deadline(stage: Stage) -> None:
+    """RFC 3464 §2: several are normal; §2.3.9: a server that tries on until Sunday is no reason to wait so long."""
+    taken = await stage.submitted()
+    row = await stage.recipient(taken)
+    waits = dsn(row.token, action="delayed", status="4.4.1")
+    until = b"Status: 4.4.1\nWill-Retry-Until: Sun, 29 Nov 2026 09:30:00 +0000"
+    for raw in (waits.replace(b"Status: 4.4.1", until), dsn(row.token, action="delayed", status="4.4.7")):
+        await stage.receive(raw)
+        assert (await stage.recipient(taken)).deadline_at == row.deadline_at
+    assert (await stage.recipient(taken)).delivery is Delivery.DELAYED
+    await stage.receive(dsn(row.token))
+    assert (await stage.recipient(taken)).delivery is Delivery.DELIVERED
+    told = [event for event in (await stage.whole(taken)).events if event.source is Source.DSN]
+    assert [event.kind for event in told] == ["delayed", "delayed", "delivered"]
+    assert told[0].detail["will_retry_until"] == "2026-11-29T09:30:00Z"
 
 
 async def test_the_same_report_fetched_twice_is_known_by_its_bytes(stage: Stage) -> None:

@@ -14,7 +14,7 @@ from sqlmodel import select
 
 from receiptd import compose, decide
 from receiptd.accept import Taken, Wish, accept
-from receiptd.facts import Delivery, Event, EventKind, Receipt, Trust
+from receiptd.facts import Delivery, Event, EventKind, Level, Receipt, Trust
 from receiptd.models import Attempt, Recipient
 from receiptd.pulse import Pulse
 from receiptd.smtp import Relay
@@ -95,6 +95,32 @@ async def test_each_recipient_gets_an_envelope_of_its_own(post: Post) -> None:
         assert f"Disposition-Notification-To: <receipts+{row.token}@a.test>".encode() in copy
     first, second = (raw.partition(b"\r\n\r\n")[2] for raw in post.smtp.messages)
     assert first == second
+
+
+@pytest.mark.parametrize("subaddress", ["+", "-", "@", ""])
+async def test_a_read_receipt_is_asked_to_the_return_path_letter_for_letter(tmp_path: Path, subaddress: str) -> None:
+    """RFC 8098 §2.1: where the two differ, no automatic answer may come; the case of a local part is a difference."""
+    receipts = {"address": "Receipts@a.test", "subaddress": subaddress}
+    async with posted(tmp_path, receipts=receipts) as post:
+        await post.stage.take()
+        await post.submit()
+        (mail,), (raw,) = post.smtp.said("MAIL"), post.smtp.messages
+        return_path = mail.partition("<")[2].partition(">")[0]
+        asked = [line for line in raw.split(b"\r\n") if line.startswith(b"Disposition-Notification-To:")]
+        assert asked == [f"Disposition-Notification-To: <{return_path}>".encode()]
+
+
+async def test_a_read_receipt_asked_of_one_recipient_stands_in_no_other_copy(tmp_path: Path) -> None:
+    """RFC 8098 §2.1: who shall not be asked gets a copy without the request, in an envelope of its own."""
+    async with posted(tmp_path, receipts={"address": "receipts@a.test", "mdn": "required"}) as post:
+        draft = compose.Draft(from_="office@a.test", to=("bob@b.test",), bcc=("eve@e.test",), text="x")
+        letter = compose.compose(draft, now=START)
+        taken = await accept(post.stage.store, letter, Wish(owner="uid:1", require=Level.DISPLAYED))
+        assert await post.submit() == 2
+        assert [row.mdn_requested for row in taken.recipients] == [True, False]
+        (asking,) = [raw for raw in post.smtp.messages if b"Disposition-Notification-To" in raw]
+        assert taken.recipients[0].token.encode() in asking
+        assert [len(post.smtp.said(verb)) for verb in ("MAIL", "RCPT", "DATA")] == [2, 2, 2]
 
 
 async def test_accepted_is_kept_with_its_dialogue_and_starts_the_clock(post: Post) -> None:
