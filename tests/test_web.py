@@ -92,6 +92,17 @@ async def test_the_query_of_a_complete_message_says_to_whom_and_on_what_terms(ho
     assert got["labels"] == {"order": "17", "site": "x"}
 
 
+async def test_a_null_character_in_a_header_keeps_no_message_from_its_way(home: Home) -> None:
+    """PostgreSQL has no text that holds one; the message itself passes as it is."""
+    for subject in (b"x\0y", b"=?utf-8?q?x=00y?="):
+        raw = RAW.replace(b"An invoice", subject)
+        sent = (await home.api.post("/v1/messages", content=raw, headers=RFC822)).json()
+        assert (await _get(home.api, f"/v1/messages/{sent['id']}"))["subject"] == "x\ufffdy"
+        assert subject in (await home.api.get(f"/v1/messages/{sent['id']}/raw")).content
+    named = b"Message-ID: <a\0b@a.test>\n" + RAW
+    assert "null" in _is_problem(await home.api.post("/v1/messages", content=named, headers=RFC822), 422, 65)
+
+
 async def test_attachments_are_bytes_in_the_request(home: Home) -> None:
     content = base64.b64encode(b"%PDF-1.7 \x00\xff").decode()
     taken = await home.send(
@@ -488,7 +499,13 @@ async def test_a_person_decides_with_a_reason(home: Home, verb: str, receipt: st
     assert said["detail"]["by"].startswith("uid:")
 
 
-TOO_LITTLE: list[Any] = [{}, {"reason": " "}, {"reason": "x", "for": "long"}, {"reason": "x", "for": 1e12}]
+TOO_LITTLE: list[Any] = [
+    {},
+    {"reason": " "},
+    {"reason": "x", "for": "long"},
+    {"reason": "x", "for": 1e12},
+    {"reason": "x\0"},
+]
 
 
 async def test_a_decision_that_says_too_little_is_422(home: Home) -> None:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from receiptd import decide, errors, telemetry
 from receiptd.accept import Taken, accept
@@ -18,9 +19,17 @@ from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
 from receiptd.store import dispatches, handover, messages, reports
 from receiptd.web import follow, health, requests, shapes
+from receiptd.web.bounds import Share
 from receiptd.web.doors import Caller
 from receiptd.web.house import House
-from receiptd.web.problems import Forbidden, answer_database_fault, answer_fault, answer_our_fault, problem
+from receiptd.web.problems import (
+    Forbidden,
+    answer_database_fault,
+    answer_fault,
+    answer_nobody,
+    answer_our_fault,
+    problem,
+)
 from receiptd.web.rights import Anyone, Limit, NoNull, Operator, Reader, Rooms
 
 router = APIRouter(prefix="/v1", dependencies=[NoNull])
@@ -30,8 +39,10 @@ def create_app(house: House) -> FastAPI:
     """Return the application that serves *house*."""
     app = FastAPI(title="receiptd", version="1", openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None)
     app.state.house = house
+    app.state.bodies = _bodies(house)
     app.add_exception_handler(errors.ReceiptdError, answer_fault)
     app.add_exception_handler(SQLAlchemyError, answer_database_fault)
+    app.add_exception_handler(ClientDisconnect, answer_nobody)
     app.add_exception_handler(Exception, answer_our_fault)
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -39,6 +50,13 @@ def create_app(house: House) -> FastAPI:
     app.include_router(follow.router)
     app.include_router(health.router)
     return app
+
+
+def _bodies(house: House) -> Share:
+    """Return how many octets of messages are in memory at a time: of four of the largest, two for one caller."""
+    largest = requests.largest_body(house.store.settings.service.max_message)
+    sentence = f"messages of {4 * largest >> 20} MiB are being taken just now, or yours of half of that: try again soon"
+    return Share(4 * largest, 2 * largest, sentence)
 
 
 async def _answer_bad_request(_: Request, fault: Exception) -> Response:
@@ -60,8 +78,10 @@ async def post_message(request: Request, house: Rooms, caller: Anyone) -> dict[s
     if not caller.may("send"):
         raise Forbidden("this token may read but not send")
     store = house.store
-    letter, wish = await requests.read_message(request, caller, store.settings.service.max_message, store.now())
-    taken = await accept(store, letter, wish)
+    most = store.settings.service.max_message
+    async with requests.holding_body(request, caller, request.app.state.bodies, most):
+        letter, wish = await requests.read_message(request, caller, most, store.now())
+        taken = await accept(store, letter, wish)
     if taken.is_new:
         telemetry.MESSAGES.labels(taken.message.policy).inc()
         house.ring()

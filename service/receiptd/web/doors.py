@@ -14,20 +14,31 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from starlette.requests import Request
+from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from receiptd import systemd
 from receiptd.errors import BadSettings, CantCreate
 from receiptd.settings import Listen, Settings, read_secret
-from receiptd.web.problems import Forbidden, Unauthorized
+from receiptd.web.problems import Forbidden, Unauthorized, problem
 
 OVERFLOW_UID = 65534
 """What every foreign uid reads as in a user namespace: nobody in particular, so it owns nothing."""
 
 _BACKLOG = 128
+_MOST_CONNECTIONS, _CONNECTIONS_OF_ONE = 512, 256
+_TOO_MANY = f"too many connections are open (at most {_CONNECTIONS_OF_ONE} of one user): try again soon"
+_HEADER_KIB = 16
+_HEADER_SECONDS = 15.0
+"""How long a whole header may take."""
+_BODY_SECONDS, _SLOWEST = 30.0, 4096
+"""How long a body may take, and for how many octets it gets a second more."""
+_READING_SECONDS = 30.0
+"""How often it is seen whether a peer reads its answer as fast as that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,17 @@ class Caller:
 
 
 class PeerProtocol(H11Protocol):
-    """HTTP/1.1 whose `client` on a Unix socket is the peer's uid and pid (SO_PEERCRED), not nothing."""
+    """HTTP/1.1 that knows who is at the other end, and has patience with him for a while only.
+
+    On a Unix socket `client` is the peer's uid and pid (SO_PEERCRED), not nothing. A peer that sends a header or
+    body at a crawl, or reads no answer, is cut off: it would hold a connection, and memory, for as long as it likes.
+    """
+
+    _patience: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
+    _waits_for_header = False
+    _body_began: float | None = None
+    _body_octets = 0
 
     def connection_made(self, transport) -> None:  # type: ignore[no-untyped-def]
         """Note who is at the other end before the first byte is read."""
@@ -68,6 +89,94 @@ class PeerProtocol(H11Protocol):
             pid, uid, _ = struct.unpack("3i", packed)
             self.client = (f"uid:{uid}", pid)
             self.server = (sock.getsockname(), None)
+        if self._are_too_many():
+            self._say(problem(429, _TOO_MANY, os.EX_TEMPFAIL))
+        else:
+            self._wait_for_header()
+
+    def _are_too_many(self) -> bool:
+        name = self.client[0] if self.client else ""
+        of_one = sum((getattr(one, "client", None) or ("",))[0] == name for one in self.connections)
+        return len(self.connections) > _MOST_CONNECTIONS or (name.startswith("uid:") and of_one > _CONNECTIONS_OF_ONE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._wait(None)
+        if self._reading is not None:
+            self._reading.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; wait for the rest of it as long as it comes fast enough."""
+        super().data_received(data)
+        self._look_at_the_peer(len(data))
+
+    def on_response_complete(self) -> None:
+        """Turn to what the peer has sent meanwhile."""
+        super().on_response_complete()
+        self._look_at_the_peer(0)
+
+    def _look_at_the_peer(self, octets: int) -> None:
+        if self.transport.is_closing():
+            return
+        state = self.conn.their_state
+        if state is not h11.SEND_BODY:
+            self._body_began = None
+        if state is h11.SEND_BODY:
+            self._wait_for_body(octets)
+        elif state is not h11.IDLE or self.timeout_keep_alive_task is not None:
+            self._wait(None)
+        elif not self._waits_for_header:
+            self._wait_for_header()
+
+    def _wait_for_header(self) -> None:
+        self._wait(self.loop.time() + _HEADER_SECONDS)
+        self._waits_for_header = True
+
+    def _wait_for_body(self, octets: int) -> None:
+        if self._body_began is None:
+            self._body_began, self._body_octets = self.loop.time(), 0
+        self._body_octets += octets
+        self._wait(self._body_began + _BODY_SECONDS + self._body_octets / _SLOWEST)
+
+    def _wait(self, until: float | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = None if until is None else self.loop.call_at(until, self.transport.abort)
+        self._waits_for_header = False
+
+    def pause_writing(self) -> None:
+        """See whether the peer reads on."""
+        super().pause_writing()
+        self._see_it_reading(self.transport.get_write_buffer_size())
+
+    def _see_it_reading(self, unread: int) -> None:
+        self._reading = self.loop.call_later(_READING_SECONDS, self._look_at_its_reading, unread)
+
+    def _look_at_its_reading(self, unread: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left > unread - _READING_SECONDS * _SLOWEST:
+            self.transport.abort()
+        else:
+            self._see_it_reading(left)
+
+    def resume_writing(self) -> None:
+        """Be content: the peer has read on."""
+        if self._reading is not None:
+            self._reading.cancel()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP as all else is answered."""
+        self._say(problem(400, f"this is no HTTP request, or its header has more than {_HEADER_KIB} KiB", os.EX_USAGE))
+
+    def _say(self, answer: Response) -> None:
+        """Say the last on this connection."""
+        headers = [*answer.raw_headers, (b"connection", b"close")]
+        for event in (h11.Response(status_code=answer.status_code, headers=headers), h11.Data(data=bytes(answer.body))):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
+        self.transport.close()
 
 
 def caller_of(request: Request, settings: Settings) -> Caller:
@@ -189,6 +298,7 @@ async def serving(app: FastAPI, doors: list[socket.socket]) -> AsyncIterator[Non
         log_config=None,
         access_log=False,
         server_header=False,
+        h11_max_incomplete_event_size=_HEADER_KIB * 1024,
         timeout_graceful_shutdown=5,
         proxy_headers=False,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from receiptd import errors
 from receiptd.accept import TooBig
@@ -82,3 +82,8 @@ async def answer_our_fault(_: Request, __: Exception) -> JSONResponse:
     """Return the problem that a mistake of ours means; the server logs it, and the client sees no inside of us."""
     sentence = "receiptd itself failed at this: the daemon's log says where; please report it"
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, errors.ReceiptdError.exit_status)
+
+
+async def answer_nobody(_: Request, __: Exception) -> Response:
+    """Return an answer for a client that left before it had said all: nobody hears it, and nothing was changed."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
@@ -18,6 +20,7 @@ from receiptd import compose, duration
 from receiptd.accept import TooBig, Wish
 from receiptd.errors import BadData
 from receiptd.facts import Level
+from receiptd.web.bounds import Share
 from receiptd.web.doors import Caller
 from receiptd.web.problems import Forbidden
 
@@ -28,6 +31,7 @@ _LONGEST_NAME, _LONGEST_VALUE = 64, 256
 _LONGEST_LABELS = 6000
 """Octets of all labels together: they travel in alerts, which stay below 20 kB."""
 _LONGEST_KEY = 200
+_PATIENCE = 5.0
 _OVERHEAD = 1 << 20
 """Octets that JSON may add to attachments beside the third that base64 adds."""
 
@@ -58,6 +62,12 @@ def _few(labels: dict[str, str]) -> dict[str, str]:
     if len(text.encode()) > _LONGEST_LABELS:
         raise ValueError(f"all labels together have at most {_LONGEST_LABELS} octets")
     return labels
+
+
+def _without_null(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a null character means nothing here")
+    return text
 
 
 class _Body(BaseModel):
@@ -99,7 +109,7 @@ class MessageBody(Terms):
 class DecisionBody(_Body):
     """Why a person decided, and for an acknowledgement for how long."""
 
-    reason: str
+    reason: Annotated[str, AfterValidator(_without_null)]
     for_: Within | None = Field(default=None, alias="for")
 
 
@@ -141,12 +151,34 @@ async def read_message(request: Request, caller: Caller, most: int, now: datetim
             raise BadData(
                 f"{min(request.query_params)!r}: of a message in JSON all terms stand in the body, none in the query"
             )
-        raw = await read_body(request, most * 4 // 3 + _OVERHEAD)
+        raw = await read_body(request, largest_body(most))
         body = _checked_json(MessageBody, raw)
         terms, letter = body, await _beside(raw, lambda: compose.compose(_draft(body), now=now))
     else:
         raise BadData("send a message as application/json or message/rfc822 (Content-Type)")
-    return letter, _wish(request, caller, terms, raw)
+    return _storable(letter), _wish(request, caller, terms, raw)
+
+
+def _storable(letter: compose.Letter) -> compose.Letter:
+    """Return *letter* with a subject that any database takes; PostgreSQL has no text with a null character."""
+    if "\0" in letter.message_id:
+        raise BadData("the Message-ID holds a null character (RFC 5322 §2.2): no report could name it")
+    return replace(letter, subject=letter.subject.replace("\0", "\ufffd"))
+
+
+@asynccontextmanager
+async def holding_body(request: Request, caller: Caller, bodies: Share, most: int) -> AsyncIterator[None]:
+    """Hold room for the body of a message; raise Busy where there is none for longer than a client likes to wait."""
+    declared = request.headers.get("content-length", "")
+    octets = min(int(declared) if declared.isdecimal() else most, largest_body(most))
+    await bodies.room(caller.owner, octets, _PATIENCE)
+    with bodies.holding(caller.owner, octets):
+        yield
+
+
+def largest_body(most: int) -> int:
+    """Return how many octets the JSON of a message of *most* octets may have."""
+    return most * 4 // 3 + _OVERHEAD
 
 
 def _kind(request: Request) -> str:

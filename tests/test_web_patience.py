@@ -1,0 +1,209 @@
+"""Clients that are slow, many, or send no HTTP: nobody holds a connection or memory for as long as they like."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiptd import errors
+from receiptd.client import find
+from receiptd.web import api, doors, requests
+from receiptd.web.bounds import Busy, Share
+from tests.house import Home, letter, opened
+
+POST = b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Type: message/rfc822\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.fixture
+async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Home]:
+    monkeypatch.setattr(doors, "_HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(doors, "_BODY_SECONDS", 0.3)
+    monkeypatch.setattr(doors, "_READING_SECONDS", 0.3)
+    monkeypatch.setattr(requests, "_PATIENCE", 0.05)
+    async with opened(tmp_path) as home:
+        yield home
+
+
+async def _knock(home: Home, door: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if door == "tcp":
+        host, port = home.tcp.split(":")
+        return await asyncio.open_connection(host, int(port))
+    return await asyncio.open_unix_connection(home.folder / "send.sock")
+
+
+async def _drip(writer: asyncio.StreamWriter, octets: bytes) -> None:
+    """Send one octet after the other, and never come to an end."""
+    while True:
+        writer.write(octets[:1])
+        octets = octets[1:] or octets
+        await asyncio.sleep(0.05)
+
+
+async def _cut_off(home: Home, door: str, begin: bytes, drip: bytes) -> bytes:
+    """Return all that was said until the daemon closed the connection on somebody so slow."""
+    reader, writer = await _knock(home, door)
+    writer.write(begin)
+    dripping = asyncio.create_task(_drip(writer, drip))
+    said = b""
+    with suppress(ConnectionError):
+        async with asyncio.timeout(5):
+            while piece := await reader.read(65536):
+                said += piece
+    dripping.cancel()
+    writer.close()
+    return said
+
+
+@pytest.mark.parametrize("door", ["unix", "tcp"])
+async def test_a_header_that_never_ends_is_cut_off(home: Home, door: str) -> None:
+    assert await _cut_off(home, door, b"", GET) == b""
+    assert (await home.api.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("door", ["unix", "tcp"])
+async def test_a_second_header_that_never_ends_is_cut_off(home: Home, door: str) -> None:
+    assert b"alive" in await _cut_off(home, door, GET + b"\r\n", GET)
+
+
+async def test_who_says_nothing_at_all_is_cut_off(home: Home) -> None:
+    reader, writer = await _knock(home, "unix")
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_a_body_that_comes_at_a_crawl_is_cut_off(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    begin = POST + b"Content-Length: 1000000\r\n\r\nFrom: a@a.test\r\n"
+    assert await _cut_off(home, "unix", begin, b"x") == b""
+    await home.send()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], "it is no fault of ours"
+
+
+async def test_the_rest_of_a_body_that_was_refused_is_cut_off_too(home: Home) -> None:
+    begin = POST + b"Content-Length: 100000000\r\n\r\n"
+    assert b"413" in await _cut_off(home, "unix", begin, b"x")
+
+
+async def test_a_body_that_comes_fast_enough_has_its_time(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "_SLOWEST", 10)
+    reader, writer = await _knock(home, "unix")
+    body = b"From: a@a.test\nTo: b@b.test\n\n" + b"x" * 70
+    writer.write(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+    for start in range(0, len(body), 10):
+        writer.write(body[start : start + 10])
+        await asyncio.sleep(0.05)
+    assert b"202" in await reader.readline()
+    writer.close()
+
+
+async def test_who_reads_no_answer_is_cut_off(home: Home) -> None:
+    taken = await home.send(text="x\n" * 250_000)
+    door = socket.socket(socket.AF_UNIX)
+    door.setblocking(False)
+    door.connect(str(home.folder / "api.sock"))
+    await asyncio.get_running_loop().sock_sendall(
+        door, f"GET /v1/messages/{taken['id']}/raw HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    )
+    poll = select.poll()
+    poll.register(door, 0)  # hears of the hang-up alone, and reads nothing
+    assert await asyncio.to_thread(poll.poll, 5000)
+    door.close()
+
+
+NO_HTTP: list[bytes] = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000,
+    b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 4_000,
+    b"GET /v1/messages?q=" + b"x" * 20_000,
+    b"GET /healthz HTTP/1.1\r\n\r\n",
+    POST + b"Content-Length: -1\r\n\r\n",
+    POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+]
+
+
+async def test_what_is_no_http_and_a_header_without_end_are_400(home: Home) -> None:
+    for octets in NO_HTTP:
+        reader, writer = await _knock(home, "unix")
+        writer.write(octets)
+        async with asyncio.timeout(5):
+            said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 400 "), octets[:80]
+        assert b"application/problem+json" in said
+        writer.close()
+
+
+async def test_connections_are_bounded_and_one_user_does_not_take_all(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "_CONNECTIONS_OF_ONE", 3)
+    kept = [await _knock(home, "unix") for _ in range(3)]
+    reader, writer = await _knock(home, "unix")
+    said = await reader.read()
+    assert said.startswith(b"HTTP/1.1 429 ")
+    assert b"retry-after" in said
+    assert (await home.over_tcp().get("/healthz")).status_code == 200
+    for _, other in (*kept, (reader, writer)):
+        other.close()
+
+
+# --- messages in memory -------------------------------------------------------------------------------------------
+
+
+def test_nobody_takes_more_than_its_share_and_what_is_given_back_is_free() -> None:
+    share = Share(4, 2, "busy")
+    with ExitStack() as held:
+        held.enter_context(share.holding("a", 2))
+        with pytest.raises(Busy, match="busy"):
+            held.enter_context(share.holding("a"))
+        held.enter_context(share.holding("b", 1))
+        held.enter_context(share.holding("c", 1))
+        assert not share.has_room("d")
+    with share.holding("a", 2), share.holding("b", 2):
+        pass
+
+
+async def test_who_waits_gets_what_is_given_back() -> None:
+    share = Share(1, 1, "busy")
+    with ExitStack() as held:
+        held.enter_context(share.holding("a"))
+        waiting = asyncio.create_task(share.room("b", 1, 5))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(1):
+        await waiting
+    with share.holding("b"):
+        pass
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> Share:
+    """A share of bodies that others hold wholly."""
+    share = Share(1, 1, "messages are being taken: try again soon")
+    monkeypatch.setattr(api, "_bodies", lambda _: share)
+    return share
+
+
+async def test_beyond_the_bound_a_message_must_wait_and_the_command_says_75(
+    crowded: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "_PATIENCE", 0.05)
+    async with opened(tmp_path) as home:
+        answer = await home.api.post("/v1/messages", json=letter())
+        assert (answer.status_code, answer.json()["exit_status"]) == (429, 75)
+        assert int(answer.headers["retry-after"]) > 0
+        assert (await home.api.get("/v1/messages")).json()["items"] == []
+        config = tmp_path / "receiptd.toml"
+        config.write_text(f'[service]\nlisten = [{{unix = "{tmp_path}/send.sock", scope = "send"}}]\n')
+        daemon = find(config, environ={})
+        for octets in (1000, 900_000):
+            raw: Any = b"From: a@a.test\nTo: b@b.test\n\n" + b"x" * octets
+            with pytest.raises(errors.TryLater, match="try again soon") as fault:
+                await asyncio.to_thread(daemon.post_message, raw, [])
+            assert fault.value.exit_status == 75
