@@ -296,6 +296,26 @@ async def test_an_answer_without_end_is_not_read_to_its_end(desk: Desk, monkeypa
         assert await desk.deliver() == 1
 
 
+@pytest.mark.parametrize("drip", [0.03, 30])
+async def test_an_answer_whose_body_does_not_end_is_one_all_the_same(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, drip: float
+) -> None:
+    """Its first line says that the alert was taken: what is sent again it would get twice."""
+    monkeypatch.setattr(webhook, "_TIMEOUT", 0.5)
+    alert = await desk.bad_news()
+    with _answering(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", drip=drip) as url:
+        _point(desk, "ops", url)
+        assert await desk.deliver() == 1
+    assert (await desk.dispatch(alert)).outcome == "delivered"
+
+
+async def test_an_answer_whose_body_breaks_off_is_one_all_the_same(desk: Desk) -> None:
+    await desk.bad_news()
+    with _answering(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", drip=None) as url:
+        _point(desk, "ops", url)
+        assert await desk.deliver() == 1
+
+
 def _point(desk: Desk, name: str, url: str) -> None:
     settings = desk.stage.store.settings
     hooks = tuple(hook.model_copy(update={"url": url}) if hook.name == name else hook for hook in settings.webhook)
@@ -303,14 +323,16 @@ def _point(desk: Desk, name: str, url: str) -> None:
 
 
 @contextmanager
-def _answering(said: bytes, *, drip: float = 0, flood: bool = False) -> Iterator[str]:
-    """Serve one endpoint that never comes to an end."""
+def _answering(said: bytes, *, drip: float | None = 0, flood: bool = False) -> Iterator[str]:
+    """Serve one endpoint that never comes to an end; without *drip* it hangs up at once."""
     over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
             self.wfile.write(said)
+            if drip is None:
+                return
             try:
                 while not over.wait(drip):
                     self.wfile.write(bytes(1 << 16) if flood else b"x")

@@ -205,13 +205,12 @@ def wait_after(attempts: int, retry_after: timedelta | None) -> timedelta:
 
 
 async def _post(http: httpx2.AsyncClient, webhook: WebhookSettings, post: Post, now: datetime) -> Answer:
-    """Post once; whatever goes wrong is an answer that a person can read."""
+    """Post once; whatever goes wrong is an answer that a person can read.
+
+    The first line of a response decides, whatever becomes of its body: an alert that was taken is not sent again.
+    """
     loop = asyncio.get_running_loop()
-    began = loop.time()
-
-    def answer(status: int | None, reason: str | None, retry_after: timedelta | None = None) -> Answer:
-        return Answer(status, int((loop.time() - began) * 1000), reason, retry_after)
-
+    began, response, why = loop.time(), None, None
     try:
         body = body_of(post.alert.type, post.alert.created_at, post.alert.data, webhook.omit)
         headers = {"content-type": "application/json", **sign(secret_of(webhook), post.alert.id, now, body)}
@@ -220,21 +219,25 @@ async def _post(http: httpx2.AsyncClient, webhook: WebhookSettings, post: Post, 
             http.stream("POST", webhook.url, content=body, headers=headers) as response,
         ):
             await _pass_over(response)
-    except (TimeoutError, httpx2.TimeoutException):
-        return answer(None, f"no answer within {_TIMEOUT} seconds")
-    except (httpx2.HTTPError, httpx2.InvalidURL, BadSettings) as error:
-        return answer(None, _named(error))
-    except Exception as error:
-        _log.exception("an alert can't be sent", alert=post.alert.id, webhook=webhook.name)
-        return answer(None, f"a fault of receiptd, see its log: {_named(error)}")
-    if response.is_success:
-        return answer(response.status_code, None)
+    except Exception as fault:
+        why = _why(fault, post)
+    milliseconds = int((loop.time() - began) * 1000)
+    if response is None:
+        return Answer(None, milliseconds, why)
+    reason = None if response.is_success else f"HTTP {response.status_code} {response.reason_phrase}"[:300]
     asked = read_retry_after(response.headers.get("retry-after"), now) if response.status_code in (429, 503) else None
-    return answer(response.status_code, f"HTTP {response.status_code} {response.reason_phrase}"[:300], asked)
+    return Answer(response.status_code, milliseconds, reason, asked)
 
 
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".removesuffix(": ")[:300]
+def _why(fault: Exception, post: Post) -> str:
+    """Say why no answer came; a fault of ours is told in the log, with all that is known of it."""
+    if isinstance(fault, (TimeoutError, httpx2.TimeoutException)):
+        return f"no answer within {_TIMEOUT} seconds"
+    named = f"{type(fault).__name__}: {fault}".removesuffix(": ")[:300]
+    if isinstance(fault, (httpx2.HTTPError, httpx2.InvalidURL, BadSettings)):
+        return named
+    _log.error("an alert can't be sent", alert=post.alert.id, webhook=post.dispatch.webhook, exc_info=fault)
+    return f"a fault of receiptd, see its log: {named}"
 
 
 async def _pass_over(response: httpx2.Response) -> None:
