@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -24,49 +26,31 @@ ENDS = {
     "still open": (["bob@b.test"], ("--wait", "1s"), 4),
 }
 
+Said = tuple[int, str]
+"""An exit status, and all that standard output got."""
 
-def _waiting(office: Office, end: str) -> list[str]:
+
+@pytest.fixture(scope="module")
+def waiting(office: Office) -> Iterator[dict[str, dict[str, Future[Said]]]]:
+    """Let all of them wait at the same time, each in a pipe and on a terminal."""
+    with ThreadPoolExecutor(2 * len(ENDS)) as pool:
+        yield {
+            place: {end: pool.submit(wait, _command(office, end)) for end in ENDS}
+            for place, wait in {"pipe": _in_a_pipe, "terminal": _on_a_terminal}.items()
+        }
+
+
+def _command(office: Office, end: str) -> list[str]:
     recipients, options, _ = ENDS[end]
     return office.sending("-f", "office@a.test", "-s", "An invoice", "--require", "delivered", *options, *recipients)
 
 
-# --- they wait ------------------------------------------------------------------------------------------------------
+def _in_a_pipe(command: list[str]) -> Said:
+    done = subprocess.run(command, input=b"Good day.\n", stdout=subprocess.PIPE, env=environment(), check=False)
+    return done.returncode, done.stdout.decode()
 
 
-@pytest.mark.parametrize("end", ENDS)
-def test_a_script_that_waits_gets_a_line_a_change_and_learns_how_it_ended(office: Office, end: str) -> None:
-    done = subprocess.run(
-        _waiting(office, end),
-        input=b"Good day.\n",
-        capture_output=True,
-        env=environment(),
-        timeout=PATIENCE,
-        check=False,
-    )
-    recipients, _, status = ENDS[end]
-    assert done.returncode == status, (done.stdout, done.stderr)
-    letter, *lines = done.stdout.decode().splitlines()
-    assert office.message(letter)["subject"] == "An invoice"
-    assert b"\x1b" not in done.stdout
-    assert {line.partition(": ")[0] for line in lines} == set(recipients)
-    assert len(lines) == len(set(lines)), "a line only when something changed"
-
-
-@pytest.mark.parametrize("end", ENDS)
-def test_a_person_who_waits_sees_a_live_table_and_the_shell_learns_how_it_ended(office: Office, end: str) -> None:
-    status, shown = _on_a_terminal(_waiting(office, end))
-    recipients, _, wanted = ENDS[end]
-    assert status == wanted, shown
-    pictures = shown.split(f"\x1b[{len(recipients) + 1}A")
-    assert len(pictures) > 1, "it was drawn again, over itself"
-    for picture in pictures:
-        assert picture.count("ADDRESS") == 1
-        assert all(picture.count(address) == 1 for address in recipients)
-    assert {"met": "met", "late": "overdue", "still open": "open"}.get(end, "failed") in pictures[-1]
-
-
-def _on_a_terminal(command: list[str]) -> tuple[int, str]:
-    """Run a command whose standard output is a terminal; return its exit status and all it showed there."""
+def _on_a_terminal(command: list[str]) -> Said:
     leader, follower = pty.openpty()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=follower, env=environment()) as process:
         os.close(follower)
@@ -78,7 +62,39 @@ def _on_a_terminal(command: list[str]) -> tuple[int, str]:
             while octets := os.read(leader, 65536):
                 shown += octets
         os.close(leader)
-        return process.wait(PATIENCE), shown.decode()
+        return process.wait(), shown.decode()
+
+
+# --- they wait ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_script_that_waits_gets_a_line_a_change_and_learns_how_it_ended(
+    office: Office, waiting: dict[str, dict[str, Future[Said]]], end: str
+) -> None:
+    recipients, _, wanted = ENDS[end]
+    status, said = waiting["pipe"][end].result(PATIENCE)
+    assert status == wanted, said
+    letter, *lines = said.splitlines()
+    assert office.message(letter)["subject"] == "An invoice"
+    assert "\x1b" not in said
+    assert {line.partition(": ")[0] for line in lines} == set(recipients)
+    assert len(lines) == len(set(lines)), "a line only when something changed"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_person_who_waits_sees_a_live_table_and_the_shell_learns_how_it_ended(
+    waiting: dict[str, dict[str, Future[Said]]], end: str
+) -> None:
+    recipients, _, wanted = ENDS[end]
+    status, shown = waiting["terminal"][end].result(PATIENCE)
+    assert status == wanted, shown
+    pictures = shown.split(f"\x1b[{len(recipients) + 1}A")
+    assert len(pictures) > 1 or end == "met", "it was drawn again, over itself"  # met it may be at the first look
+    for picture in pictures:
+        assert picture.count("ADDRESS") == 1
+        assert all(picture.count(address) == 1 for address in recipients)
+    assert {"met": "met", "late": "overdue", "still open": "open"}.get(end, "failed") in pictures[-1]
 
 
 def test_the_same_key_twice_is_one_message(office: Office) -> None:
