@@ -110,12 +110,10 @@ def test_the_same_key_twice_is_one_message(office: Office) -> None:
 
 
 def test_a_person_waives_and_another_confirms(office: Office) -> None:
-    late = [
-        office.post(address, require="delivered", within="1s")
-        for address in ("waived@silent.test", "confirmed@silent.test")
-    ]
+    late = [office.post(address, require="delivered", within="1s") for address in ("alice@exim.test", "bob@exim.test")]
     for letter, verb, receipt in zip(late, ("waive", "confirm"), ("waived", "met"), strict=True):
         recipient = office.wait(letter, has(receipt="overdue"))["recipients"][0]
+        office.receiver.wait_for("receipt.overdue", address=recipient["address"])
         for command in ("acknowledge", verb):
             done = office.run(command, recipient["id"], "--reason", "she telephoned")
             assert done.status == 0, done.said
