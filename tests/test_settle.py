@@ -172,8 +172,9 @@ async def test_every_report_of_a_message_is_kept_and_none_moves_its_deadline(sta
     waits = dsn(row.token, action="delayed", status="4.4.1")
     until = b"Status: 4.4.1\nWill-Retry-Until: Sun, 29 Nov 2026 09:30:00 +0000"
     for raw in (waits.replace(b"Status: 4.4.1", until), dsn(row.token, action="delayed", status="4.4.7")):
+        stage.pass_time(minutes=10)
         await stage.receive(raw)
-        assert (await stage.recipient(taken)).deadline_at == row.deadline_at
+        assert (await stage.recipient(taken)).deadline_at == row.deadline_at == START + timedelta(hours=4)
     assert (await stage.recipient(taken)).delivery is Delivery.DELAYED
     await stage.receive(dsn(row.token))
     assert (await stage.recipient(taken)).delivery is Delivery.DELIVERED
