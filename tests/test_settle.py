@@ -323,7 +323,7 @@ async def test_a_report_that_finds_no_room_waits_a_while_and_holds_up_none_behin
         assert await settle(stage.store) == 1
     assert [row.verdict for row in await _rows(stage)] == [None, Verdict.NOISE]
     assert await settle(stage.store) == 0
-    stage.pass_time(seconds=30)
+    stage.pass_time(seconds=5)
     assert await settle(stage.store) == 1
 
 

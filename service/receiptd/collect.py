@@ -15,7 +15,7 @@ from receiptd.interpret import glance
 from receiptd.mailbox import Fetched, Mailbox, MailboxRefused
 from receiptd.models import ReportRow
 from receiptd.settings import MailboxSettings
-from receiptd.store import Store, messages, reports
+from receiptd.store import Store, is_down, messages, reason_of, reports
 from receiptd.store.monitors import Health
 from receiptd.store.reports import Raw
 
@@ -184,6 +184,8 @@ def _note_down(store: Store, box: MailboxSettings, health: Health, fault: Except
     """The mailbox can't be read, or what it holds not be stored: that ends nothing, and the monitor tells."""
     is_foreseen = isinstance(fault, ReceiptdError)
     reason = str(fault) if is_foreseen else f"{type(fault).__name__}: {fault}".splitlines()[0]
+    if is_down(fault):
+        is_foreseen, reason = True, f"the database does not take what it holds: {reason_of(fault)}"
     if health.is_up:
         _log.warning("the mailbox can't be read", mailbox=box.name, reason=reason, exc_info=not is_foreseen)
     health.down(store.now(), reason, permanent=isinstance(fault, ReceiptdError) and fault.permanent)

@@ -22,7 +22,7 @@ from tests.faults.offices import office_with
 from tests.faults.peers import fake_peers
 from tests.faults.workshop import Workshop, workshop
 from tests.nursery import Nursery
-from tests.office import Office
+from tests.office import Office, await_that, kinds
 
 LARGE = f"{'x' * 70}\n" * 50_000
 """A text of 3.5 MB: more than SQLite keeps in memory before it writes."""
@@ -57,6 +57,25 @@ def test_a_message_that_finds_no_room_is_not_taken_and_the_daemon_lives_on(nurse
         known = {item["recipients"][0]["address"] for item in items}
         assert known >= set(peers.recipients), "whoever got a letter is known"
         assert refused not in known
+
+
+def test_without_room_readyz_says_why_and_with_room_again_all_goes_on_without_a_restart(nursery: Nursery) -> None:
+    with fake_peers() as peers, office_with(nursery, peers) as office:
+        alice = office.post("alice@b.test")
+        office.wait(alice, lambda recipient: recipient["delivery"] == "accepted")
+        with _no_more_room(office):
+            _post_until_there_is_no_room(office)
+            peers.report("alice@b.test")
+            await_that(lambda: not office.ready()["mailbox:receipts"]["ok"], office.ready)
+            checks = office.ready()
+            assert "the database does not take what it holds" in checks["mailbox:receipts"]["reason"]
+            assert "it takes no writes: d" in checks["database"]["reason"]
+            assert (checks["database"]["ok"], checks["database"]["since"] is None) == (False, False)
+            assert office.message(alice)["recipients"][0]["receipt"] == "open", "it can be looked at all the time"
+        await_that(lambda: all(check["ok"] for check in office.ready().values()), office.ready)
+        shown = office.wait(alice, lambda recipient: recipient["receipt"] == "met")
+        assert kinds(shown).count("delivered") == 1
+        assert "Traceback" not in office.log
 
 
 def _post_until_there_is_no_room(office: Office) -> str:

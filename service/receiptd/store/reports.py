@@ -20,6 +20,8 @@ from receiptd.store.engine import Store
 MOST_TRIES = 3
 """A report that couldn't be read so often is set aside, and that is an alert of its own."""
 RETRY = timedelta(seconds=30)
+_SPOILT_RETRY = timedelta(seconds=5)
+"""How long a report waits for which the database had no room: deadlines are held meanwhile."""
 MOST_CANDIDATES = 1000
 """Every recipient of a hit message must be among them, so no fewer than a message may have."""
 MOST_OCTETS = 64 << 20
@@ -151,7 +153,7 @@ def spoil(store: Store, failed: ReportRow, others: Iterable[ReportRow]) -> None:
     transaction. Those behind need not wait: it may be this report alone that finds no room.
     """
     now = store.now()
-    store.spoilt |= {failed.id: now + RETRY} | {row.id: now for row in others}
+    store.spoilt |= {failed.id: now + _SPOILT_RETRY} | {row.id: now for row in others}
 
 
 async def _give_back(session: AsyncSession, spoilt: Mapping[str, datetime]) -> None:

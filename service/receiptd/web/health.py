@@ -75,7 +75,14 @@ async def _database(house: House) -> list[Check]:
     if stranded:
         alerts = Check("alerts", ok=False, reason=f"{stranded} alerts were taken by no webhook: see `receiptd alerts`")
     webhooks = [_webhook(webhook.name, off.get(webhook.name)) for webhook in house.store.settings.webhook]
-    return [Check("database", ok=True), *fresh, alerts, *webhooks]
+    return [_writing(house), *fresh, alerts, *webhooks]
+
+
+def _writing(house: House) -> Check:
+    trouble = house.store.trouble
+    if trouble is None:
+        return Check("database", ok=True)
+    return Check("database", ok=False, reason=f"it takes no writes: {trouble.reason}", since=trouble.since)
 
 
 def _webhook(name: str, gone_at: datetime | None) -> Check:
