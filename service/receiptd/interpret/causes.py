@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from receiptd.facts import Cause
-from receiptd.interpret.phrases import Phrases, plain
+from receiptd.interpret.phrases import Phrases, Tables, plain
 
-_WORDS: tuple[tuple[Cause, Phrases], ...] = (
+_WORDS = Tables((
     # The first line that fits wins: the specific stands before the general.
     (Cause.AUTHENTICATION, Phrases("""
         [dmarc] | [dkim] | [spf] | sender policy framework | unauthenticated email | unauthenticated mail
@@ -128,7 +128,7 @@ _WORDS: tuple[tuple[Cause, Phrases], ...] = (
         cannot open | cannot append | disk | [pipe] | command died | [exec] | resources | service unavailable
         service not available | try again later | unavailable | mailer error | mail system
     """)),
-)  # fmt: skip
+))  # fmt: skip
 _BY_STATUS = {
     "1.1": Cause.USER_UNKNOWN, "1.2": Cause.HOST_UNKNOWN, "1.3": Cause.USER_UNKNOWN, "1.4": Cause.USER_UNKNOWN,
     "1.6": Cause.MOVED, "1.7": Cause.POLICY, "1.8": Cause.POLICY, "1.10": Cause.HOST_UNKNOWN,
@@ -156,8 +156,9 @@ def of(text: str, status: str | None, reply_code: int | None) -> Cause:
     detail = status.partition(".")[2] if status else ""
     if detail in _SURE:
         return _BY_STATUS[detail]
-    words = plain(text[:_MOST_TEXT])
-    for cause, phrases in _WORDS:
-        if phrases.are_in(words):
-            return cause
-    return _BY_STATUS.get(detail) or _BY_REPLY.get(reply_code or 0) or Cause.OTHER
+    return (
+        _WORDS.first_in(plain(text[:_MOST_TEXT]))
+        or _BY_STATUS.get(detail)
+        or _BY_REPLY.get(reply_code or 0)
+        or Cause.OTHER
+    )

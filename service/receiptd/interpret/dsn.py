@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 from receiptd.facts import Action, Cause, ReportedRecipient
 from receiptd.interpret import addresses, causes, codes, dialects, fields, notice
 from receiptd.interpret.fields import Fields
+from receiptd.interpret.lazy import lazy
 from receiptd.interpret.mime import HORIZON, Part
 from receiptd.interpret.notice import Notice
 
@@ -63,7 +63,7 @@ def find(root: Part) -> Part | None:
 def read(part: Part) -> Status:
     """Read a delivery-status part; fields that slipped into its MIME header count as well."""
     blocks = fields.blocks(part.text(HORIZON // 4))
-    stray = Fields([item for item in part.header.items if not item[0].startswith("content-")])
+    stray = Fields([item for item in part.header if not item[0].startswith("content-")])
     return _sort([stray, *blocks] if stray else blocks)
 
 
@@ -100,19 +100,19 @@ def _sort(blocks: list[Fields]) -> Status:
             if group.has_any(_NAMES_RECIPIENT):
                 found.append(group)
             elif not found:
-                message.extend(group.items)
+                message.extend(group)
             elif group.has_any(_PER_RECIPIENT) and not group.has_any(found[-1].names):
-                found[-1] = Fields([*found[-1].items, *group.items])
+                found[-1] = Fields([*found[-1], *group])
     return Status(Fields(message), tuple(found[:_MOST_RECIPIENTS]))
 
 
 def _groups(block: Fields) -> list[Fields]:
     """Part a block where it begins to name a second recipient; per-message fields before the first stand alone."""
-    if len(block.items) == len(block.names) and "reporting-mta" not in block:
+    if len(block) == len(block.names) and "reporting-mta" not in block:
         return [block]
     groups: list[list[tuple[str, str]]] = [[]]
     seen: set[str] = set()
-    for name, value in block.items:
+    for name, value in block:
         if name in _NAMES_RECIPIENT and "reporting-mta" in seen:
             groups.append([item for item in groups[-1] if item[0] in _PER_RECIPIENT])
             seen = {said for said, _ in groups[-1]}
@@ -138,19 +138,19 @@ class _Speech:
     def __init__(self, said: Notice, names: tuple[str, ...]) -> None:
         self.said, self.names = said, names
 
-    @cached_property
+    @lazy
     def _about(self) -> dict[str, str]:
         return notice.about(self.said, self.names)
 
-    @cached_property
+    @lazy
     def tells_of_failure(self) -> bool:
         return dialects.SENTENCE.are_in(self.said.plain)
 
-    @cached_property
+    @lazy
     def tells_of_the_end(self) -> bool:
         return dialects.GAVE_UP.are_in(self.said.plain)
 
-    @cached_property
+    @lazy
     def _is_of_one(self) -> bool:
         return len({name.lower() for name in self.names}) <= 1
 
@@ -198,7 +198,7 @@ class _Recipient:
             aliases=_aliases(self._block, final, original),
         )
 
-    @cached_property
+    @lazy
     def _about(self) -> str:
         return self._speech.about(self._own)
 

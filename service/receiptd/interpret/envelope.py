@@ -66,7 +66,7 @@ def is_automatic(header: Fields) -> bool:
 def tokens(header: Fields) -> Iterator[FoundToken]:
     """Yield the tokens of the lines that our own server wrote, and of To (docs/design.md §5)."""
     seen: set[str] = set()
-    for at, (name, value) in enumerate(header.items):
+    for at, (name, value) in enumerate(header):
         if name == "received" and at:
             break  # what stands below came with the message
         if name in _OUR_SERVERS_LINES and name not in seen:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
 
@@ -29,15 +30,19 @@ _BLANKS = re.compile(r"\s+")
 
 
 class Fields:
-    """The fields of one header or block, in order, by lower-case name; values are unfolded and stripped."""
+    """The fields of one header or block, in order, by lower-case name; values are unfolded and stripped when asked for.
 
-    __slots__ = ("_by_name", "items")
+    Most fields of most headers nobody asks for, and the longest (Received, DKIM-Signature) least of all.
+    """
 
-    def __init__(self, items: list[tuple[str, str]]) -> None:
-        self.items = items
+    __slots__ = ("_as_they_stand", "_by_name")
+
+    def __init__(self, as_they_stand: list[tuple[str, str]]) -> None:
+        self._as_they_stand = as_they_stand
         self._by_name: dict[str, list[str]] = {}
         by_name = self._by_name
-        for name, value in items:
+        for said, value in as_they_stand:
+            name = said.lower()
             if name in by_name:
                 by_name[name].append(value)
             else:
@@ -45,6 +50,13 @@ class Fields:
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
+
+    def __len__(self) -> int:
+        return len(self._as_they_stand)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Yield each name in lower case and its value as it stands, folded."""
+        return ((name.lower(), value) for name, value in self._as_they_stand)
 
     @property
     def names(self) -> AbstractSet[str]:
@@ -55,36 +67,31 @@ class Fields:
         """Return whether one of *names* occurs."""
         return not names.isdisjoint(self._by_name)
 
-    def __bool__(self) -> bool:
-        return bool(self.items)
-
     def first(self, name: str) -> str | None:
         """Return the topmost value of *name*."""
         values = self._by_name.get(name)
-        return values[0] if values else None
+        return _unfolded(values[0]) if values else None
 
     def all(self, name: str) -> list[str]:
         """Return every value of *name*, topmost first."""
-        return self._by_name.get(name, [])
+        values = self._by_name.get(name)
+        return [_unfolded(value) for value in values] if values else []
 
     def only(self, name: str) -> str | None:
         """Return the value of *name* unless it is missing or stated twice (RFC 3464 §2.2)."""
         values = self._by_name.get(name, ())
-        return values[0] if len(values) == 1 else None
+        return _unfolded(values[0]) if len(values) == 1 else None
+
+
+def _unfolded(value: str) -> str:
+    return " ".join(value.split()) if "\n" in value else value.rstrip()
 
 
 def parse(text: str) -> Fields:
     """Read a header block with plain line ends; lines that are no field and continue none are passed over."""
     if len(text) <= _SHORT:
-        found = _FIELD.findall(text)
-    else:
-        found = [match.groups() for match in islice(_FIELD.finditer(text), _MOST_FIELDS)]
-    return Fields(
-        [
-            (name.lower(), " ".join(value.split()) if "\n" in value else value.rstrip())
-            for name, value in found[:_MOST_FIELDS]
-        ]
-    )
+        return Fields(_FIELD.findall(text)[:_MOST_FIELDS])
+    return Fields([(match[1], match[2]) for match in islice(_FIELD.finditer(text), _MOST_FIELDS)])
 
 
 def blocks(text: str) -> list[Fields]:
@@ -116,9 +123,8 @@ def untyped(value: str) -> tuple[str, str]:
 def _usual(day: str, month: str, year: str, hours: str, zone_hours: str, zone_minutes: str) -> datetime | None:
     """Return the instant of a date in the form nearly every server writes: ten times as fast as the lenient reader."""
     try:
-        offset = timedelta(hours=int(zone_hours), minutes=int(zone_hours[0] + zone_minutes))
-        local = datetime.fromisoformat(f"{year}-{_MONTHS[month.lower()]}-{day:0>2}T{hours}+00:00")
-        return local - offset
+        written = f"{year}-{_MONTHS[month.lower()]}-{day:0>2}T{hours}{zone_hours}:{zone_minutes}"
+        return datetime.fromisoformat(written).astimezone(UTC)
     except (ValueError, KeyError, OverflowError):
         return None
 

@@ -44,8 +44,8 @@ def find(root: Part) -> Part | None:
 
 def read(part: Part, header: Fields) -> Disposition | None:
     """Read an MDN's fields; None where the part holds none of them."""
-    body = [item for block in fields.blocks(part.text()) for item in block.items]
-    stray = [item for item in part.header.items if not item[0].startswith("content-")]
+    body = [item for block in fields.blocks(part.text()) for item in block]
+    stray = [item for item in part.header if not item[0].startswith("content-")]
     said = Fields([*body, *stray])
     if not any(
         name in said for name in ("disposition", "final-recipient", "original-recipient", "original-message-id")

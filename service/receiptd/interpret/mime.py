@@ -119,11 +119,13 @@ def _extent_of_header(raw: bytes, start: int, end: int) -> tuple[int, int]:
     if not _FIELD.match(raw, start, end):
         return start, start
     horizon = min(end, start + LONGEST_HEADER)
-    crlf = raw.find(b"\n\r\n", start, horizon)
-    plain = raw.find(b"\n\n", start, crlf + 1 if crlf >= 0 else horizon)
-    if plain >= 0:
-        return plain, plain + 2
-    return (crlf, crlf + 3) if crlf >= 0 else (horizon, horizon)
+    line_end = raw.find(b"\n", start, horizon)
+    usual, other = (b"\n\r\n", b"\n\n") if raw[line_end - 1 : line_end] == b"\r" else (b"\n\n", b"\n\r\n")
+    at = raw.find(usual, start, horizon)
+    other_at = raw.find(other, start, at + 1 if at >= 0 else horizon)
+    if other_at >= 0:
+        return other_at, other_at + len(other)
+    return (at, at + len(usual)) if at >= 0 else (horizon, horizon)
 
 
 def _split(part: Part, below: list[Part], *, depth: int) -> None:

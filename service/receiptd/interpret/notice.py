@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cached_property
 
 from receiptd.interpret import addresses, dialects, phrases
+from receiptd.interpret.lazy import lazy
 from receiptd.interpret.mime import LONGEST_TEXT, Part
 
 _PREAMBLE = re.compile(r"\s*+(?:This is a (?:multi-?part message|MIME)[^\n]*\n\s*+){1,3}", re.IGNORECASE)
@@ -27,21 +27,21 @@ class Notice:
     def __init__(self, root: Part) -> None:
         self._root = root
 
-    @cached_property
+    @lazy
     def glance(self) -> str:
         """The first lines, for whoever needs no more."""
         read = self.__dict__.get("_whole")
         return _without_preamble(_first_text(self._root, _GLANCE) if read is None else read[:_GLANCE])
 
-    @cached_property
+    @lazy
     def _whole(self) -> str:
         return _first_text(self._root, LONGEST_TEXT)
 
-    @cached_property
+    @lazy
     def _copy_at(self) -> int:
         return _copy_begins(self._whole)
 
-    @cached_property
+    @lazy
     def text(self) -> str:
         """What the server says."""
         return _without_preamble(self._whole[: min(self._copy_at, _LONGEST_NOTICE)])
@@ -51,12 +51,12 @@ class Notice:
         """The copy of the original below, if there is one."""
         return self._whole[self._copy_at :]
 
-    @cached_property
+    @lazy
     def lines(self) -> tuple[str, ...]:
         """The lines of what the server says."""
         return tuple(self.text.split("\n"))
 
-    @cached_property
+    @lazy
     def plain(self) -> str:
         """What the server says, as phrases are compared."""
         return phrases.plain(self.text)

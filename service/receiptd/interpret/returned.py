@@ -89,7 +89,7 @@ def in_text(text: str) -> Returned:
         block = fields.parse(_QUOTE.sub("", text[found.start() : at]))
         if "message-id" in block:
             return Returned(block)
-        if len(block.items) > len(best.items):
+        if len(block) > len(best):
             best = block
     return Returned(best)
 
