@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import shlex
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from structlog.testing import capture_logs
 
 from receiptd import oauth
 from receiptd.oauth import AccessToken, NoToken
@@ -172,6 +175,32 @@ async def test_where_the_file_is_read_only_the_new_refresh_token_is_remembered(
     refresh_file.write_text("by hand\n")
     await source.get()
     assert endpoint.forms[2]["refresh_token"] == "by hand"
+
+
+async def test_where_the_disk_is_full_the_new_refresh_token_is_remembered_and_written_later(
+    endpoint: Endpoint, refresh_file: Path
+) -> None:
+    endpoint.answers = [(200, {"access_token": word, "expires_in": 1, "refresh_token": "refresh2"}) for word in "ab"]
+    source = AccessToken(by_refresh(endpoint, refresh_file))
+    with _full_disk():
+        assert await source.get() == "a"
+    assert refresh_file.read_text() == "refresh1\n"
+    assert await source.get() == "b"
+    assert endpoint.forms[1]["refresh_token"] == "refresh2"
+    assert refresh_file.read_text() == "refresh2\n"
+    assert [path.name for path in refresh_file.parent.iterdir()] == ["refresh"]
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """Let the kernel refuse this process to write into any file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with capture_logs():
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize(

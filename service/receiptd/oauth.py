@@ -16,9 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import structlog
 
 from receiptd import settings
 from receiptd.errors import ReceiptdError, Unavailable
+
+_log = structlog.get_logger(__name__)
 
 _EARLY = 60
 """Seconds before its end in which a token isn't given out any more: a login must not outlast it."""
@@ -105,8 +108,8 @@ class AccessToken:
 class RefreshToken:
     """The refresh token in *path*, and the one that took its place (RFC 6749 §6 lets the endpoint change it).
 
-    The successor is written back where the file may be written; else (systemd credentials) it is
-    remembered until a person writes another token into the file.
+    The successor is written back where the file may be written; else (systemd credentials, no room) it is
+    remembered until it is, or a person writes another token into the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,11 +126,16 @@ class RefreshToken:
 
     def replace(self, successor: str) -> None:
         """Use *successor* from now on."""
-        if successor == self.read():
+        self.read()
+        self._successor = successor if successor != self._written else ""
+        if not self._successor:
             return
-        self._successor = successor
         if os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK):
-            _write(self._path, successor)
+            try:
+                _write(self._path, successor)
+            except OSError as error:
+                # The access token that came with it is good: to refuse it would keep us from logging in at all.
+                _log.warning("a new refresh token isn't written down", path=str(self._path), reason=error.strerror)
 
 
 def _write(path: Path, secret: str) -> None:
