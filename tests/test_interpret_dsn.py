@@ -162,6 +162,15 @@ def test_a_status_that_is_no_code_is_unknown_and_the_class_follows_from_the_acti
     assert (told.action, told.status) == (Action.FAILED, "5.0.0")
 
 
+@pytest.mark.parametrize(("action", "status"), [("failed", "5.1.99"), ("failed", "5.99.1"), ("delayed", "4.999.999")])
+def test_a_code_that_nobody_has_heard_of_is_kept_as_it_stands(action: str, status: str) -> None:
+    """RFC 3463 §2: class and subject are reported even where what follows is unknown."""
+    (told,) = interpret(
+        dsn(f"{MESSAGE}\n\nFinal-Recipient: rfc822; bob@b.org\nAction: {action}\nStatus: {status}\n", text="See below.")
+    ).recipients
+    assert (told.action, told.status, told.cause) == (action, status, "other")
+
+
 def test_a_bad_date_is_unknown() -> None:
     dates = "Last-Attempt-Date: yesterday\nWill-Retry-Until: Sun, 29 Nov 2026 02:34:02 +0100"
     (told,) = interpret(dsn(f"{MESSAGE}\n\n{BOB}\n{dates}\n")).recipients

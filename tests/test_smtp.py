@@ -297,6 +297,23 @@ def test_g01_a_final_reply_may_take_nine_minutes() -> None:
         runner.run(scenario())
 
 
+def test_g01_every_reply_may_come_as_late_as_the_standard_allows() -> None:
+    late = {
+        "CONNECT": Later(290, "220 fake.test ESMTP"),
+        "MAIL": Later(290, "250 2.1.0 Ok"),
+        "RCPT": Later(290, "250 2.1.5 Ok"),
+        "DATA": Later(115, "354 go ahead"),
+        ".": Later(590, "250 2.0.0 at last"),
+    }
+
+    async def scenario() -> None:
+        async with a_relay({verb: [step] for verb, step in late.items()}, ehlo=WITHOUT_PIPELINING) as (relay, _):
+            assert isinstance(await submit(relay), Accepted)
+
+    with asyncio.Runner(loop_factory=LeapingClock) as runner:
+        runner.run(scenario())
+
+
 def test_g01_eleven_minutes_without_a_final_reply_are_uncertain() -> None:
     async def scenario() -> None:
         async with a_relay({".": [Later(660, "250 2.0.0 too late")]}) as (relay, _):
