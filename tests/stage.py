@@ -157,7 +157,7 @@ def _webhooks(alert: Alert, dispatches: Iterable[Dispatch]) -> tuple[str, ...]:
 
 
 @cache
-def _migrated() -> Path:
+def empty_database() -> Path:
     """Return an empty database with all tables, made once for the whole run."""
     path = Path(tempfile.mkdtemp(prefix="rcpt-")) / "empty.db"
     atexit.register(shutil.rmtree, path.parent)
@@ -169,7 +169,7 @@ def _migrated() -> Path:
 async def staged(folder: Path, **changes: Any) -> AsyncIterator[Stage]:
     """Open a stage in *folder*."""
     settings = settings_in(folder, **changes)
-    shutil.copyfile(_migrated(), folder / "receiptd.db")
+    shutil.copyfile(empty_database(), folder / "receiptd.db")
     stage = Stage(None)  # type: ignore[arg-type]
     stage.store = Store(settings, clock=stage.clock)
     try:

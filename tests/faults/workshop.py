@@ -13,7 +13,7 @@ from pathlib import Path
 import time_machine
 from sqlmodel import col, select
 
-from receiptd import compose, settings, store, webhook
+from receiptd import compose, settings, webhook
 from receiptd.accept import Wish, accept
 from receiptd.collect import collect
 from receiptd.escalate import escalate, monitor
@@ -31,6 +31,7 @@ from tests.fake_smtp import FakeSMTP
 from tests.faults.letters import report, return_path_of
 from tests.faults.peers import tables
 from tests.receiver import Receiver
+from tests.stage import empty_database
 
 
 class Clock:
@@ -59,7 +60,7 @@ class Workshop:
         told = tables(relay.port, mailbox.port, submission=submission)
         config = told.furnish(folder, self.receiver, {"password": "sesame"})
         self.store = Store(settings.load(config, environ={}), clock=self.clock)
-        store.ensure(self.store.settings.service.database)
+        shutil.copyfile(empty_database(), folder / "receiptd.db")
         self.relay = Relay(self.store.settings.submission)
         self.relay_health = Health("relay:relay")
         self.box_health = Health("mailbox:receipts")
