@@ -10,10 +10,12 @@ from functools import partial
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlmodel.ext.asyncio.session import AsyncSession
+from structlog.testing import capture_logs
 
 from receiptd.errors import TryLater
-from receiptd.facts import Delivery
+from receiptd.facts import Delivery, Receipt
 from receiptd.models import Lease
 from receiptd.pulse import Pulse
 from receiptd.submit import submit
@@ -72,6 +74,9 @@ def test_without_room_readyz_says_why_and_with_room_again_all_goes_on_without_a_
             assert "it takes no writes: d" in checks["database"]["reason"]
             assert (checks["database"]["ok"], checks["database"]["since"] is None) == (False, False)
             assert office.message(alice)["recipients"][0]["receipt"] == "open", "it can be looked at all the time"
+            sent = office.send_with_receipt("-f", "office@a.test", "-s", "An invoice", "dave@b.test")
+            assert (sent.returncode, sent.stdout) == (75, b"")
+            assert b"nothing was taken: mend that, or try again later" in sent.stderr
         await_that(lambda: all(check["ok"] for check in office.ready().values()), office.ready)
         shown = office.wait(alice, lambda recipient: recipient["receipt"] == "met")
         assert kinds(shown).count("delivered") == 1
@@ -167,6 +172,40 @@ async def test_a_claim_that_the_database_refuses_cuts_off_no_transaction(shop: W
                 await asyncio.shield(running)
     assert await running == 1
     assert (await shop.recipient(bob)).delivery is Delivery.ACCEPTED
+
+
+async def test_a_report_that_can_not_be_stored_stays_in_the_mailbox_and_holds_the_deadline(shop: Workshop) -> None:
+    bob = await shop.send("bob@b.test")
+    await shop.submit()
+    shop.clock.turn(seconds=50)
+    shop.report("bob@b.test")
+    async with shop.unwritable():
+        with pytest.raises(OperationalError, match="readonly"):
+            await shop.collect()
+        assert "database" in await shop.readyz()
+        shop.clock.turn(minutes=2)
+        assert await shop.escalate() == 0, "after its deadline"
+    assert await shop.collect() == 1
+    assert await shop.settle() == 1
+    await shop.escalate()
+    assert (await shop.recipient(bob)).receipt is Receipt.MET
+    assert await shop.kinds(bob) == ["accepted", "delivered", "met", "queued"]
+    assert (await shop.alerts(), "database" in await shop.readyz()) == ([], False)
+
+
+async def test_a_silence_that_can_not_be_written_down_is_told_once_afterwards(shop: Workshop) -> None:
+    bob = await shop.send("bob@b.test")
+    await shop.submit()
+    shop.clock.turn(minutes=2)
+    await shop.collect()
+    async with shop.unwritable():
+        for _ in range(2):
+            with capture_logs(), pytest.raises(OperationalError, match="readonly"):
+                await shop.escalate()
+    await shop.escalate()
+    await shop.escalate()
+    assert [alert.type for alert in await shop.alerts()] == ["receipt.overdue"]
+    assert (await shop.kinds(bob)).count("overdue") == 1
 
 
 async def _until(holds: Callable[[], bool]) -> None:
