@@ -9,17 +9,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import errors, match
 from receiptd.escalate import escalate
 from receiptd.facts import FoundToken, MatchedBy
 from receiptd.models import TABLES, Lease
-from receiptd.store import Store, deadlines, dispatches, ensure, events, messages, queue, reports, upgrade
+from receiptd.store import Store, deadlines, dispatches, ensure, events, is_down, messages, queue, reports, upgrade
+from receiptd.store.engine import Trouble
 from tests.stage import Stage, dsn, settings_in, staged
 
 
@@ -169,3 +172,44 @@ async def test_a_claimed_recipient_is_left_alone_until_its_lease_ends(stage: Sta
     assert await queue.claim(stage.store, 10) == []
     stage.instant += queue.LEASE + timedelta(seconds=1)
     assert len(await queue.claim(stage.store, 10)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_its_own"),
+    [
+        (psycopg.errors.AdminShutdown(), True),
+        (psycopg.errors.ReadOnlySqlTransaction(), True),
+        (psycopg.errors.DiskFull(), True),
+        (psycopg.errors.DeadlockDetected(), True),
+        (psycopg.OperationalError("connection refused"), True),
+        (psycopg.errors.InFailedSqlTransaction(), False),
+        (psycopg.errors.CharacterNotInRepertoire(), False),
+        (psycopg.errors.UndefinedColumn(), False),
+        (sqlite3.OperationalError("no such column"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_fault_of_the_database_is_told_from_one_of_what_it_was_asked(fault: Exception, *, is_its_own: bool) -> None:
+    is_operational = isinstance(fault, psycopg.OperationalError | sqlite3.OperationalError)
+    wrapper = OperationalError if is_operational else DBAPIError
+    assert is_down(wrapper("SELECT 1", {}, fault)) is is_its_own
+
+
+async def test_trouble_is_over_when_something_is_written_and_not_by_an_empty_commit(stage: Stage) -> None:
+    async with stage.store._writer.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+    assert raw is not None
+    await raw.execute_fetchall("PRAGMA query_only=ON")
+    with pytest.raises(OperationalError):
+        await stage.take()
+    assert stage.store.trouble == Trouble(stage.instant, "attempt to write a readonly database")
+    stage.pass_time(minutes=1)
+    with pytest.raises(OperationalError):
+        await stage.take()
+    assert stage.store.trouble.since < stage.instant
+    await raw.execute_fetchall("PRAGMA query_only=OFF")
+    async with stage.store.write():
+        pass
+    assert stage.store.trouble is not None
+    await stage.take()
+    assert stage.store.trouble is None

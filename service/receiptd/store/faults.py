@@ -12,11 +12,12 @@ from receiptd import errors
 
 _SQLITE_FAULTS = frozenset((
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
 ))  # fmt: skip
-_POSTGRESQL_FAULTS = frozenset(("08", "25", "40", "53", "55", "57", "58", "XX"))
-"""Classes of SQLSTATE: connection, read-only, rollback, resources, locks, operator, system, internal."""
+"""What passes. A file that is corrupt doesn't: who meets the bad page again and again must be set aside."""
+_POSTGRESQL_FAULTS = ("08", "25006", "40", "53", "55", "57", "58")
+"""Beginnings of SQLSTATE: connection, read-only, rollback, resources, locks, operator, system."""
 
 
 def is_down(error: BaseException) -> bool:
@@ -43,7 +44,7 @@ def _is_own(error: DBAPIError) -> bool:
         # The low octet is the primary code; what the driver itself raises has none.
         return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_FAULTS
     if state := getattr(error.orig, "sqlstate", None):
-        return state[:2] in _POSTGRESQL_FAULTS
+        return str(state).startswith(_POSTGRESQL_FAULTS)
     return error.connection_invalidated or isinstance(error, OperationalError)
 
 
