@@ -150,7 +150,7 @@ class MatchedBy(StrEnum):
 
 
 class ReportKind(StrEnum):
-    """What kind of message came back (CONTRACT.md §2, interpret)."""
+    """What kind of message came back (docs/commands.md, interpret)."""
 
     DSN = "dsn"
     BOUNCE = "bounce"
@@ -214,7 +214,7 @@ class Verdict(StrEnum):
 
 
 class AlertType(StrEnum):
-    """What people and programs are told (CONTRACT.md §6): the type of a webhook."""
+    """What people and programs are told (docs/webhooks.md): the type of a webhook."""
 
     RECEIPT_FAILED = "receipt.failed"
     RECEIPT_OVERDUE = "receipt.overdue"

@@ -1,4 +1,4 @@
-"""The JSON of messages, events, reports and alerts, as CONTRACT fixes it for scripts."""
+"""The JSON of messages, events, reports and alerts, as scripts read it (docs/api.md)."""
 
 from __future__ import annotations
 
