@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
+import receiptd
 from receiptd import cli, settings, telemetry, webhook
 from receiptd.duration import show
 from receiptd.facts import (
@@ -240,3 +242,13 @@ def test_every_state_that_a_script_may_meet_is_explained() -> None:
     for kind in (Delivery, Disposition, Receipt, Level, Trust):
         for word in kind:
             assert re.search(rf"^\| (?:[\w, ]*\b)?{word}\b", text, re.MULTILINE), word
+
+
+def test_the_plan_names_every_room_with_its_own_first_line() -> None:
+    planned = dict(re.findall(r"^\| `([a-z]+(?:\.py|/))` \| (.+) \|$", page("design.md"), re.MULTILINE))
+    service = Path(receiptd.__file__).parent
+    rooms = {path.name: path for path in service.glob("[a-z]*.py")}
+    rooms |= {f"{path.parent.name}/": path for path in service.glob("*/__init__.py")}
+    del planned["migrations/"]
+    jobs = {name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for name, path in rooms.items()}
+    assert planned == {name: (job or "").splitlines()[0] for name, job in jobs.items()}
