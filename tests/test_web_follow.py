@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
+from receiptd.models import serials
+from receiptd.store import events
 from receiptd.web import follow
 from tests.house import Home, Json, opened
 from tests.stage import dsn
@@ -226,6 +228,18 @@ async def test_an_event_that_is_told_again_is_not_a_new_one(home: Home) -> None:
     after = await _page(home.api)
     assert [one["cursor"] for one in after["items"]] == [one["cursor"] for one in before["items"]]
     assert [one["count"] for one in after["items"] if one["kind"] == "delivered"] == [2]
+
+
+async def test_a_clock_that_was_set_back_before_a_restart_hides_nothing(home: Home) -> None:
+    """The next process begins behind what the last one recorded, whatever its clock says."""
+    ahead = serials.next() + 3_600_000_000
+    await home.send()
+    async with home.stage.store.write() as session:
+        await (await session.connection()).exec_driver_sql("UPDATE event SET serial = ?", (ahead,))
+    follower = await follow.Follower.from_now(home.stage.store)
+    await events.go_on(home.stage.store)
+    later = await home.send()
+    assert [one.message for one in await follower.look()] == [later["id"]]
 
 
 # --- writers that commit out of order -----------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from receiptd.pulse import Pulse
 from receiptd.settings import MailboxSettings, OAuth, read_secret
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
-from receiptd.store import Store, dispatches, handover, is_down, queue, reason_of, reports
+from receiptd.store import Store, dispatches, events, handover, is_down, queue, reason_of, reports
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.web import House, create_app, doors
@@ -124,6 +124,7 @@ class Daemon:
             closing.push_async_callback(self.store.close)
             closing.push_async_callback(self.http.aclose)
             closing.push_async_callback(self.relay.close)
+            await events.go_on(self.store)
             await queue.recover(self.store)
             await reports.recover(self.store)
             await closing.enter_async_context(doors.serving(create_app(self.house()), sockets))

@@ -37,18 +37,23 @@ def new_id(now: datetime) -> str:
     return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
 
 
-class _Clock:
+class Serials:
     """Numbers that only grow: microseconds since 1970, or one more than the last where the clock stood or went back."""
 
     def __init__(self) -> None:
         self._last = 0
 
-    def tick(self) -> int:
+    def next(self) -> int:
+        """Return a number above all before it."""
         self._last = max(self._last + 1, time.time_ns() // 1000)
         return self._last
 
+    def go_on_from(self, last: int) -> None:
+        """Stay above what an earlier process gave, though the clock was set back since."""
+        self._last = max(self._last, last)
 
-_clock = _Clock()
+
+serials = Serials()
 
 
 def id_of(*parts: object) -> str:
@@ -230,7 +235,7 @@ class EventRow(Table, table=True):
     __table_args__ = (_index("ix_event_serial_id", "serial", "id"),)
 
     id: str = Field(primary_key=True)
-    serial: int = Field(default_factory=_clock.tick, sa_type=BigInteger)
+    serial: int = Field(default_factory=serials.next, sa_type=BigInteger)
     """Grows from one event to the next that this process records: who follows along reads from where it was."""
     recipient: str = Field(foreign_key="recipient.id", index=True)
     kind: EventKind = Field(sa_type=_words(EventKind))

@@ -10,7 +10,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.facts import Event
-from receiptd.models import EventRow, Message, Recipient
+from receiptd.models import EventRow, Message, Recipient, serials
+from receiptd.store.engine import Store
 from receiptd.store.recipients import event_of
 
 
@@ -47,6 +48,12 @@ async def last(session: AsyncSession) -> Place:
     query = select(EventRow.serial, EventRow.id).order_by(col(EventRow.serial).desc(), col(EventRow.id).desc()).limit(1)
     found = (await session.exec(query)).first()
     return Place(*found) if found else BEGINNING
+
+
+async def go_on(store: Store) -> None:
+    """Let new events stand behind those that are there, though the clock was set back since."""
+    async with store.read() as session:
+        serials.go_on_from((await last(session)).serial)
 
 
 async def behind(session: AsyncSession, place: Place, *, limit: int) -> list[Recorded]:
