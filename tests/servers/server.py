@@ -107,12 +107,20 @@ class Server:
 
     def stop(self) -> None:
         """Kill it and all its processes, as a crash or a power cut does; return when none is left."""
+        self.kill()
         if self._process is not None:
-            # The kernel lets the first process of the namespace go only after all others, and unshare waits for it.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.first_process() or self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def kill(self) -> None:
+        """Kill it without waiting; `stop` does that."""
+        if self._process is not None:
+            # The kernel lets the first process of the namespace go only after all others, and unshare waits for it.
+            if (first := self.first_process()) is None:
+                self._process.kill()
+            else:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(first, signal.SIGKILL)
 
     def restart(self) -> None:
         self.stop()

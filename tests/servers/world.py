@@ -149,6 +149,8 @@ class World:
 
     def close(self) -> None:
         for server in self.servers.values():
+            server.kill()
+        for server in self.servers.values():
             server.stop()
         self.greylist.close()
         self.remove()
