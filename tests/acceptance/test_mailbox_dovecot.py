@@ -13,6 +13,7 @@ import pytest
 
 from receiptd.mailbox import FolderInfo, FolderMissing, Mailbox, MailboxDown, open_mailbox
 from receiptd.settings import MailboxSettings
+from tests.office import PATIENCE
 from tests.servers.world import HOST, World
 
 LETTER = b"Subject: hello\r\n\r\n5 * 3 :)\r\n"
@@ -125,10 +126,10 @@ async def test_a_new_message_ends_the_wait_and_nothing_else_does(mailbox: Mailbo
     deliver(LETTER)
     assert len(await mailbox.search_from(1)) == 1
     assert not await mailbox.wait_for_news(0.3)
-    waiting = asyncio.create_task(mailbox.wait_for_news(30))
+    waiting = asyncio.create_task(mailbox.wait_for_news(PATIENCE))
     await asyncio.sleep(0.2)
     await asyncio.to_thread(deliver, LETTER)
-    assert await asyncio.wait_for(waiting, 10)
+    assert await asyncio.wait_for(waiting, PATIENCE)
     assert len(await mailbox.search_from(1)) == 2
 
 

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.servers
 # Recipients, what they are asked for, and the exit status that tells what became of it.
 ENDS = {
     "met": (["bob@box.test"], ("--wait",), 0),
-    "one failed, the other late": (["forbidden@b.test", "bob@b.test"], ("--within", "2s", "--wait", "30s"), 1),
-    "late": (["anybody@silent.test"], ("--within", "2s", "--wait", "30s"), 3),
+    "one failed, the other late": (["forbidden@b.test", "bob@b.test"], ("--within", "4s", "--wait", "50s"), 1),
+    "late": (["anybody@silent.test"], ("--within", "2s", "--wait", "50s"), 3),
     "still open": (["bob@b.test"], ("--wait", "1s"), 4),
 }
 
