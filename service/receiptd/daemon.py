@@ -267,6 +267,7 @@ class Daemon:
         self.clock_health.down(self.store.now(), f"the clock jumped by {jump:+.0f} seconds", permanent=True)
         async with self.store.write() as session:
             await reports.distrust(session)
+            await queue.follow_clock(session, timedelta(seconds=jump))
             await dispatches.follow_clock(session, timedelta(seconds=jump))
 
     async def _recover(self) -> int:

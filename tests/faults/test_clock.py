@@ -101,6 +101,19 @@ async def test_after_a_jump_backward_the_relay_is_not_left_alone_for_hours(shop:
         assert daemon.relay_health.may_try(shop.clock() + timedelta(minutes=5))
 
 
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_what_waits_for_its_next_attempt_waits_neither_longer_nor_shorter(shop: Workshop, hours: int) -> None:
+    async with _daemon(shop) as daemon:
+        shop.smtp.script["RCPT"] = ["450 4.2.0 try later"]
+        bob = await shop.send("bob@b.test")
+        await shop.submit()
+        was_due_in = (await shop.recipient(bob)).next_attempt_at - shop.clock()  # type: ignore[operator]
+        shop.clock.turn(hours=hours)
+        await daemon._monitor()
+        is_due_in = (await shop.recipient(bob)).next_attempt_at - shop.clock()  # type: ignore[operator]
+        assert abs(is_due_in - was_due_in) < timedelta(seconds=5)
+
+
 async def test_a_clock_that_is_only_slewed_is_trusted(shop: Workshop) -> None:
     async with _daemon(shop) as daemon:
         await _a_letter_in_time(shop)

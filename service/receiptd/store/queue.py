@@ -102,6 +102,19 @@ async def release(session: AsyncSession, recipient: str, at: datetime) -> None:
     )
 
 
+async def follow_clock(session: AsyncSession, jump: timedelta) -> None:
+    """The clock was set: what waits for its next attempt goes on to wait as long as it would have.
+
+    What is claimed is left alone: it is on its way, and its lease names the claim.
+    """
+    waiting = select(Recipient.id, Recipient.next_attempt_at).where(
+        col(Recipient.next_attempt_at).is_not(None), col(Recipient.claimed_by).is_(None)
+    )
+    rows = [{"id": name, "next_attempt_at": at + jump} for name, at in (await session.exec(waiting)).all() if at]
+    if rows:
+        await session.exec(update(Recipient), params=rows)
+
+
 async def finish(session: AsyncSession, attempt: Attempt, outcome: str, now: datetime) -> None:
     """Write what came of an attempt, whether its beginning was committed or it never came to DATA."""
     attempt.outcome, attempt.finished_at = outcome, now
