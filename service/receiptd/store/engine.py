@@ -129,12 +129,13 @@ class Store:
 
     def _engine(self, *, is_writer: bool) -> AsyncEngine:
         if not self.is_sqlite:
-            return create_async_engine(self.url, pool_size=10, pool_pre_ping=True)
+            return create_async_engine(self.url, pool_size=10, pool_pre_ping=True, hide_parameters=True)
         engine = create_async_engine(
             self.url,
             pool_size=1 if is_writer else 4,
             max_overflow=0,
             pool_timeout=300,
+            hide_parameters=True,
             connect_args={"factory": _Connection, "isolation_level": None},
         )
         begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
