@@ -16,7 +16,7 @@ from tests.nursery import Nursery
 from tests.office import Office
 
 LIMITS = (*(line for line in EVERYTHING if not line.startswith("SIZE")), "SIZE 10000000")
-LARGE = 12 << 20
+LARGE = 30 << 20
 
 
 @pytest.fixture(scope="module")
