@@ -25,7 +25,6 @@ _WORD = re.compile(r"=\?([\w.:-]{1,40})(?:\*[\w-]{0,20})?\?([bBqQ])\?([^?\s]{0,2
 _BETWEEN_WORDS = re.compile(r"(?<=\?=)[ \t\r\n]{1,20}(?==\?)")
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/title|p|div|tr|hr|pre|/pre)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
-_UTF7 = re.compile(r"[\"' ]*utf-?7", re.IGNORECASE)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _BASE64_NOISE = re.compile(rb"[^A-Za-z0-9+/]+")
 
@@ -35,17 +34,18 @@ def decode(content: bytes, charset: str | None = None) -> str:
 
     What no database takes becomes U+FFFD: null characters, and the halves of surrogate pairs that UTF-7 can spell.
     """
-    text = _decode(content, charset)
-    return _UNSTORABLE.sub("\ufffd", text) if "\0" in text or _UTF7.match(charset or "") else text
+    text = _decode(content, (charset or "").strip("\"' ").lower())
+    return _UNSTORABLE.sub("\ufffd", text) if "\0" in text else text
 
 
-def _decode(content: bytes, charset: str | None) -> str:
-    name = (charset or "").strip("\"' ").lower()
+def _decode(content: bytes, name: str) -> str:
     if name and name not in ("us-ascii", "ascii", "utf-8") and _TEXTUAL.fullmatch(name):
         try:
-            return content.decode(_BROADER.get(name, name), "replace")
+            text = content.decode(_BROADER.get(name, name), "replace")
         except LookupError:
             pass  # a well-formed name that Python doesn't know
+        else:
+            return _UNSTORABLE.sub("\ufffd", text) if name.endswith("7") else text
     if b"\x1b$" in content:
         return content.decode("iso2022_jp_ext", "replace")
     try:

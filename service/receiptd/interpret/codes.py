@@ -6,7 +6,7 @@ import re
 
 _STATUS = re.compile(r"(?<![\w.\-/@])#?([245])\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?!\w|\.\d|-[a-z\d])")
 _STATUS_FIELD = re.compile(r"\s*\"?([245])\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?![\d.])")
-_CODE = re.compile(r"(?<![\w.\-/@+])(?:25[0-2]|4[2-7]\d|5[0-7]\d)(?![\w./@]|-\d(?!\.\d))")
+_CODE = re.compile(r"[245](?:(?<=2)5[0-2]|(?<=4)[2-7]\d|(?<=5)[0-7]\d)(?<![\w.\-/@+]...)(?![\w./@]|-\d(?!\.\d))")
 _BEFORE = tuple("([<\"':;=,#>\n")
 _BEFORE_WORDS = (
     "said", "response", "responded", "responded with", "respond", "error", "error_code", "code", "status", "reply",
