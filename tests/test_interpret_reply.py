@@ -103,6 +103,11 @@ def test_a_complaint_names_whose_it_is() -> None:
     assert report.original_message_id == "<1@a.org>"
 
 
+def test_an_opt_out_that_a_mail_program_sends_for_its_reader_is_no_automatons_answer() -> None:
+    report = mail("Auto-Submitted: auto-replied\nX-Apple-Unsubscribe: true", "Apple Mail sent this to unsubscribe.")
+    assert report.kind is ReportKind.FEEDBACK
+
+
 @pytest.mark.parametrize(
     ("kind", "part"),
     [("tlsrpt", "application/tlsrpt+gzip"), ("x-odd", "message/x-odd"), ("delivery-status", "text/csv")],

@@ -1,4 +1,4 @@
-"""An abuse complaint in ARF -> whom it speaks of (RFC 5965)."""
+"""A complaint in ARF, or a reader's opt-out -> whom it speaks of (RFC 5965)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ def find(root: Part) -> Part | None:
 
 
 def is_report(root: Part) -> bool:
-    """Whether the message is an abuse report, even where its machine part is lost."""
+    """Whether the message is a complaint, even where its machine part is lost or it never had one.
+
+    Apple Mail writes `X-Apple-Unsubscribe` when a reader wants no more of this: an opt-out, and no automaton's answer.
+    """
+    if (root.header.first("x-apple-unsubscribe") or "").lower() == "true":
+        return True
     return root.type == "multipart/report" and root.parameters.get("report-type", "").lower() == "feedback-report"
 
 
