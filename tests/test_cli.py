@@ -15,7 +15,9 @@ from receiptd import cli
 from tests.fake_api import FakeAPI, message, problem, recipient, serve
 
 OWN = ("run", "demo", "check", "interpret", "config", "db")
-ASKING = ("list", "show", "alerts", "acknowledge", "waive", "confirm", "cancel", "retry", "resend")
+ASKING = (
+    "list", "show", "reports", "alerts", "acknowledge", "waive", "confirm", "assign", "cancel", "retry", "resend",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -122,6 +124,7 @@ def test_show_tells_tracks_events_and_evidence(api: FakeAPI, capsys: pytest.Capt
         (["acknowledge", "r1"], "/v1/recipients/r1/acknowledge", {}),
         (["waive", "r1"], "/v1/recipients/r1/waive", {}),
         (["confirm", "r1"], "/v1/recipients/r1/confirm", {}),
+        (["assign", "p/1", "r1"], "/v1/reports/p/1/assign", {"recipient": "r1"}),
     ],
 )
 def test_a_decision_goes_out_with_its_reason(
@@ -149,6 +152,28 @@ def test_a_message_is_cancelled_retried_or_sent_anew(
 ) -> None:
     api.answers["POST", f"/v1/messages/m1/{verb}"] = (200, message([recipient("r9", "bob@b.org")], "m9"))
     assert Ran(capsys, verb, "m1").out == "m9\nbob@b.org: queued, receipt open\n"
+
+
+def test_reports_are_listed_by_what_became_of_them(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    report = {
+        "id": "p1",
+        "mailbox": "receipts",
+        "folder": "INBOX",
+        "received_at": "2026-11-24T09:31:00Z",
+        "size": 1043,
+        "kind": "dsn",
+        "verdict": "unmatched",
+        "from": "MAILER-DAEMON@b.org",
+        "subject": "Un\u202edelivered",
+        "reason": None,
+        "evidence": "sha256:ab",
+    }
+    api.answers["GET", "/v1/reports"] = (200, {"items": [report], "next": None})
+    head, line = Ran(capsys, "reports", "--verdict", "unmatched").out.splitlines()
+    assert head.split() == ["ID", "RECEIVED", "VERDICT", "KIND", "FROM", "SUBJECT"]
+    assert line == "p1  2026-11-24 09:31:00Z  unmatched  dsn   MAILER-DAEMON@b.org  Un\\u202edelivered"
+    assert api.last.query == [("verdict", "unmatched"), ("limit", "100")]
+    assert json.loads(Ran(capsys, "reports", "--json").out) == report
 
 
 def test_alerts_are_listed_with_every_attempt_and_replayed(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:

@@ -572,6 +572,31 @@ async def test_a_retry_does_not_wait_until_the_relay_would_be_tried_again(home: 
     assert not relay.is_up, "only its answer tells that it is up"
 
 
+async def test_an_unmatched_report_is_assigned_to_a_recipient(home: Home) -> None:
+    taken = await home.stage.submitted()
+    await home.stage.receive(dsn("a" * 24, action="failed", status="5.1.1"))
+    (report,) = (await _get(home.api, "/v1/reports", verdict="unmatched"))["items"]
+    path, body = f"/v1/reports/{report['id']}/assign", {"recipient": taken.recipients[0].id, "reason": "order 4711"}
+    _is_problem(await home.over_tcp("dashboard").post(path, json=body), 403, 77)
+    _is_problem(await home.api.post(path, json={"reason": "order 4711"}), 422, 65)
+    _is_problem(await home.api.post("/v1/reports/none/assign", json=body), 404, 65)
+    rings = home.rings
+    answer = await home.api.post(path, json=body)
+    assert (answer.status_code, answer.json()["delivery"], answer.json()["trust"]) == (200, "failed", "keyed")
+    assert home.rings == rings + 1
+    (told,) = [
+        it for it in (await _get(home.api, f"/v1/messages/{taken.message.id}"))["events"] if it["source"] == "dsn"
+    ]
+    assert (told["matched_by"], told["detail"]["by"], told["detail"]["reason"]) == (
+        "person", f"uid:{os.getuid()}", "order 4711",
+    )  # fmt: skip
+    (listed,) = (await _get(home.api, "/v1/reports"))["items"]
+    assert (listed["verdict"], listed["reason"]) == (
+        "matched", f"assigned to bob@b.test by uid:{os.getuid()}: order 4711",
+    )  # fmt: skip
+    assert "matched already" in _is_problem(await home.api.post(path, json=body), 409, 65)
+
+
 async def test_an_alert_is_shown_with_every_attempt_and_can_be_sent_again(home: Home) -> None:
     failed = await home.stage.submitted()
     await home.stage.receive(dsn(failed.recipients[0].token, action="failed", status="5.1.1"))
@@ -607,7 +632,7 @@ async def test_a_user_neither_operates_nor_reads_what_came_back(home: Home) -> N
     for path in (
         f"recipients/{row}/waive", f"recipients/{row}/confirm", f"recipients/{row}/acknowledge",
         f"messages/{mine['id']}/cancel", f"messages/{mine['id']}/retry", f"messages/{mine['id']}/resend",
-        "alerts/x/replay",
+        "alerts/x/replay", "reports/x/assign",
     ):  # fmt: skip
         answer = await home.sender.post(f"/v1/{path}", json={"reason": "x"})
         assert "api.sock" in _is_problem(answer, 403, 77), path
@@ -718,6 +743,7 @@ async def test_the_description_lists_every_call_of_the_contract(home: Home) -> N
         "/v1/messages/{message}/raw": {"get"},
         "/v1/reports": {"get"},
         "/v1/reports/{report}/raw": {"get"},
+        "/v1/reports/{report}/assign": {"post"},
         "/v1/recipients/{recipient}/acknowledge": {"post"},
         "/v1/recipients/{recipient}/waive": {"post"},
         "/v1/recipients/{recipient}/confirm": {"post"},

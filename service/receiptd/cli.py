@@ -15,6 +15,7 @@ from receiptd.errors import UsageError
 
 NAME = "receiptd"
 RECEIPTS = ("open", "met", "met_late", "overdue", "failed", "waived")
+VERDICTS = ("matched", "unmatched", "suspicious", "noise", "set_aside")
 _PAGE = 100
 
 Command = Callable[[argparse.Namespace], int]
@@ -99,6 +100,16 @@ def _alerts(args: argparse.Namespace) -> int:
     return os.EX_OK
 
 
+def _reports(args: argparse.Namespace) -> int:
+    query = [("verdict", args.verdict)] if args.verdict else []
+    for page in _pages(args, "reports", query):
+        if args.json:
+            _print_each(page)
+        elif page:
+            _print_lines(terminal.report_table(page))
+    return os.EX_OK
+
+
 def _replay(args: argparse.Namespace) -> int:
     _ask(args).post(_path("alerts", args.id, "replay"))
     terminal.tell(f"{NAME}: alert {args.id} goes out again")
@@ -111,6 +122,12 @@ def _decide(args: argparse.Namespace) -> int:
     if getattr(args, "span", None):
         body["for"] = args.span
     return _report(_ask(args).post(_path("recipients", args.recipient, args.verb), body))
+
+
+def _assign(args: argparse.Namespace) -> int:
+    """Post of whom a person says that a report speaks, and say how that recipient stands then."""
+    body = {"recipient": args.recipient, "reason": _reason(args.reason)}
+    return _report(_ask(args).post(_path("reports", args.report, "assign"), body))
 
 
 def _move(args: argparse.Namespace) -> int:
@@ -241,6 +258,9 @@ def _add_questions(commands: Any) -> None:
     show = _add(commands, "show", _show, "show one message with every event and its evidence", options)
     show.add_argument("id", metavar="ID")
     show.add_argument("--json", action="store_true", help="print it as JSON")
+    reports = _add(commands, "reports", _reports, "list what came back, newest first", options)
+    reports.add_argument("--verdict", choices=VERDICTS, help="only those of which this became")
+    reports.add_argument("--json", action="store_true", help="print one object a line")
     alerts = _add(commands, "alerts", _alerts, "list what was sent to whom, with every attempt", options)
     alerts.add_argument("--json", action="store_true", help="print one object a line")
     replay = _add(alerts.add_subparsers(metavar="COMMAND"), "replay", _replay, "send an alert again", options)
@@ -259,6 +279,10 @@ def _add_decisions(commands: Any) -> None:
         decision.add_argument("--reason", required=True, metavar="TEXT", help="kept with the event")
         if verb == "acknowledge":
             decision.add_argument("--for", dest="span", type=_duration, metavar="DURATION", help="default: 1d")
+    assign = _add(commands, "assign", _assign, "say of whom a report speaks that is unmatched or suspicious", options)
+    assign.add_argument("report", metavar="REPORT", help="its id, as `receiptd reports` prints it")
+    assign.add_argument("recipient", metavar="RECIPIENT", help="its id, as `receiptd show` prints it")
+    assign.add_argument("--reason", required=True, metavar="TEXT", help="kept with the event")
     for verb, about in (
         ("cancel", "don't send what isn't sent yet"),
         ("retry", "try at once what is queued or held"),

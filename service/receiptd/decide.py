@@ -51,16 +51,21 @@ async def confirm(store: Store, recipient: str, *, by: str, reason: str) -> Reci
     return await _decide(store, recipient, EventKind.CONFIRMED, by=by, reason=reason)
 
 
+def check_reason(reason: str) -> None:
+    """Refuse a decision of which nobody says why."""
+    if not reason.strip():
+        raise errors.BadData("say why: a decision without a reason helps nobody who reads it later")
+
+
 async def _decide(
     store: Store, recipient: str, kind: EventKind, *, by: str, reason: str, columns: Mapping[str, Any] | None = None
 ) -> Recipient:
-    if not reason.strip():
-        raise errors.BadData("say why: a decision without a reason helps nobody who reads it later")
+    check_reason(reason)
 
     async def work(session: AsyncSession) -> Recipient:
         row = await session.get(Recipient, recipient, populate_existing=True, with_for_update=True)
         if row is None:
-            raise NoSuchThing(f"there is no recipient {recipient!r}: `receiptd show ID --json` lists their ids")
+            raise NoSuchThing(NO_RECIPIENT.format(recipient))
         if why := _why_pointless(row, kind):
             raise Pointless(why)
         has_arrived = kind is EventKind.CONFIRMED and row.delivery is Delivery.UNCERTAIN
@@ -244,6 +249,7 @@ def _asked_again(settings: Settings, name: str, row: Recipient) -> Asked:
     )
 
 
+NO_RECIPIENT = "there is no recipient {!r}: `receiptd show ID --json` lists their ids"
 _NO_MESSAGE = "there is no message {!r}: `receiptd list` shows their ids"
 
 

@@ -90,9 +90,15 @@ async def _settle(session: AsyncSession, store: Store, row: ReportRow, report: R
             telemetry.EVENTS.labels(fact.kind, fact.source).inc()
     row.verdict, row.kind = matched.verdict, report.kind
     row.subject, row.from_address = reports.shown(report.subject), reports.shown(report.from_address)
-    row.clear = matched.verdict is Verdict.MATCHED and box is not None and box.after != "keep"
+    row.clear = matched.verdict is Verdict.MATCHED and is_to_clear(store, row)
     await reports.close(session, row)
     telemetry.REPORTS.labels(report.kind, matched.verdict).inc()
+
+
+def is_to_clear(store: Store, row: ReportRow) -> bool:
+    """Whether the mailbox of *row* wants a matched report marked, moved or deleted."""
+    box = _mailbox(store, row)
+    return box is not None and box.after != "keep"
 
 
 def _mailbox(store: Store, row: ReportRow) -> MailboxSettings | None:

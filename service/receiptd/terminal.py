@@ -122,6 +122,22 @@ def message_page(message: Message) -> Iterator[str]:
         yield from _event_lines(event, addresses)
 
 
+def report_table(reports: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return one line a report: what `receiptd reports` shows."""
+    rows = [
+        (
+            report["id"],
+            when(report.get("received_at")),
+            report.get("verdict"),
+            report.get("kind"),
+            report.get("from"),
+            report.get("subject"),
+        )
+        for report in reports
+    ]
+    return table(("ID", "RECEIVED", "VERDICT", "KIND", "FROM", "SUBJECT"), rows)
+
+
 def alert_page(alert: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines about one alert: what it says, to whom it went, with every attempt."""
     data = alert.get("data") or {}

@@ -1,6 +1,6 @@
 """What a report says -> whom it speaks of, by which key, how sure."""
 
 from receiptd.match.candidates import Candidate, Keys, keys
-from receiptd.match.matching import Matched, match
+from receiptd.match.matching import Matched, assigned, match
 
-__all__ = ["Candidate", "Keys", "Matched", "keys", "match"]
+__all__ = ["Candidate", "Keys", "Matched", "assigned", "keys", "match"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from receiptd.facts import Report, ReportedRecipient, ReportKind, Trust
+from receiptd.facts import MatchedBy, Report, ReportedRecipient, ReportKind, Trust
 from receiptd.match.candidates import Candidate, Directory
 from receiptd.match.grounds import Ground
 
@@ -25,7 +25,9 @@ def find(report: Report, ground: Ground) -> list[Aim]:
     blocks = report.recipients or (ReportedRecipient(),)
     directory = Directory(ground.recipients)
     reader = directory.find(report.from_address) if report.kind is ReportKind.MDN else None
-    if ground.owner:
+    if ground.owner and ground.by is MatchedBy.PERSON:
+        found = _by_a_person(blocks, ground, ground.owner, directory, reader)
+    elif ground.owner:
         found = _under_token(blocks, ground, ground.owner, directory, reader)
     else:
         found = _under_message_id(blocks, ground, directory, reader)
@@ -56,6 +58,24 @@ def _under_token(
             yield Aim(block, owner, ground.trust, onward)
         for one in others:
             yield Aim(block, one, lesser, onward=_is_onward(block, one, directory))
+
+
+def _by_a_person(
+    blocks: Iterable[ReportedRecipient],
+    ground: Ground,
+    owner: Candidate,
+    directory: Directory,
+    reader: Candidate | None,
+) -> Iterator[Aim]:
+    """Yield the aims of a report of which a person says that it speaks of *owner*.
+
+    No key says that its envelope had one recipient. So where blocks name the owner, only these are about it; where
+    none does, those about strangers are branches behind the owner, and what names another recipient never counts.
+    """
+    read = [(block, _named(block, directory)) for block in blocks]
+    own = [block for block, named in read if owner in named or not _has_address(block) or reader is owner]
+    for block in own or [block for block, named in read if not named]:
+        yield Aim(block, owner, ground.trust, onward=_is_onward(block, owner, directory) and reader is not owner)
 
 
 def _under_message_id(

@@ -101,13 +101,14 @@ def _has_strange_token(report: Report, paths: ReturnPaths) -> bool:
 
     A true report about a message of ours has our token there. Elsewhere a word may look like a token by chance.
     """
-    for found in report.found_tokens:
-        path = paths.of(found.token)
-        if found.place is MatchedBy.ENVELOPE_ID:
-            return True
-        if found.place is MatchedBy.RETURN_PATH and path and any(address.same(path, to) for to in report.to_addresses):
-            return True
-    return False
+    has_envelope_id = any(found.place is MatchedBy.ENVELOPE_ID for found in report.found_tokens)
+    return has_envelope_id or is_to_return_path(report, paths)
+
+
+def is_to_return_path(report: Report, paths: ReturnPaths) -> bool:
+    """Whether *report* came to an address of the form of our return paths, known or not."""
+    tokens = (found.token for found in report.found_tokens if found.place is MatchedBy.RETURN_PATH)
+    return any(address.same(path, to) for path in map(paths.of, tokens) if path for to in report.to_addresses)
 
 
 def _message_ids(report: Report) -> Iterator[tuple[str, MatchedBy]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from receiptd import token
-from receiptd.facts import Fact, Report, ReportKind, Verdict
+from receiptd.facts import Fact, MatchedBy, Report, ReportKind, Trust, Verdict
 from receiptd.match import aims, answers, grounds, telling
 from receiptd.match.candidates import Candidate
 from receiptd.match.grounds import Ground, ReturnPaths
@@ -47,6 +47,22 @@ def match(
         return Matched(Verdict.MATCHED, tuple(told))
     is_noise = report.kind is ReportKind.ORDINARY or any(token.is_of_check(word) for word in report.tokens)
     return Matched(Verdict.NOISE if is_noise else Verdict.UNMATCHED)
+
+
+def assigned(
+    report: Report, at: Candidate, candidates: Sequence[Candidate], *, receipts_address: str, subaddress: str
+) -> tuple[Fact, ...]:
+    """Return what *report* tells of *at*, of whom a person says that it speaks; *candidates* are all of its message.
+
+    The person vouches for the match, so what it tells is keyed; what it proves is what any keyed report of its kind
+    proves, and an answer to a return path stays an automaton's.
+    """
+    if answers.is_own(report, candidates):
+        return ()
+    if grounds.is_to_return_path(report, ReturnPaths(receipts_address, subaddress)):
+        report = replace(report, is_automatic=True)
+    ground = Ground(tuple(candidates), MatchedBy.PERSON, Trust.KEYED, owner=at)
+    return tuple(_once(_facts(report, ground, None)))
 
 
 def _facts(report: Report, ground: Ground, authserv_id: str | None) -> Iterable[Fact]:

@@ -224,13 +224,14 @@ def next_judgement(row: Recipient, levels: Sequence[EscalationLevel]) -> datetim
 
 
 async def _append(session: AsyncSession, row: Recipient, facts: Sequence[Fact], told: Told) -> list[Event]:
-    """Insert the facts that are new; count those that are known. Returns the new ones."""
+    """Insert the facts that are new; count those that are known. Returns those that are new, or surer than before."""
     new: list[Event] = []
     for fact in facts:
         key = id_of("event", row.id, fact.kind, fact.final_recipient or "", fact.variant)
         known = await session.get(EventRow, key)
         if known is not None:
-            await _count(session, known, fact, told)
+            if await _count(session, known, fact, told):
+                new.append(event_of(known))
         else:
             row.event_count += 1
             if await _has_room(session, row, fact):
@@ -275,16 +276,26 @@ def _copy(row: EventRow, fact: Fact, told: Told) -> EventCopy:
     )
 
 
-async def _count(session: AsyncSession, row: EventRow, fact: Fact, told: Told) -> None:
-    """Add a copy; the event keeps its best-trusted copies' earliest time, whatever the order they came in."""
+async def _count(session: AsyncSession, row: EventRow, fact: Fact, told: Told) -> bool:
+    """Add a copy; return whether it makes the event surer.
+
+    The event keeps its best-trusted copies' earliest time, whatever the order they came in.
+    Where a person vouches for a report that was suspicious, the same copy is only trusted more than before.
+    """
     copy = _copy(row, fact, told)
-    if await session.get(EventCopy, copy.id) is not None:
-        return
-    session.add(copy)
-    row.count += 1
-    if fact.trust.rank > row.trust.rank:
+    known = await session.get(EventCopy, copy.id)
+    if known is None:
+        session.add(copy)
+        row.count += 1
+    elif known.trust.at_least(fact.trust):
+        return False
+    else:
+        known.trust = fact.trust
+    is_surer = fact.trust.rank > row.trust.rank
+    if is_surer:
         row.trust, row.observed_at, row.evidence = fact.trust, told.observed_at, told.evidence
         row.source, row.matched_by, row.detail = fact.source, fact.matched_by, dict(fact.detail)
     elif fact.trust is row.trust and told.observed_at < row.observed_at:
         row.observed_at, row.evidence = told.observed_at, told.evidence
     await session.flush()
+    return is_surer

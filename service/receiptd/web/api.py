@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from receiptd import decide, errors, telemetry
 from receiptd.accept import Taken, accept
+from receiptd.assign import assign
 from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
@@ -232,6 +233,14 @@ async def get_report(house: Rooms, _: Reader, report: str) -> Response:
     if row is None:
         raise NoSuchThing(f"there is no report {report!r}")
     return await _evidence(house, row.evidence, f"{report}.eml")
+
+
+@router.post("/reports/{report}/assign")
+async def assign_report(request: Request, house: Rooms, caller: Operator, report: str) -> dict[str, Any]:
+    """Take a person's word for whom a report speaks of that is unmatched or suspicious."""
+    body = await requests.read_assignment(request)
+    row = await assign(house.store, report, body.recipient, by=caller.owner, reason=body.reason)
+    return _decided(house, row)
 
 
 @router.get("/alerts")

@@ -113,6 +113,13 @@ class DecisionBody(_Body):
     for_: Within | None = Field(default=None, alias="for")
 
 
+class AssignmentBody(_Body):
+    """Of whom a person says that a report speaks, and why."""
+
+    recipient: Annotated[str, AfterValidator(_without_null)]
+    reason: Annotated[str, AfterValidator(_without_null)]
+
+
 MESSAGE_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -263,6 +270,11 @@ def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
 async def read_decision(request: Request) -> DecisionBody:
     """Return a person's decision."""
     return _checked_json(DecisionBody, await read_body(request, 64 * 1024, why="for a decision"))
+
+
+async def read_assignment(request: Request) -> AssignmentBody:
+    """Return whose a person says that a report is."""
+    return _checked_json(AssignmentBody, await read_body(request, 64 * 1024, why="for a decision"))
 
 
 def _checked(kind: type[Body], values: dict[str, Any]) -> Body:

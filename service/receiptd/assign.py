@@ -1,0 +1,98 @@
+"""What a person says of a report: whose it is, where it fits nobody or speaks against itself."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from receiptd import match, telemetry
+from receiptd.decide import NO_RECIPIENT, NoSuchThing, Pointless, check_reason
+from receiptd.facts import Delivery, Fact, FoundToken, MatchedBy, Report, Verdict
+from receiptd.interpret import interpret
+from receiptd.models import Evidence, Message, Recipient, ReportRow
+from receiptd.settle import is_to_clear
+from receiptd.store import Store, reports
+from receiptd.store.recipients import Told, record
+
+_ASSIGNABLE = (Verdict.UNMATCHED, Verdict.SUSPICIOUS)
+_CONFIRM = "if you know that the message arrived, `receiptd confirm RECIPIENT` says so by your word"
+_WHY_NOT = {
+    None: "this report is not settled yet: try again in a moment",
+    Verdict.MATCHED: "this report is matched already{}: there is nothing to assign",
+    Verdict.NOISE: f"this is no report, or one of no message of ours: it says nothing of anybody; {_CONFIRM}",
+    Verdict.SET_ASIDE: f"this report can't be read, so it says nothing of anybody; {_CONFIRM}",
+}
+
+
+async def assign(store: Store, report: str, recipient: str, *, by: str, reason: str) -> Recipient:
+    """Settle *report* for *recipient*, as if its token had come back: somebody who looked vouches for the match.
+
+    It is read once more, and before the transaction: a large report takes time that no transaction should.
+    """
+    check_reason(reason)
+    said = await _read(store, report)
+
+    async def work(session: AsyncSession) -> tuple[Recipient, list[Fact]]:
+        row = _checked(await session.get(ReportRow, report, populate_existing=True, with_for_update=True), report)
+        at = await _recipient(session, row, recipient)
+        decided = {"by": by, "reason": reason}
+        facts = [replace(fact, detail={**fact.detail, **decided}) for fact in await _facts(session, store, said, at)]
+        told = Told(row.id, row.received_at, f"sha256:{row.evidence}")
+        moved = await record(session, store.settings, at.id, facts, told, now=store.now())
+        row.verdict, row.clear = Verdict.MATCHED, is_to_clear(store, row)
+        row.reason = reports.shown(f"assigned to {at.address} by {by}: {reason}")
+        return moved.recipient, facts
+
+    moved, facts = await store.together(work)
+    for fact in facts:
+        telemetry.EVENTS.labels(fact.kind, fact.source).inc()
+    return moved
+
+
+async def _read(store: Store, report: str) -> Report:
+    """Return what the report says, as settle read it."""
+    async with store.read() as session:
+        row = _checked(await reports.get(session, report), report)
+        raw = (await session.get_one(Evidence, row.evidence)).content
+    return await asyncio.to_thread(interpret, raw)
+
+
+def _checked(row: ReportRow | None, report: str) -> ReportRow:
+    """Return *row* if it may be assigned."""
+    if row is None:
+        raise NoSuchThing(f"there is no report {report!r}: `receiptd reports` lists them")
+    if row.verdict not in _ASSIGNABLE:
+        raise Pointless(_WHY_NOT[row.verdict].format(f" ({row.reason})" if row.reason else ""))
+    return row
+
+
+async def _recipient(session: AsyncSession, report: ReportRow, recipient: str) -> Recipient:
+    """Return the recipient if the report can speak of it.
+
+    A report proves that its message was sent: of one that still waits it would keep it from ever being sent.
+    """
+    row = await session.get(Recipient, recipient, populate_existing=True, with_for_update=True)
+    if row is None:
+        raise NoSuchThing(NO_RECIPIENT.format(recipient))
+    if row.submitted_at is None and row.delivery is not Delivery.UNCERTAIN:
+        raise Pointless(f"the message was not sent to {row.address}: no report can speak of it")
+    if report.fetched_at < (await session.get_one(Message, row.message)).created_at:
+        raise Pointless(f"this report was here before the message to {row.address} was: it speaks of another")
+    return row
+
+
+async def _facts(session: AsyncSession, store: Store, said: Report, at: Recipient) -> tuple[Fact, ...]:
+    everyone = await reports.candidates(session, match.Keys((FoundToken(at.token, MatchedBy.PERSON),), ()))
+    receipts = store.settings.receipts
+    facts = match.assigned(
+        said,
+        next(one for one in everyone if one.recipient_id == at.id),
+        everyone,
+        receipts_address=receipts.address,
+        subaddress=receipts.subaddress,
+    )
+    if not facts:
+        raise Pointless(f"this report says nothing of {at.address}, perhaps of another recipient; {_CONFIRM}")
+    return facts
