@@ -24,7 +24,7 @@ from receiptd.pulse import Pulse
 from receiptd.settings import MailboxSettings, OAuth, read_secret
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
-from receiptd.store import Store, dispatches, events, handover, is_down, queue, reason_of, reports
+from receiptd.store import Store, dispatches, events, handover, is_down, queue, reason_of, reports, restore
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.web import House, create_app, doors
@@ -125,11 +125,16 @@ class Daemon:
             closing.push_async_callback(self.http.aclose)
             closing.push_async_callback(self.relay.close)
             await events.go_on(self.store)
+            if held := await restore.hold_if_restored(self.store):
+                _log.warning(
+                    "the database comes from a backup: what waited in it is held, `receiptd retry` sends it", held=held
+                )
             await queue.recover(self.store)
             await reports.recover(self.store)
             await closing.enter_async_context(doors.serving(create_app(self.house()), sockets))
             self._listen_to_signals()
             await self._work()
+            await restore.note(self.store)
 
     def _threads(self) -> int:
         # A resolver that hangs keeps a thread well beyond the time-out of a post: no webhook's names take all of them.
@@ -248,6 +253,7 @@ class Daemon:
 
     async def _monitor(self) -> int:
         await self._look_at_the_clock()
+        await restore.note(self.store)
         await monitor(self.store, self.relay_health, self.boxes, self.clock_health, started_at=self.started_at)
         return 0
 

@@ -40,6 +40,7 @@ REFUSED = "A mail filter at the recipient's server refused the message."
 OVERRIDDEN = "A report said failed, but the same recipient has displayed or answered the message."
 ONE_BRANCH = "Known of one branch behind the address; of others nothing was heard."
 UNCERTAIN = "The submission server gave no answer to the complete message: whether it took it is not known."
+RESTORED = "The database was restored from a backup: whether the message was sent since is not known."
 CONFIRMED = "A person confirmed the receipt."
 WAIVED = "A person decided that no receipt is needed."
 CANCELLED = "The message was cancelled before it was sent."
@@ -50,7 +51,7 @@ DENIED = "The recipient declined to say whether the message was displayed."
 ERROR = "The recipient's mail program reported an error and did not say that the message was displayed."
 
 TEXTS = (
-    ALIAS, CONTRADICTED, REFUSED, OVERRIDDEN, ONE_BRANCH, UNCERTAIN, CONFIRMED, WAIVED, CANCELLED, HELD, AUTOMATIC,
+    ALIAS, CONTRADICTED, REFUSED, OVERRIDDEN, ONE_BRANCH, UNCERTAIN, RESTORED, CONFIRMED, WAIVED, CANCELLED, HELD, AUTOMATIC,
     DELETED, DENIED, ERROR,
 )  # fmt: skip
 
@@ -139,7 +140,7 @@ def _of_limits(
 ) -> str | None:
     kinds = {one.kind for one in readings}
     if delivery is Delivery.UNCERTAIN:
-        return UNCERTAIN
+        return RESTORED if any(one.event.detail.get("restored") for one in readings) else UNCERTAIN
     if receipt.is_met:
         is_one_branch = EventKind.EXPANDED in kinds and len({one.branch for one in readings if one.rank > 0}) == 2
         return ONE_BRANCH if is_one_branch and delivery is Delivery.DELIVERED else None

@@ -165,6 +165,18 @@ class Store:
                 "or name another database under [service]"
             ) from error
 
+    def note(self, serial: int) -> None:
+        """Note in the lock file how far the database is; a backup that is put in its place knows nothing of it."""
+        if self._lock is not None:
+            os.pwrite(self._lock, f"{serial:020}\n".encode(), 0)
+
+    def is_older_than_noted(self, serial: int) -> bool:
+        """Whether the database that ends with *serial* was further once, or nothing is noted of one with a past."""
+        if self._lock is None:
+            return False
+        noted = os.pread(self._lock, 20, 0)
+        return serial < int(noted) if noted.isdigit() else serial > 0
+
     async def close(self) -> None:
         """Close every connection and give the lock back."""
         await self._writer.dispose()
