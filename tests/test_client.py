@@ -113,6 +113,13 @@ def test_settings_come_from_the_environment_or_the_places_where_the_daemon_looks
         client.find(environ={}).get("/v1/x")
 
 
+def test_a_relative_socket_lies_beside_the_settings(api: FakeAPI, tmp_path: Path) -> None:
+    (tmp_path / "receiptd.toml").write_text('[service]\nlisten = [{unix = "api.sock"}]\n')
+    api.answers["GET", "/v1/x"] = (200, {})
+    client.find(tmp_path / "receiptd.toml", environ={}).get("/v1/x")
+    assert len(api.requests) == 1
+
+
 def test_without_settings_the_usual_sockets_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "CONFIG_PLACES", (tmp_path / "none.toml",))
     monkeypatch.setattr(client, "SOCKETS", (tmp_path / "usual.sock",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -131,6 +132,29 @@ def test_an_unknown_variable_is_an_error_like_an_unknown_key(tmp_path: Path) -> 
 
 def test_a_variable_can_not_reach_into_a_list(tmp_path: Path) -> None:
     assert "give the whole list $RECEIPTD_MAILBOX" in refusal(tmp_path, RECEIPTD_MAILBOX__URL="imaps://a")
+
+
+# Paths
+
+
+@pytest.mark.parametrize("folder", ["here", "else where"])
+def test_a_relative_path_lies_beside_the_settings_wherever_they_are_read_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "else where").mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    text = '[service]\ndatabase = "sqlite:///receiptd.db"\nlisten = [{unix = "api.sock"}]\n' + MINIMAL
+    written(tmp_path / "here", text)
+    got = settings.load(Path(os.path.relpath(tmp_path / "here" / "receiptd.toml")), {})
+    assert Path(got.service.database.removeprefix("sqlite:///")).resolve() == tmp_path / "here" / "receiptd.db"
+    assert (got.service.listen[0].unix or Path()).resolve() == tmp_path / "here" / "api.sock"
+    assert got.service.database.startswith("sqlite:////")
+
+
+@pytest.mark.parametrize("url", ["sqlite:////a/b.db", "sqlite:///:memory:", "postgresql:///receiptd"])
+def test_a_database_that_is_no_relative_file_is_left_as_it_is(tmp_path: Path, url: str) -> None:
+    assert loaded(tmp_path, f'[service]\ndatabase = "{url}"\n' + MINIMAL).service.database == url
 
 
 # Secrets

@@ -170,7 +170,8 @@ def _listening(path: Path, text: str) -> tuple[Path, ...]:
 
     try:
         entries = tomllib.loads(text).get("service", {}).get("listen", [])
-        found = [(entry.get("scope", "operate"), Path(entry["unix"])) for entry in entries if "unix" in entry]
+        beside = path.absolute().parent
+        found = [(entry.get("scope", "operate"), beside / entry["unix"]) for entry in entries if "unix" in entry]
     except (tomllib.TOMLDecodeError, AttributeError, TypeError) as error:
         raise BadSettings(f"the settings file {path} can't be understood ({error}): try `receiptd check`") from error
     return tuple(socket_path for _, socket_path in sorted(found, key=lambda entry: entry[0] != "operate"))

@@ -16,14 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_valida
 from receiptd import token
 from receiptd.facts import Level, Trust
 from receiptd.settings.values import (
+    DatabaseUrl,
     Duration,
+    LocalPath,
     Name,
     Rate,
     SecretFile,
     Size,
     check_account_url,
     check_after,
-    check_database_url,
     check_event_pattern,
     check_mode,
     check_tcp,
@@ -58,7 +59,7 @@ class Section(BaseModel):
 class Listen(Section):
     """One socket of the HTTP API: a Unix path with mode, group and scope, or a TCP address."""
 
-    unix: Path | None = None
+    unix: LocalPath | None = None
     tcp: Annotated[str, checked(check_tcp)] | None = None
     mode: Annotated[str, checked(check_mode)] = "0660"
     group: str | None = None
@@ -105,7 +106,7 @@ class OAuth(Section):
 class Service(Section):
     """The daemon itself: its database, its sockets, its bounds."""
 
-    database: Annotated[str, checked(check_database_url)] = "sqlite:////var/lib/receiptd/receiptd.db"
+    database: DatabaseUrl = "sqlite:////var/lib/receiptd/receiptd.db"
     listen: tuple[Listen, ...] = (
         Listen(unix=Path("/run/receiptd/send.sock"), mode="0666", scope="send"),
         Listen(unix=Path("/run/receiptd/api.sock"), mode="0660", scope="operate"),

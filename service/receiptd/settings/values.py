@@ -155,6 +155,27 @@ def _may_be_there(path: Path) -> bool:
         return True
 
 
+def _beside(info: ValidationInfo) -> Path | None:
+    """Return the folder of the settings file, where there is one."""
+    places: tuple[Path, ...] = (info.context or {}).get("places", ())
+    return places[-1] if places else None
+
+
+def _locate(path: Path, info: ValidationInfo) -> Path:
+    """Return *path*; a relative one lies beside the settings file, wherever the command was called."""
+    beside = _beside(info)
+    return beside / path if beside else path
+
+
+def _locate_database(url: str, info: ValidationInfo) -> str:
+    """Return *url*; the relative file of `sqlite:///receiptd.db` lies beside the settings file too."""
+    name = url.removeprefix("sqlite:///")
+    beside = _beside(info)
+    if name in (url, ":memory:") or beside is None:
+        return url
+    return f"sqlite:///{beside / name}"
+
+
 def _either(words: tuple[str, ...]) -> str:
     return " or ".join(f"{word}://" for word in words)
 
@@ -168,4 +189,6 @@ Duration = Annotated[timedelta, BeforeValidator(_as_duration), PlainSerializer(d
 Size = Annotated[int, BeforeValidator(_as_size), PlainSerializer(_show_size, return_type=str | int)]
 Rate = Annotated[str, checked(_check_rate)]
 Name = Annotated[str, checked(check_name)]
+LocalPath = Annotated[Path, AfterValidator(_locate)]
+DatabaseUrl = Annotated[str, checked(check_database_url), AfterValidator(_locate_database)]
 SecretFile = Annotated[Path, AfterValidator(_resolve)]
