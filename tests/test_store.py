@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
-from collections.abc import AsyncIterator
-from datetime import timedelta
+import stat
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,33 @@ def test_a_database_of_an_older_version_names_the_command(tmp_path: Path) -> Non
     connection.close()
     with pytest.raises(errors.BadSettings, match="receiptd db upgrade"):
         ensure(url)
+
+
+@pytest.mark.parametrize("make", [ensure, upgrade])
+async def test_a_new_database_and_what_lies_beside_it_are_its_users_alone(
+    tmp_path: Path, make: Callable[[str], None]
+) -> None:
+    """Whole messages and tokens stand in it."""
+    before = os.umask(0o022)
+    try:
+        settings = settings_in(tmp_path)
+        make(settings.service.database)
+        store = Store(settings)
+        async with store.write() as session:
+            session.add(Lease(name="a", holder="a", until=datetime.now(UTC)))
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("receiptd.db*")}
+        await store.close()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("receiptd.db", "receiptd.db-wal", "receiptd.db-shm"), 0o600)
+
+
+def test_the_mode_that_somebody_gave_a_database_is_kept(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/receiptd.db"
+    (tmp_path / "receiptd.db").touch(0o600)
+    (tmp_path / "receiptd.db").chmod(0o640)
+    ensure(url)
+    assert stat.S_IMODE((tmp_path / "receiptd.db").stat().st_mode) == 0o640
 
 
 def test_a_database_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from importlib.resources import files
 
 from alembic import command
@@ -9,7 +11,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiptd import errors
@@ -27,6 +29,17 @@ def _engine(text: str) -> Engine:
         raise explain(error, url) from error
 
 
+def _make_private(url: URL) -> None:
+    """Make the file of a SQLite database that isn't there yet, for its user alone: it holds whole messages.
+
+    SQLite would make it as open as the umask allows; what it makes beside it gets the same mode.
+    """
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return
+    with suppress(OSError):  # it is there already; or it can't be made, which SQLite says with its sentence
+        os.close(os.open(str(url.database), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
 def _config(connection: Connection | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(files("receiptd") / "migrations"))
@@ -40,6 +53,7 @@ def upgrade(database: str) -> None:
     Raises CantCreate where it can't be written, BadSettings where it is of a newer version.
     """
     engine = _engine(database)
+    _make_private(engine.url)
     try:
         with engine.begin() as connection:
             _refuse_newer(connection, database)
@@ -53,6 +67,7 @@ def upgrade(database: str) -> None:
 def ensure(database: str) -> None:
     """Create the tables in an empty *database*; refuse one of another version with a sentence."""
     engine = _engine(database)
+    _make_private(engine.url)
     try:
         with engine.begin() as connection:
             _refuse_newer(connection, database)
