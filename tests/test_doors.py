@@ -32,7 +32,7 @@ def _close(made: list[socket.socket]) -> None:
 
 
 def test_a_unix_socket_has_the_mode_that_the_settings_say_whatever_the_umask(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "send.sock"
+    path = tmp_path / "send.sock"
     before = os.umask(0o077)
     try:
         _close(doors.open_doors(_settings(tmp_path, {"unix": str(path), "mode": "0666", "scope": "send"})))
@@ -67,6 +67,13 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(errors.CantCreate, match="no socket is in the way"):
         doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / "api.sock")}))
     assert (tmp_path / "api.sock").read_text() == "precious"
+
+
+def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(errors.CantCreate, match=f"there is no folder {tmp_path}/rum") as told:
+        doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / "rum" / "api.sock")}))
+    assert told.value.exit_status == os.EX_CANTCREAT
+    assert not (tmp_path / "rum").exists()
 
 
 def test_a_path_too_long_for_a_socket_is_a_sentence(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def _name(door: socket.socket) -> str:
 
 
 def _open(listen: Listen) -> socket.socket:
-    return _unix(listen) if listen.unix is not None else _tcp(listen.tcp or "")
+    return _unix(listen) if listen.unix is not None else open_tcp(listen.tcp or "")
 
 
 class _Ours(socket.socket):
@@ -231,7 +231,6 @@ def _unix(listen: Listen) -> socket.socket:
     path = listen.unix or Path()
     door = _Ours(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_over(path)
         # Nobody gets in between bind and chmod.
         before = os.umask(0o177)
@@ -247,9 +246,15 @@ def _unix(listen: Listen) -> socket.socket:
         raise BadSettings(f"there is no group {listen.group!r} for {path}: create it, or name another") from error
     except OSError as error:
         door.close()
-        raise CantCreate(f"the socket {path} can't be made: {error.strerror or error}") from error
+        raise CantCreate(f"the socket {path} can't be made: {_why(error, path)}") from error
     door.listen(_BACKLOG)
     return door
+
+
+def _why(error: OSError, path: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no folder {path.parent}; make it, or correct [service] listen"
+    return error.strerror or str(error)
 
 
 def _remove_left_over(path: Path) -> None:
@@ -261,10 +266,11 @@ def _remove_left_over(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if probe.connect_ex(str(path)) == 0:
             raise OSError(0, "another daemon listens there")
-    path.unlink()
+    path.unlink(missing_ok=True)
 
 
-def _tcp(address: str) -> socket.socket:
+def open_tcp(address: str) -> socket.socket:
+    """Listen on *address*, HOST:PORT; raise CantCreate where that can't be."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     door = socket.socket(family, socket.SOCK_STREAM)
