@@ -193,6 +193,18 @@ def test_a_token_that_returns_anothers_message_is_plausible() -> None:
     assert brief(of(report, *TRIO)) == [("m1/bob", "failed", "plausible", None)]
 
 
+def test_a_token_with_its_envelope_id_is_plausible_though_a_relay_changed_author_and_message_id() -> None:
+    keys = (FoundToken(BOB.token, MatchedBy.RETURN_PATH), FoundToken(BOB.token, MatchedBy.ENVELOPE_ID))
+    report = dsn(found_tokens=keys, original_message_id="<else@where>", returned_from="firm@a.org")
+    assert brief(of(report, *TRIO)) == [("m1/bob", "failed", "plausible", None)]
+
+
+def test_a_token_that_returns_spam_in_the_name_of_its_return_path_is_weak() -> None:
+    report = dsn(found_tokens=found(BOB.token), original_message_id="<spam@e.org>", returned_from="pills@e.org")
+    matched = of(report, *TRIO)
+    assert (matched.verdict, matched.facts[0].trust) == (Verdict.SUSPICIOUS, Trust.WEAK)
+
+
 @pytest.mark.parametrize("kind", [ReportKind.DSN, ReportKind.BOUNCE])
 def test_a_dsn_from_a_non_null_path_is_never_keyed(kind: ReportKind) -> None:
     """RFC 3461 §6.1: a DSN has the null reverse-path."""

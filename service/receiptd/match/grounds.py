@@ -70,10 +70,13 @@ def _sureness(report: Report, owner: Candidate, candidates: Sequence[Candidate])
     """Return how sure a report with one known token is, and whether it speaks against itself."""
     stated = [one for one in (report.original_message_id, *report.alias_message_ids) if one]
     knowing = [one for one in candidates if any(one.is_known_as(message_id) for message_id in stated)]
+    is_from_another = bool(report.returned_from) and not address.same(report.returned_from or "", owner.from_address)
     if stated and not any(one.message_id == owner.message_id for one in knowing):
-        return (Trust.WEAK, True) if knowing else (Trust.PLAUSIBLE, False)
-    if not stated and report.returned_from and not address.same(report.returned_from, owner.from_address):
-        return Trust.PLAUSIBLE, False  # what it returns isn't from our sender
+        # A gateway may give a message another id or author. Spam in the name of our return path has both, and no ENVID.
+        is_misused = is_from_another and not _has_envelope_id(report)
+        return (Trust.WEAK, True) if knowing or is_misused else (Trust.PLAUSIBLE, False)
+    if not stated and is_from_another:
+        return Trust.PLAUSIBLE, False
     if report.kind in _BY_MTA and report.return_path:
         return Trust.PLAUSIBLE, False  # a true one comes from the null path (RFC 3461 §6.1)
     return Trust.KEYED, False
@@ -101,8 +104,11 @@ def _has_strange_token(report: Report, paths: ReturnPaths) -> bool:
 
     A true report about a message of ours has our token there. Elsewhere a word may look like a token by chance.
     """
-    has_envelope_id = any(found.place is MatchedBy.ENVELOPE_ID for found in report.found_tokens)
-    return has_envelope_id or is_to_return_path(report, paths)
+    return _has_envelope_id(report) or is_to_return_path(report, paths)
+
+
+def _has_envelope_id(report: Report) -> bool:
+    return any(found.place is MatchedBy.ENVELOPE_ID for found in report.found_tokens)
 
 
 def is_to_return_path(report: Report, paths: ReturnPaths) -> bool:
