@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -272,3 +273,27 @@ def test_a_reader_who_has_seen_enough_is_no_fault(api: FakeAPI, monkeypatch: pyt
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=10) == 141
+
+
+@pytest.mark.parametrize("redirection", ["> /dev/full", ">&-"])
+@pytest.mark.parametrize(
+    "argv", [["list"], ["list", "--json"], ["show", "m1"], ["interpret", "a.eml"], ["config", "show"], ["--help"]]
+)
+def test_output_that_can_not_be_written_is_74(
+    api: FakeAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], redirection: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.eml").write_bytes(b"From: me@a.org\n\nhello\n")
+    with Path("receiptd.toml").open("a") as settings:
+        settings.write('database = "sqlite:///r.db"\n[submission]\nurl = "smtp://localhost:25"\n')
+        settings.write('[receipts]\naddress = "receipts@a.org"\n')
+        settings.write('[[mailbox]]\nname = "in"\nurl = "imap://me@localhost"\npassword_file = "a.eml"\n')
+        settings.write('[[webhook]]\nname = "ops"\nurl = "https://a.org"\nsecret_file = "a.eml"\n')
+    bob = message([recipient("r1", "bob@b.org")])
+    api.answers["GET", "/v1/messages"] = (200, {"items": [bob], "next": None})
+    api.answers["GET", "/v1/messages/m1"] = (200, bob)
+    line = f"{shlex.join([sys.executable, '-m', 'receiptd.cli', *argv])} {redirection}"
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, timeout=30, check=False)
+    [sentence] = done.stderr.decode().splitlines()
+    assert sentence.startswith("receiptd: standard output can't be written (")
+    assert done.returncode == 74

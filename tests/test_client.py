@@ -74,14 +74,26 @@ def test_who_is_denied_at_every_door_is_told_so() -> None:
             client.find(named, environ={}).get("/v1/x")
 
 
-def test_settings_that_the_sender_may_not_read_leave_the_usual_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_the_usual_place_that_the_sender_may_not_read_leave_the_usual_sockets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with tempfile.TemporaryDirectory() as directory:
         monkeypatch.setattr(client, "SOCKETS", (Path(directory, "usual.sock"),))
+        monkeypatch.setattr(client, "CONFIG_PLACES", (config(Path(directory), ("other.sock", "send")),))
+        client.CONFIG_PLACES[0].chmod(0)
+        Path(directory).chmod(0o755)
+        with nobody(), pytest.raises(Unavailable, match=r"usual\.sock"):
+            client.find(environ={}).get("/v1/x")
+
+
+def test_settings_that_are_named_and_may_not_be_read_are_not_passed_over() -> None:
+    with tempfile.TemporaryDirectory() as directory:
         named = config(Path(directory), ("other.sock", "send"))
         named.chmod(0)
         Path(directory).chmod(0o755)
-        with nobody(), pytest.raises(Unavailable, match=r"usual\.sock"):
-            client.find(named, environ={}).get("/v1/x")
+        for path, environ in ((named, {}), (None, {"RECEIPTD_CONFIG": str(named)})):
+            with nobody(), pytest.raises(NotPermitted, match=r"receiptd\.toml can't be read \(Permission denied\)"):
+                client.find(path, environ=environ)
 
 
 @contextmanager
@@ -160,7 +172,11 @@ def test_a_token_that_can_not_be_read_is_named(tmp_path: Path, content: bytes | 
 
 
 @pytest.mark.parametrize(
-    "server", ["", "localhost:8025", "ftp://a.org", "http://", "http://a.org:port", "http://a.org/path", "http://[::1"]
+    "server",
+    [
+        *("", "localhost:8025", "ftp://a.org", "http://", "http://a.org:port", "http://a.org/path", "http://[::1"),
+        *("http://a b.org", "http://a..b", "http://\udcfc.org"),
+    ],
 )
 def test_a_server_that_is_no_url_is_a_usage_error(server: str) -> None:
     with pytest.raises(UsageError, match="names no server"):
@@ -226,6 +242,26 @@ def test_an_answer_before_the_whole_body_was_read_is_heard(tmp_path: Path) -> No
         with pytest.raises(BadData, match="too big"):
             client.find(config(tmp_path, ("api.sock", "send")), environ={}).post_message(b"x" * 5_000_000, [])
         thread.join()
+
+
+@pytest.mark.parametrize("answer", [[], "x", 3, {"items": 1}, {"recipients": [], "id": 1}])
+def test_what_is_not_receiptd_is_named_so(api: FakeAPI, tmp_path: Path, answer: object) -> None:
+    api.answers["GET", "/v1/x"] = (200, answer)
+    daemon = client.find(config(tmp_path, ("api.sock", "operate")), environ={})
+    with pytest.raises(Unavailable, match="is not receiptd"):
+        client.expect(daemon.get("/v1/x"), id=str, items=list)
+
+
+def test_what_is_no_utf_8_is_refused_wherever_it_would_go(api: FakeAPI, tmp_path: Path) -> None:
+    daemon = client.find(config(tmp_path, ("api.sock", "operate")), environ={})
+    for ask in (
+        lambda: daemon.get("/v1/x", [("q", "\udcfc")]),
+        lambda: daemon.post("/v1/x", {"reason": "\udcfc"}),
+        lambda: client.path("messages", "\udcfc"),
+    ):
+        with pytest.raises(BadData, match="not valid UTF-8"):
+            ask()
+    assert not api.requests
 
 
 def test_an_id_can_not_reach_another_path() -> None:

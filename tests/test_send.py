@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -179,6 +180,9 @@ def test_over_tcp_the_token_comes_from_a_file(api: FakeAPI, tmp_path: Path, monk
         (["-t", "-f", "me@a.org\nBcc: eve@e.org"], 64, "one line"),
         (["-f", "me@a.org", "bob@b.org", "--require", "read"], 64, "invalid choice"),
         (["-f", "me@a.org", "bob@b.org", "--within", "soon"], 64, "no duration"),
+        (["-f", "me@a.org", "bob@b.org", "--within", "0s"], 64, "no time"),
+        (["-t", "--within", "PT0S"], 64, "no time"),
+        (["-t", "--label", "a=\udcfc"], 65, "UTF-8"),
         (["-f", "me@a.org", "bob@b.org", "--wait", "soon"], 64, "no duration"),
         (["-f", "me@a.org", "bob@b.org", "--label", "x"], 64, "KEY=VALUE"),
         (["-f", "me@a.org", "bob@b.org", "--header", "x"], 64, "Name: value"),
@@ -221,6 +225,53 @@ def test_an_option_that_is_not_utf_8_is_refused(api: FakeAPI) -> None:
     )
     assert (done.returncode, api.requests) == (65, [])
     assert b"UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize("options", [["-f", "me@a.org", "bob@b.org"], ["-t"]])
+def test_a_closed_standard_input_is_no_empty_message(api: FakeAPI, options: list[str]) -> None:
+    done = closed("<&-", *options)
+    assert (done.returncode, done.stdout, api.requests) == (66, b"", [])
+    assert done.stderr == b"send-with-receipt: standard input can't be read (Bad file descriptor): redirect it\n"
+
+
+@pytest.mark.parametrize("redirection", ["> /dev/full", ">&-"])
+@pytest.mark.parametrize("options", [[], ["--json"], ["--wait"], ["--wait", "--json"]])
+def test_who_is_not_told_the_id_on_standard_output_is_told_that_the_message_was_taken(
+    api: FakeAPI, redirection: str, options: list[str]
+) -> None:
+    api.states = [{"bob@b.org": MET}]
+    done = closed(f"< /dev/null {redirection}", "-f", "me@a.org", "bob@b.org", *options)
+    assert (done.returncode, len(api.letters)) == (74, 1)
+    assert done.stderr.startswith(b"send-with-receipt: the message was taken as m1 and must not be handed over again")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_who_has_left_does_not_make_a_taken_message_look_refused(api: FakeAPI) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        command("-f", "me@a.org", "bob@b.org"),
+        stdin=subprocess.DEVNULL,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=30,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == 74
+    assert b"taken as m1" in done.stderr
+
+
+def test_a_closed_standard_error_is_nothing_to_stumble_over(api: FakeAPI) -> None:
+    api.warnings = ["b.org never answered"]
+    done = closed("< /dev/null 2>&-", "-f", "me@a.org", "bob@b.org")
+    assert (done.returncode, done.stdout) == (0, b"m1\n")
+
+
+def closed(redirection: str, *options: str) -> Done:
+    """Run the command by a shell, which alone can start it with a closed standard stream."""
+    line = f"{shlex.join(command(*options))} {redirection}"
+    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, timeout=30, check=False)
 
 
 def test_the_daemons_refusal_is_its_sentence_and_its_exit_status(api: FakeAPI) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -36,7 +36,15 @@ Query = Iterable[tuple[str, str]]
 
 def path(*parts: str) -> str:
     """Return the path of API version 1 that *parts* name, whatever characters an id brings."""
-    return "/".join(("/v1", *(quote(part, safe="") for part in parts)))
+    with _as_utf_8():
+        return "/".join(("/v1", *(quote(part, safe="") for part in parts)))
+
+
+def expect(answer: Any, **fields: type) -> Any:
+    """Return *answer* if it is an object with these *fields*, as receiptd's are; raise Unavailable if it isn't."""
+    if isinstance(answer, dict) and all(isinstance(answer.get(name), kind) for name, kind in fields.items()):
+        return answer
+    raise Unavailable("what answers there is not receiptd: see to --server and --config")
 
 
 class Daemon:
@@ -52,10 +60,8 @@ class Daemon:
 
     def post(self, path: str, value: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
         """Post *value* as JSON and return the answer."""
-        try:
+        with _as_utf_8():
             body = json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise BadData("an option is not valid UTF-8: set LANG to a UTF-8 locale and write it anew") from error
         return self._ask("POST", path, (), body, {"Content-Type": "application/json", **(headers or {})})
 
     def post_message(self, raw: bytes, query: Query, *, headers: Mapping[str, str] | None = None) -> Any:
@@ -63,7 +69,8 @@ class Daemon:
         return self._ask("POST", "/v1/messages", query, raw, {"Content-Type": "message/rfc822", **(headers or {})})
 
     def _ask(self, method: str, path: str, query: Query, body: bytes | None, headers: Mapping[str, str]) -> Any:
-        pairs = urlencode(list(query))
+        with _as_utf_8():
+            pairs = urlencode(list(query))
         target = f"{path}?{pairs}" if pairs else path
         authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         connection = self._open()
@@ -95,6 +102,15 @@ class Daemon:
         raise _closed(faults)
 
 
+@contextmanager
+def _as_utf_8() -> Iterator[None]:
+    """Say what is wrong with an argument whose octets the locale could not read."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise BadData("an option is not valid UTF-8: set LANG to a UTF-8 locale and write it anew") from error
+
+
 class _UnixConnection(HTTPConnection):
     """HTTP over the Unix socket at *path*."""
 
@@ -115,7 +131,7 @@ class _UnixConnection(HTTPConnection):
 def find(config: Path | None = None, server: str | None = None, environ: Mapping[str, str] = os.environ) -> Daemon:
     """Return the daemon: at *server*, or behind the sockets that the settings file names, operators' first.
 
-    A settings file that the caller may not read is no hindrance: it holds what only the daemon needs.
+    A settings file that the caller may not read is passed over, as it holds more than they need, unless they named it.
     """
     if server is not None:
         return Daemon([_tcp_door(server)], _token(environ))
@@ -125,12 +141,12 @@ def find(config: Path | None = None, server: str | None = None, environ: Mapping
 def _tcp_door(server: str) -> HTTPConnection:
     try:
         url = urlsplit(server)
-        port = url.port
-    except ValueError:
-        url, port = urlsplit(""), None
-    if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/") or url.query:
-        raise UsageError(f"{server!r} names no server: write http://127.0.0.1:8025 or https://receiptd.example.org")
-    return (HTTPSConnection if url.scheme == "https" else HTTPConnection)(url.hostname, port)
+        if url.scheme in ("http", "https") and url.hostname and not url.path.strip("/") and not url.query:
+            url.hostname.encode("idna")
+            return (HTTPSConnection if url.scheme == "https" else HTTPConnection)(url.hostname, url.port)
+    except (ValueError, InvalidURL):
+        pass
+    raise UsageError(f"{server!r} names no server: write http://127.0.0.1:8025 or https://receiptd.example.org")
 
 
 def _token(environ: Mapping[str, str]) -> str | None:
@@ -155,8 +171,12 @@ def _sockets(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, ...
         except FileNotFoundError as error:
             if named:
                 raise BadSettings(f"there is no settings file {path}: name one that is there with --config") from error
-        except PermissionError:
-            return SOCKETS
+        except PermissionError as error:
+            if named:
+                raise NotPermitted(
+                    f"the settings file {path} can't be read ({_reason(error)}): name one that you may read and that "
+                    "says [service] listen, or none where the daemon listens as usual, or the daemon with --server"
+                ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise BadSettings(f"the settings file {path} can't be read: {_reason(error)}") from error
         else:

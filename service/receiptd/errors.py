@@ -43,6 +43,12 @@ class CantCreate(ReceiptdError):
     exit_status = os.EX_CANTCREAT
 
 
+class CantWrite(ReceiptdError):
+    """What was asked for can't be written to where it shall go (74)."""
+
+    exit_status = os.EX_IOERR
+
+
 class TryLater(ReceiptdError):
     """Not now (75)."""
 

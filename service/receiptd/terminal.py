@@ -7,9 +7,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, TextIO
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import Any, NoReturn, TextIO, cast
 
-from receiptd.errors import ReceiptdError
+from receiptd.errors import CantWrite, ReceiptdError
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
@@ -30,23 +31,95 @@ class Parser(argparse.ArgumentParser):
 
 def guard(name: str, command: Callable[[], int]) -> int:
     """Run *command* and return its exit status; a foreseeable fault becomes one sentence on stderr."""
+    _open_what_is_closed()
+    stream = sys.stdout
     try:
-        status = command()
-        sys.stdout.flush()
+        with redirect_stdout(cast(TextIO, _Output(stream))):
+            return _flushed(command)
+    except CantWrite as error:
+        tell(f"{name}: {error}")
+        _swallow(stream)
+        return error.exit_status
     except ReceiptdError as error:
         tell(f"{name}: {error}")
         return error.exit_status
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader has seen enough; the interpreter must not complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has seen enough
+        _swallow(stream)
         return 128 + 13
+
+
+class _Output:
+    """Standard output that tells when it can't be written: an OSError doesn't say whose it is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _telling_whose_fault():
+            return self._stream.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        with _telling_whose_fault():
+            self._stream.flush()
+
+
+@contextmanager
+def _telling_whose_fault() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CantWrite(f"standard output can't be written ({reason_of(error)}): send it elsewhere") from error
+
+
+def _flushed(command: Callable[[], int]) -> int:
+    """Run *command* and write out what it printed, also where argparse leaves after --help."""
+    try:
+        status = command()
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
     return status
+
+
+def _swallow(stream: TextIO) -> None:
+    """Let nobody have what *stream* still holds: the interpreter must not complain at exit, and change the status."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_what_is_closed() -> None:
+    """Let a standard stream that is closed fail as one does that can't be used: Python has None in its place.
+
+    No socket must get its number either: what is meant for a reader would go to the daemon.
+    """
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_WRONLY), encoding="utf-8")
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
 
 
 def tell(sentence: str) -> None:
     """Say something to the person: on stderr, for stdout is for data."""
-    sys.stderr.write(safe(sentence) + "\n")
+    with suppress(OSError):  # nobody listens, and what was done is done
+        sys.stderr.write(safe(sentence) + "\n")
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what the system says was wrong, in as few words as it has."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def safe(text: object) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from receiptd import client, duration, terminal
 from receiptd.send.message import hand_over
-from receiptd.send.waiting import wait, wait_for_json
+from receiptd.send.waiting import hand_out, wait, wait_for_json
 
 NAME = "send-with-receipt"
 LEVELS = ("accepted", "relayed", "delivered", "displayed", "replied")
@@ -78,9 +78,12 @@ def _arguments(argv: Sequence[str] | None) -> Namespace:
 
 def _duration(text: str) -> timedelta:
     try:
-        return duration.parse(text)
+        span = duration.parse(text)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from error
+    if not span:
+        raise ArgumentTypeError(f"{text!r} leaves no time for a receipt")
+    return span
 
 
 def _send(args: Namespace) -> int:
@@ -88,10 +91,7 @@ def _send(args: Namespace) -> int:
     accepted = hand_over(daemon, args)
     for warning in accepted.get("warnings") or ():
         terminal.tell(f"{NAME}: warning: {warning}")
-    if args.wait is None:
-        print(json.dumps(accepted) if args.json else terminal.safe(accepted["id"]), flush=True)
-        return os.EX_OK
-    if args.json:
+    if args.json and args.wait is not None:
         return wait_for_json(daemon, accepted, args.wait_seconds)
-    print(terminal.safe(accepted["id"]), flush=True)
-    return wait(daemon, accepted["id"], args.wait_seconds)
+    hand_out(json.dumps(accepted) if args.json else terminal.safe(accepted["id"]), accepted["id"])
+    return os.EX_OK if args.wait is None else wait(daemon, accepted["id"], args.wait_seconds)

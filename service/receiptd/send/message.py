@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from receiptd import client, duration
-from receiptd.errors import BadData, NoInput, Unavailable, UsageError
+from receiptd import client, duration, terminal
+from receiptd.errors import BadData, NoInput, UsageError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FROM_LINE = re.compile(rb"^from[ \t]*:", re.IGNORECASE | re.MULTILINE)
@@ -26,9 +26,8 @@ def hand_over(daemon: client.Daemon, args: Namespace) -> dict[str, Any]:
         answer = daemon.post_message(raw, _query(args, raw), headers=headers)
     else:
         answer = daemon.post("/v1/messages", _draft(args), headers=headers)
-    if not isinstance(answer, dict) or "id" not in answer:
-        raise Unavailable("what answers there is not receiptd: see to --server and --config")
-    return answer
+    accepted: dict[str, Any] = client.expect(answer, id=str, recipients=list)
+    return accepted
 
 
 def _key(key: str) -> str:
@@ -45,7 +44,7 @@ def _complete_message(args: Namespace) -> bytes:
         )
     if not args.read_recipients and not args.recipients:
         raise UsageError("name a recipient, or give -t to take them from the message")
-    raw = sys.stdin.buffer.read()
+    raw = _standard_input()
     if not args.from_ or _FROM_LINE.search(_EMPTY_LINE.split(raw, 1)[0]):
         return raw
     if _CONTROL.search(args.from_):
@@ -96,7 +95,7 @@ def _draft(args: Namespace) -> dict[str, Any]:
         "headers": _pairs(args.header, ":", "--header takes 'Name: value'"),
         "policy": args.policy,
         "require": args.require,
-        "within": args.within and duration.show(args.within),
+        "within": None if args.within is None else duration.show(args.within),
         "labels": _labels(args),
         "mdn": args.mdn,
         "require_all": args.require_all,
@@ -106,7 +105,7 @@ def _draft(args: Namespace) -> dict[str, Any]:
 
 def _text(name: str) -> str:
     place = "standard input" if name == "-" else name
-    octets = sys.stdin.buffer.read() if name == "-" else _content(Path(name))
+    octets = _standard_input() if name == "-" else _content(Path(name))
     try:
         return octets.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -114,6 +113,13 @@ def _text(name: str) -> str:
             f"the text on {place} is not UTF-8 (octet 0x{octets[error.start]:02x} at {error.start}): convert it first "
             "(iconv -f ISO-8859-1 -t UTF-8), attach it with -a, or hand over a complete message with -t"
         ) from error
+
+
+def _standard_input() -> bytes:
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise NoInput(f"standard input can't be read ({terminal.reason_of(error)}): redirect it") from error
 
 
 def _attachment(path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from receiptd import client, terminal
-from receiptd.errors import ReceiptdError
+from receiptd.errors import CantWrite, ReceiptdError
 
 FAILED, OVERDUE, STILL_OPEN = 1, 3, 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
@@ -42,8 +42,19 @@ def wait_for_json(daemon: client.Daemon, accepted: dict[str, Any], seconds: floa
         for message in _states(daemon, accepted["id"], seconds):
             known = {**accepted, "recipients": message["recipients"]}
     finally:
-        print(json.dumps(known), flush=True)
+        hand_out(json.dumps(known), accepted["id"])
     return _outcome(known)
+
+
+def hand_out(line: str, message_id: str) -> None:
+    """Print what tells the message's id; a script must not take it for refused where that fails (74, CantWrite)."""
+    try:
+        print(line, flush=True)
+    except (CantWrite, BrokenPipeError) as error:
+        raise CantWrite(
+            f"the message was taken as {message_id} and must not be handed over again, "
+            f"but its id can't be told on standard output ({terminal.reason_of(error.__cause__ or error)})"
+        ) from error
 
 
 def _states(daemon: client.Daemon, message_id: str, seconds: float | None) -> Iterator[Mapping[str, Any]]:
@@ -65,12 +76,13 @@ def _look(daemon: client.Daemon, message_id: str, end: float | None) -> Mapping[
     patience = time.monotonic() + _RESTART if end is None else min(time.monotonic() + _RESTART, end)
     while True:
         try:
-            message: Mapping[str, Any] = daemon.get(client.path("messages", message_id))
+            answer = daemon.get(client.path("messages", message_id))
         except ReceiptdError as error:
             if error.permanent or time.monotonic() >= patience:
                 raise
             time.sleep(_FIRST_PAUSE)
         else:
+            message: Mapping[str, Any] = client.expect(answer, recipients=list)
             return message
 
 
