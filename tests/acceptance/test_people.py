@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -13,8 +14,9 @@ import pytest
 
 from receiptd import client
 from receiptd.errors import NotPermitted
-from tests.acceptance.readers import has
-from tests.office import PATIENCE, Office, environment, kinds
+from tests.acceptance.readers import deliver, has
+from tests.office import PATIENCE, Json, Office, await_that, environment, event, kinds
+from tests.servers.world import World
 
 pytestmark = pytest.mark.servers
 
@@ -120,6 +122,34 @@ def test_a_person_waives_and_another_confirms(office: Office) -> None:
         assert office.message(letter)["recipients"][0]["receipt"] == receipt
         resolved = office.receiver.wait_for("receipt.resolved", address=recipient["address"])
         assert resolved.data["outcome"] == receipt
+
+
+def test_a_bounce_that_lost_every_key_on_the_way_is_assigned_by_a_person(office: Office, world: World) -> None:
+    letter = office.post("anybody@silent.test", within="1h")
+    recipient = office.wait(letter, has(delivery="accepted"))["recipients"][0]
+    bounce = (
+        f"From: Mail Delivery System <MAILER-DAEMON@silent.test>\nTo: {office.receipts_address}\n"
+        "Subject: Undelivered Mail Returned to Sender\n\n"
+        "I'm sorry to have to inform you that your message could not be delivered.\n\n"
+        "<anybody@silent.test>: host mx.silent.test said: 550 5.1.1 no such user\n"
+    )
+    deliver(world, "", office.receipts_address, bounce.encode())
+
+    def lost() -> list[Json]:
+        listed = office.run("reports", "--verdict", "unmatched", "--json")
+        reports = [json.loads(line) for line in listed.said.splitlines()]
+        return [report for report in reports if report["from"] == "MAILER-DAEMON@silent.test"]
+
+    await_that(lost)
+    (report,) = lost()
+    assigned = office.run("assign", report["id"], recipient["id"], "--reason", "it quotes the order")
+    assert (assigned.status, assigned.said) == (0, "anybody@silent.test: failed, receipt failed\n")
+    told = event(office.message(letter), "failed")
+    assert (told["source"], told["matched_by"], told["trust"]) == ("bounce", "person", "keyed")
+    office.receiver.wait_for("receipt.failed", address="anybody@silent.test")
+    again = office.run("assign", report["id"], recipient["id"], "--reason", "it quotes the order")
+    assert again.status == os.EX_DATAERR
+    assert "matched already" in again.said
 
 
 def test_a_letter_that_waits_is_tried_now_or_cancelled(office: Office) -> None:
