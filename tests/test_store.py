@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import errors, match
@@ -193,6 +195,29 @@ async def test_of_works_that_share_a_commit_each_stands_alone(stage: Stage) -> N
     assert [str(outcome) for outcome in outcomes] == ["a", "bad", "b"]
     async with stage.store.read() as session:
         assert [await session.get(Lease, name) is not None for name in ("a", "bad", "b")] == [True, False, True]
+
+
+async def test_a_writer_that_is_cut_off_between_question_and_answer_gives_the_database_back_at_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite keeps a closed connection, and its locks, for as long as somebody holds a statement of it."""
+
+    async def cut_off(_: aiosqlite.Cursor) -> None:
+        raise asyncio.CancelledError
+
+    async def write() -> None:
+        async with stage.store.write() as session:
+            session.add(Lease(name="a", holder="a", until=stage.instant))
+            await session.flush()
+            with monkeypatch.context() as patch:
+                patch.setattr(aiosqlite.Cursor, "fetchall", cut_off)
+                await session.exec(select(Lease))
+
+    with pytest.raises(asyncio.CancelledError) as held:  # and its frames, and their cursor
+        await write()
+    async with asyncio.timeout(5), stage.store.write() as session:
+        assert await session.get(Lease, "a") is None, "what is cut off is undone"
+    assert held.traceback
 
 
 async def test_a_claimed_recipient_is_left_alone_until_its_lease_ends(stage: Stage) -> None:

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,6 +93,12 @@ class _Connection(sqlite3.Connection):
         super().__init__(*args, **words)
         for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             self.execute(f"PRAGMA {pragma}").close()
+
+    def close(self) -> None:
+        """Give locks back first: while a statement of a transaction that was cut off is held, SQLite keeps them."""
+        with suppress(sqlite3.Error):  # closed already, or the disk fails
+            self.rollback()
+        super().close()
 
 
 class Store:
