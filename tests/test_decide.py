@@ -111,6 +111,13 @@ async def test_who_decided_and_why_is_an_event(stage: Stage) -> None:
     assert {event.detail["by"] for event in said} == {"uid:0"}
 
 
+async def test_an_acknowledgement_says_until_when_it_holds(stage: Stage) -> None:
+    person = await _overdue(stage)
+    await person.acknowledge(lasting=timedelta(hours=2))
+    [said] = await person.said()
+    assert said.detail["until"] == "2026-11-24T16:30:00Z"
+
+
 async def test_what_is_not_open_cannot_be_acknowledged(stage: Stage) -> None:
     person = Person(stage, await stage.submitted())
     with pytest.raises(Pointless, match=r"nothing is open about bob@b\.test"):
@@ -160,6 +167,13 @@ async def test_confirming_meets_the_receipt_and_proves_nothing_more(stage: Stage
     assert (row.receipt, row.delivery, row.level) == (Receipt.MET, Delivery.FAILED, Level.ACCEPTED)
     assert await person.told() == [("receipt.failed", 1), ("receipt.resolved", 1)]
     assert (await stage.alerts())[-1].data["outcome"] == "recovered"
+
+
+async def test_a_persons_word_stands_before_the_receipt_that_it_meets(stage: Stage) -> None:
+    person = Person(stage, await stage.submitted())
+    await person.confirm()
+    kinds = [event.kind for event in (await stage.whole(person.taken)).events]
+    assert kinds[-2:] == [EventKind.CONFIRMED, EventKind.MET]
 
 
 async def test_confirming_what_was_waived_is_met(stage: Stage) -> None:

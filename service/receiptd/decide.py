@@ -17,6 +17,7 @@ from receiptd.facts import Delivery, EventKind, Fact, Receipt, Source
 from receiptd.models import Evidence, Message, Recipient, new_id
 from receiptd.settings import Settings
 from receiptd.store import Store, messages, queue
+from receiptd.store.alerts import rfc3339
 from receiptd.store.recipients import Beside, Told, record
 
 ACKNOWLEDGED_FOR = timedelta(days=1)
@@ -37,7 +38,13 @@ async def acknowledge(store: Store, recipient: str, *, by: str, reason: str, las
     """Hold back further levels of an open incident for *lasting*: somebody is at it."""
     until = store.now() + lasting
     return await _decide(
-        store, recipient, EventKind.ACKNOWLEDGED, by=by, reason=reason, columns={"acknowledged_until": until}
+        store,
+        recipient,
+        EventKind.ACKNOWLEDGED,
+        by=by,
+        reason=reason,
+        columns={"acknowledged_until": until},
+        detail={"until": rfc3339(until)},
     )
 
 
@@ -58,7 +65,14 @@ def check_reason(reason: str) -> None:
 
 
 async def _decide(
-    store: Store, recipient: str, kind: EventKind, *, by: str, reason: str, columns: Mapping[str, Any] | None = None
+    store: Store,
+    recipient: str,
+    kind: EventKind,
+    *,
+    by: str,
+    reason: str,
+    columns: Mapping[str, Any] | None = None,
+    detail: Mapping[str, Any] | None = None,
 ) -> Recipient:
     check_reason(reason)
 
@@ -70,7 +84,7 @@ async def _decide(
             raise Pointless(why)
         has_arrived = kind is EventKind.CONFIRMED and row.delivery is Delivery.UNCERTAIN
         changes = _NOT_TO_BE_SENT if has_arrived else columns
-        return await _record(session, store, row.id, kind, by=by, reason=reason, columns=changes)
+        return await _record(session, store, row.id, kind, by=by, reason=reason, columns=changes, detail=detail)
 
     return await store.together(work)
 

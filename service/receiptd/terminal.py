@@ -307,6 +307,7 @@ _SHOWN = (
     "reply",
     "by",
     "reason",
+    "until",
     "evidence",
 )
 """What of an event's detail a person is shown; dialogues and excerpts are in the JSON."""

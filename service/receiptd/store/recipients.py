@@ -112,7 +112,8 @@ def in_order(rows: Iterable[EventRow]) -> tuple[Event, ...]:
     return tuple(sorted(map(event_of, rows), key=lambda event: (event.observed_at, _ORDER[event.kind], event.id)))
 
 
-_ORDER = {kind: number for number, kind in enumerate(EventKind)}
+_ORDER = {kind: number for number, kind in enumerate(EventKind)} | {EventKind.MET: len(EventKind)}
+"""A receipt is met by what else happened in that instant, a person's word included: that stands before it."""
 
 
 async def record(
