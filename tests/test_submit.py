@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from sqlmodel import select
+from structlog.testing import capture_logs
 
 from receiptd import compose, decide
 from receiptd.accept import Taken, Wish, accept
-from receiptd.facts import Delivery, Event, EventKind, Level, Receipt, Trust
+from receiptd.facts import Cause, Delivery, Event, EventKind, Level, Receipt, Trust
 from receiptd.models import Attempt, Recipient
 from receiptd.pulse import Pulse
 from receiptd.smtp import Relay
@@ -211,6 +212,32 @@ async def test_a_refusal_of_this_recipient_or_message_is_a_failure_at_once(
     assert post.health.is_up
 
 
+async def test_a_refusal_says_its_cause_in_the_events_detail_and_in_words(post: Post) -> None:
+    taken = await post.stage.take()
+    post.smtp.script["RCPT"] = ["550 5.1.2 Host or domain name not found"]
+    await post.submit()
+    failed = (await post.events(taken))[-1]
+    assert failed.detail["cause"] == Cause.HOST_UNKNOWN
+    (alert,) = await post.stage.alerts()
+    said = "The submission server refused the message for this recipient: the domain has no mail server (5.1.2)."
+    assert alert.data["reason"] == (await post.stage.recipient(taken)).reason == said
+
+
+async def test_a_deferral_says_its_cause_while_it_waits_and_when_it_ends(post: Post) -> None:
+    taken = await post.stage.take()
+    post.smtp.script["RCPT"] = ["452 4.2.2 Mailbox full"] * 2
+    await post.submit()
+    put_off = "The submission server put the message off for this recipient"
+    assert (await post.events(taken))[-1].detail["cause"] == Cause.MAILBOX_FULL
+    waiting = await post.stage.recipient(taken)
+    assert waiting.reason == f"{put_off}: the mailbox is full (4.2.2); it is tried again."
+    post.stage.pass_time(days=5)
+    await post.submit()
+    failed = await post.stage.recipient(taken)
+    ended = "until the time for trying ran out; the last reason: the mailbox is full (4.2.2)."
+    assert failed.reason == f"{put_off} {ended}"
+
+
 async def test_one_refused_recipient_leaves_the_others_alone(post: Post) -> None:
     taken = await post.stage.take("bob@b.test", "carol@c.test", "dave@d.test")
     post.smtp.script["RCPT"] = ["550 5.1.1 no such user"]
@@ -295,6 +322,37 @@ async def test_what_is_about_us_fails_nothing(post: Post, verb: str, step: str |
     assert await post.submit() == 2
     assert post.health.is_up
     assert len(post.smtp.messages) == 2
+
+
+async def test_a_relay_that_is_down_and_works_again_is_each_told_once(post: Post) -> None:
+    await post.stage.take("bob@b.test", "carol@c.test")
+    post.smtp.script["CONNECT"] = ["554 5.7.1 go away"] * 4
+    with capture_logs() as told:
+        await post.submit()
+        post.smtp.script.clear()
+        post.stage.pass_time(minutes=5)
+        await post.submit()
+    assert [line["event"] for line in told] == ["the relay can't be used", "the relay can be used again"]
+
+
+async def test_what_never_reached_the_wire_does_not_say_that_the_relay_works(post: Post) -> None:
+    post.health.down(post.stage.instant, "gone", permanent=False)
+    post.stage.pass_time(minutes=5)
+    raw = b"From: office@a.test\nTo: bob@b.test\n\n" + b"x" * 2000 + b"\n"
+    await accept(post.stage.store, compose.adopt(raw, now=START), Wish(owner="uid:1"))
+    await post.submit()
+    assert not post.health.is_up
+
+
+async def test_the_journal_has_a_line_for_what_the_relay_did_not_take_and_names_nobody(post: Post) -> None:
+    taken = await post.stage.take("bob@b.test", "carol@c.test")
+    post.smtp.script["RCPT"] = ["550 5.1.1 <bob@b.test> is no such user"]
+    with capture_logs() as told:
+        await post.submit()
+    (line,) = told
+    assert (line["outcome"], line["reply_code"], line["status"]) == ("refused", 550, "5.1.1")
+    assert (line["message"], line["log_level"]) == (taken.message.id, "info")
+    assert "@" not in repr(line)
 
 
 async def test_while_the_relay_is_down_one_recipient_at_a_time_asks(post: Post) -> None:

@@ -14,6 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from receiptd import compose, telemetry
 from receiptd.errors import BadData
 from receiptd.facts import Cause, Delivery, EventKind, Fact, Source, Trust
+from receiptd.interpret import causes
 from receiptd.models import Attempt, new_id
 from receiptd.pulse import Pulse
 from receiptd.smtp import Accepted, Dialogue, Outcome, Refused, Relay, RelayDown, Transaction, Uncertain
@@ -106,11 +107,33 @@ async def _carry(store: Store, relay: Relay, health: Health, work: Work) -> bool
         _log.warning("the database takes no attempt, so nothing was sent", reason=reason_of(fault))
         await _give_back(store, attempt, store.now() + _REST)
         return False
-    if not isinstance(outcome, Uncertain):
-        health.up()
+    if outcome.dialogue and not isinstance(outcome, Uncertain):
+        _note_up(health)
     telemetry.SUBMISSIONS.labels(_word(outcome)).inc()
+    _tell(work, outcome)
     await _write_down(store, lambda session: _settle(session, store, work, attempt, outcome))
     return True
+
+
+def _note_up(health: Health) -> None:
+    if not health.is_up:
+        _log.info("the relay can be used again")
+    health.up()
+
+
+def _tell(work: Work, outcome: Outcome) -> None:
+    """Write to the journal what was not taken; what was, `receiptd show` knows."""
+    if isinstance(outcome, Accepted):
+        return
+    reply = outcome.reply if isinstance(outcome, Refused) else None
+    _log.info(
+        "the relay did not take a message for a recipient",
+        outcome=_word(outcome),
+        message=work.message.id,
+        recipient=work.recipient.id,
+        reply_code=reply.code if reply else None,
+        status=reply.enhanced if reply else None,
+    )
 
 
 async def _write_down(store: Store, work: Callable[[AsyncSession], Awaitable[None]]) -> None:
@@ -131,7 +154,7 @@ async def _write_down(store: Store, work: Callable[[AsyncSession], Awaitable[Non
 async def _guarded(store: Store, relay: Relay, health: Health, work: Work, pulse: Pulse) -> bool:
     """Let a recipient that raises stop nobody else: its lease pushes it ahead, and the journal tells."""
     try:
-        with pulse.holding("submit", _LONGEST_TRANSACTION + _LONGEST_FAULT):
+        with pulse.holding("transaction", _LONGEST_TRANSACTION + _LONGEST_FAULT):
             return await _carry(store, relay, health, work)
     except Exception:
         _log.exception("a submission failed in an unforeseen way", recipient=work.recipient.id)
@@ -254,6 +277,7 @@ def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust:
             "status": outcome.reply.enhanced,
             "reply_code": outcome.reply.code,
             "diagnostic_code": f"smtp; {outcome.reply}",
+            "cause": causes.of(outcome.reply.text, outcome.reply.enhanced, outcome.reply.code),
         }
     if outcome.place == "size":
         detail["cause"] = Cause.TOO_BIG

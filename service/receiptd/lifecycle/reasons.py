@@ -34,6 +34,12 @@ CAUSES = {
 _LAST_ANSWERS = {Cause.RATE_LIMITED: "try again later"}
 """Greylisting says so to everybody: not that too much was sent."""
 
+_AT_SUBMISSION = CAUSES | {
+    Cause.POLICY: "a policy of that server forbids it",
+    Cause.SYSTEM: "that server has a fault",
+}
+"""There the submission server speaks of itself, not of the recipient's."""
+
 ALIAS = "One branch of an alias failed, others may have arrived."
 CONTRADICTED = "One report says delivered, another says failed: which of them is right is not known."
 REFUSED = "A mail filter at the recipient's server refused the message."
@@ -51,8 +57,8 @@ DENIED = "The recipient declined to say whether the message was displayed."
 ERROR = "The recipient's mail program reported an error and did not say that the message was displayed."
 
 TEXTS = (
-    ALIAS, CONTRADICTED, REFUSED, OVERRIDDEN, ONE_BRANCH, UNCERTAIN, RESTORED, CONFIRMED, WAIVED, CANCELLED, HELD, AUTOMATIC,
-    DELETED, DENIED, ERROR,
+    ALIAS, CONTRADICTED, REFUSED, OVERRIDDEN, ONE_BRANCH, UNCERTAIN, RESTORED, CONFIRMED, WAIVED, CANCELLED, HELD,
+    AUTOMATIC, DELETED, DENIED, ERROR,
 )  # fmt: skip
 
 _BY_DISPOSITION = {
@@ -107,7 +113,7 @@ def failure(event: Event) -> str:
     if event.source is Source.SMTP and event.detail.get("reply_code") is None and event.detail.get("reason"):
         # Nobody refused: we saw beforehand what this server can't do, and the sentence is ours.
         return f"The message could not be handed to the submission server: {event.detail['reason']}."
-    cause = CAUSES.get(event.detail.get("cause") or Cause.OTHER, "")
+    cause = _words(event)
     status = event.detail.get("status")
     code = f" ({status})" if status else ""
     if _was_put_off(event):
@@ -125,14 +131,29 @@ def _was_put_off(event: Event) -> bool:
 
 
 def _put_off(event: Event, code: str) -> str:
-    if event.source is Source.SMTP:
-        ended = "until the time for trying ran out"
-        return f"The submission server put the message off for this recipient {ended}{code}."
     cause = event.detail.get("cause") or Cause.OTHER
-    last = "" if cause is Cause.EXPIRED else _LAST_ANSWERS.get(cause) or CAUSES.get(cause, "")
+    last = "" if cause is Cause.EXPIRED else _LAST_ANSWERS.get(cause) or _words(event)
     word = "answer" if cause in _LAST_ANSWERS else "reason"
     why = f"; the last {word}: {last}" if last else ""
+    if event.source is Source.SMTP:
+        ended = "until the time for trying ran out"
+        return f"The submission server put the message off for this recipient {ended}{why}{code}."
     return f"A report says that delivery failed: it was put off until a server gave up trying{why}{code}."
+
+
+def _words(event: Event) -> str:
+    """Return the words of the cause, or nothing where nobody knows one."""
+    words = _AT_SUBMISSION if event.source is Source.SMTP else CAUSES
+    return words.get(event.detail.get("cause") or Cause.OTHER, "")
+
+
+def deferral(event: Event) -> str:
+    """Return what a server that put the message off says, and that it is tried again."""
+    cause = event.detail.get("cause") or Cause.OTHER
+    words = _LAST_ANSWERS.get(cause) or _words(event)
+    status = event.detail.get("status")
+    why = (f": {words}" if words else "") + (f" ({status})" if status else "")
+    return f"The submission server put the message off for this recipient{why}; it is tried again."
 
 
 def _of_limits(
@@ -141,6 +162,9 @@ def _of_limits(
     kinds = {one.kind for one in readings}
     if delivery is Delivery.UNCERTAIN:
         return RESTORED if any(one.event.detail.get("restored") for one in readings) else UNCERTAIN
+    if delivery is Delivery.DEFERRED:
+        put_off = [one.event for one in readings if one.kind is EventKind.DEFERRED]
+        return deferral(max(put_off, key=lambda event: (event.observed_at, event.id)))
     if receipt.is_met:
         is_one_branch = EventKind.EXPANDED in kinds and len({one.branch for one in readings if one.rank > 0}) == 2
         return ONE_BRANCH if is_one_branch and delivery is Delivery.DELIVERED else None
