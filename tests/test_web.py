@@ -187,7 +187,7 @@ async def test_terms_beside_a_message_in_json_are_422_for_they_would_count_for_n
 
 async def test_a_message_beyond_the_bound_is_413(home: Home) -> None:
     answer = await home.api.post("/v1/messages", content=RAW + b"x" * (1 << 20), headers=RFC822)
-    assert "max_message" in _is_problem(answer, 413, 65)
+    assert "larger than 1M ([service] max_message)" in _is_problem(answer, 413, 65)
 
 
 async def test_a_message_beyond_the_bound_that_does_not_say_its_length_is_413(home: Home) -> None:
@@ -196,13 +196,19 @@ async def test_a_message_beyond_the_bound_that_does_not_say_its_length_is_413(ho
             yield b"x" * 65536
 
     answer = await home.api.post("/v1/messages", content=endless(), headers=RFC822)
-    assert _is_problem(answer, 413, 65)
+    assert "larger than 1M ([service] max_message)" in _is_problem(answer, 413, 65)
+
+
+async def test_a_json_message_far_beyond_the_bound_is_told_the_bound_that_was_set(home: Home) -> None:
+    content = base64.b64encode(bytes(3 << 20)).decode()
+    answer = await home.api.post("/v1/messages", json=letter(attachments=[{"filename": "x", "content": content}]))
+    assert "larger than 1M ([service] max_message)" in _is_problem(answer, 413, 65)
 
 
 async def test_a_json_message_that_is_large_only_when_composed_is_413(home: Home) -> None:
     content = base64.b64encode(bytes(1 << 20)).decode()
     answer = await home.api.post("/v1/messages", json=letter(attachments=[{"filename": "x", "content": content}]))
-    assert "1 MiB" in _is_problem(answer, 413, 65)
+    assert "larger than 1M" in _is_problem(answer, 413, 65)
 
 
 async def test_a_relay_without_dsn_is_a_warning_in_the_answer(home: Home) -> None:

@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from receiptd import address, compose, errors, policy, token
 from receiptd.facts import Level, Trust
 from receiptd.models import Message, Recipient, new_id
-from receiptd.settings import Receipts, Settings
+from receiptd.settings import Receipts, Settings, show_size
 from receiptd.store import Store, messages, reports
 
 MOST_RECIPIENTS = 1000
@@ -66,7 +66,15 @@ class KeyReused(errors.BadData):
 
 
 class TooBig(errors.BadData):
-    """The message is larger than [service] max_message."""
+    """What was handed over is larger than is taken."""
+
+
+def too_big(most: int) -> TooBig:
+    """Return the refusal of a message larger than the settings allow, in their words."""
+    return TooBig(
+        f"the message is larger than {show_size(most)} ([service] max_message); "
+        "an attachment counts a third more than its file has"
+    )
 
 
 async def accept(store: Store, letter: compose.Letter, wish: Wish) -> Taken:
@@ -91,8 +99,7 @@ def _check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
     if len(letter.recipients) > MOST_RECIPIENTS:
         raise errors.BadData(f"{len(letter.recipients)} recipients are too many for one message: {MOST_RECIPIENTS} go")
     if len(letter.content) > settings.service.max_message:
-        limit = settings.service.max_message >> 20
-        raise TooBig(f"the message is larger than {limit} MiB ([service] max_message)")
+        raise too_big(settings.service.max_message)
     if wish.policy not in settings.policy:
         known = ", ".join(sorted(settings.policy))
         raise errors.BadData(f"there is no policy {wish.policy!r}; the settings have {known}")

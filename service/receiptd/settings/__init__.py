@@ -17,7 +17,7 @@ from receiptd.settings.model import (
 )
 from receiptd.settings.reading import find, load, read_secret
 from receiptd.settings.showing import show
-from receiptd.settings.values import is_loopback
+from receiptd.settings.values import is_loopback, show_size
 
 __all__ = [
     "ApiToken",
@@ -38,4 +38,5 @@ __all__ = [
     "load",
     "read_secret",
     "show",
+    "show_size",
 ]

@@ -37,7 +37,8 @@ def _as_size(value: object) -> object:
     return int(found[1]) * _UNITS[found[2].upper()]
 
 
-def _show_size(size: int) -> str | int:
+def show_size(size: int) -> str | int:
+    """Return *size* as the settings have it: with the largest unit that divides it."""
     for unit in ("G", "M", "K"):
         if size and size % _UNITS[unit] == 0:
             return f"{size // _UNITS[unit]}{unit}"
@@ -186,7 +187,7 @@ def checked(check: Callable[[str], str]) -> AfterValidator:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_as_duration), PlainSerializer(duration.show, return_type=str)]
-Size = Annotated[int, BeforeValidator(_as_size), PlainSerializer(_show_size, return_type=str | int)]
+Size = Annotated[int, BeforeValidator(_as_size), PlainSerializer(show_size, return_type=str | int)]
 Rate = Annotated[str, checked(_check_rate)]
 Name = Annotated[str, checked(check_name)]
 LocalPath = Annotated[Path, AfterValidator(_locate)]

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from starlette.requests import Request
 
 from receiptd import compose, duration
-from receiptd.accept import TooBig, Wish
+from receiptd.accept import TooBig, Wish, too_big
 from receiptd.errors import BadData
 from receiptd.facts import Level
 from receiptd.web.bounds import Share
@@ -31,6 +31,7 @@ _LONGEST_NAME, _LONGEST_VALUE = 64, 256
 _LONGEST_LABELS = 6000
 """Octets of all labels together: they travel in alerts, which stay below 20 kB."""
 _LONGEST_KEY = 200
+_MOST_WORDS = 64 * 1024
 _PATIENCE = 5.0
 _OVERHEAD = 1 << 20
 """Octets that JSON may add to attachments beside the third that base64 adds."""
@@ -132,16 +133,16 @@ MESSAGE_SCHEMA: dict[str, Any] = {
 """For the OpenAPI description: the body is read by hand, so that it can be bounded."""
 
 
-async def read_body(request: Request, most: int, why: str = "([service] max_message)") -> bytes:
-    """Return the body; raise TooBig, which says *why*, as soon as it is known to be larger than *most* octets."""
+async def read_body(request: Request, most: int, refusal: TooBig) -> bytes:
+    """Return the body; raise *refusal* as soon as it is known to be larger than *most* octets."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
-        raise TooBig(f"the request has {declared} octets; at most {most} are taken {why}".rstrip())
+        raise refusal
     octets = bytearray()
     async for chunk in request.stream():
         octets += chunk
         if len(octets) > most:
-            raise TooBig(f"the request has more than {most} octets {why}".rstrip())
+            raise refusal
     return bytes(octets)
 
 
@@ -149,7 +150,7 @@ async def read_message(request: Request, caller: Caller, most: int, now: datetim
     """Return the letter and the wish that a POST of a message carries."""
     kind = _kind(request)
     if kind == "message/rfc822":
-        raw = await read_body(request, most)
+        raw = await read_body(request, most, too_big(most))
         terms = _checked(Terms, _terms_of(request))
         to = tuple(request.query_params.getlist("to"))
         letter = await _beside(raw, partial(compose.adopt, raw, now=now, to=to))
@@ -158,7 +159,7 @@ async def read_message(request: Request, caller: Caller, most: int, now: datetim
             raise BadData(
                 f"{min(request.query_params)!r}: of a message in JSON all terms stand in the body, none in the query"
             )
-        raw = await read_body(request, largest_body(most))
+        raw = await read_body(request, largest_body(most), too_big(most))
         body = _checked_json(MessageBody, raw)
         terms, letter = body, await _beside(raw, lambda: compose.compose(_draft(body), now=now))
     else:
@@ -267,14 +268,18 @@ def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
     )
 
 
+def _too_many_words() -> TooBig:
+    return TooBig(f"a decision and its reason have at most {_MOST_WORDS} octets")
+
+
 async def read_decision(request: Request) -> DecisionBody:
     """Return a person's decision."""
-    return _checked_json(DecisionBody, await read_body(request, 64 * 1024, why="for a decision"))
+    return _checked_json(DecisionBody, await read_body(request, _MOST_WORDS, _too_many_words()))
 
 
 async def read_assignment(request: Request) -> AssignmentBody:
     """Return whose a person says that a report is."""
-    return _checked_json(AssignmentBody, await read_body(request, 64 * 1024, why="for a decision"))
+    return _checked_json(AssignmentBody, await read_body(request, _MOST_WORDS, _too_many_words()))
 
 
 def _checked(kind: type[Body], values: dict[str, Any]) -> Body:
