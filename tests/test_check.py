@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import os
 import re
+import socket
+import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
 from receiptd import check, sandbox, settings, store
-from receiptd.check import roundtrip
+from receiptd.check import Finding, roundtrip
 from receiptd.errors import UsageError
 from receiptd.models import Alert, Dispatch
 from receiptd.sandbox.mailworld import World
+from receiptd.smtp import Capabilities
+from tests.house import opened
+from tests.receiver import Receiver
+from tests.stage import settings_in
 
 Lines = list[tuple[str, str, str]]
 Check = Callable[..., Awaitable[tuple[int, Lines]]]
@@ -50,7 +63,8 @@ async def test_where_all_works_nothing_fails(checked: Check) -> None:
     assert status == 0
     assert {mark for mark, _, _ in lines} == {"OK"}
     assert [what for _, what, _ in lines] == [
-        *("settings", "database", "relay", "relay", "mailbox", "mailbox", "mailbox", "webhook", "webhook", "round trip")
+        *("settings", "database", "listen", "listen", "relay", "relay", "mailbox", "mailbox", "mailbox"),
+        *("webhook", "webhook", "round trip"),
     ]
 
 
@@ -122,14 +136,180 @@ async def test_a_secret_that_everybody_can_read_is_a_warning(checked: Check, tmp
     ]
 
 
-async def test_a_bad_webhook_secret_fails_and_a_way_in_the_clear_warns(checked: Check, tmp_path: Path) -> None:
+async def test_a_bad_webhook_secret_is_a_failure(checked: Check, tmp_path: Path) -> None:
     await checked()
     (tmp_path / "boss.secret").write_text("too short")
-    _, lines = await checked(('url = "http://127.0.0.1', 'url = "http://alerts.example'))
-    assert any("can be read on the way" in sentence for sentence in said(lines, "WARN"))
-    (tmp_path / "boss.secret").write_text("too short")
-    found = list(check.webhooks.findings(settings.load(tmp_path / "receiptd.toml")))
+    found = [it async for it in check.webhooks.findings(settings.load(tmp_path / "receiptd.toml"))]
     assert any("whsec_" in finding.sentence for finding in found if finding.is_failure)
+
+
+# The endpoints of webhooks
+
+
+async def told_of(url: str, folder: Path) -> list[Finding]:
+    webhook = {"name": "ops", "url": url, "secret_file": str(folder / "secret")}
+    return [finding async for finding in check.webhooks.findings(settings_in(folder, webhook=[webhook], policy={}))]
+
+
+async def test_an_endpoint_that_is_there_is_not_posted_to(tmp_path: Path) -> None:
+    with closing(Receiver()) as receiver:
+        (found,) = await told_of(receiver.url("ops"), tmp_path)
+    assert (found.mark, receiver.posts) == ("OK", [])
+    assert "answers (nothing was posted)" in found.sentence
+
+
+async def test_an_endpoint_that_nobody_serves_is_a_failure(tmp_path: Path) -> None:
+    with closing(socket.socket()) as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        (found,) = await told_of(f"http://127.0.0.1:{port}/ops", tmp_path)
+    assert found.is_failure
+    assert f"nobody listens on 127.0.0.1:{port}" in found.sentence
+
+
+async def test_a_host_that_no_name_server_knows_is_a_failure_and_a_way_in_the_clear_a_warning(tmp_path: Path) -> None:
+    unknown, in_the_clear = await told_of("http://alerts.invalid/ops", tmp_path)
+    assert unknown.is_failure
+    assert "the name alerts.invalid is not found" in unknown.sentence
+    assert in_the_clear.mark == "WARN"
+    assert "can be read on the way" in in_the_clear.sentence
+
+
+async def test_a_certificate_that_the_daemon_would_refuse_is_a_failure(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    (found,) = await told_of(f"https://127.0.0.1:{port}/ops", tmp_path)
+    server.close()
+    assert found.is_failure
+    assert f"the certificate of 127.0.0.1:{port} is not good" in found.sentence
+
+
+async def test_https_to_a_server_without_tls_is_a_failure(tmp_path: Path) -> None:
+    with closing(Receiver()) as receiver:
+        (found,) = await told_of(receiver.url("ops").replace("http://", "https://"), tmp_path)
+    assert found.is_failure
+    assert "speaks no TLS" in found.sentence
+
+
+async def test_an_endpoint_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check.webhooks, "PATIENCE", 0.2)
+    with closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        (found,) = await told_of(f"https://127.0.0.1:{silent.getsockname()[1]}/", tmp_path)
+    assert found.is_failure
+    assert "doesn't answer within 0.2 s" in found.sentence
+
+
+# The sockets
+
+
+async def heard(folder: Path, *listen: dict[str, Any]) -> list[Finding]:
+    service = {"database": f"sqlite:///{folder}/receiptd.db", "listen": list(listen)}
+    return [finding async for finding in check.sockets.findings(settings_in(folder, service=service))]
+
+
+async def test_sockets_that_can_be_made_are_not_made(tmp_path: Path) -> None:
+    with closing(socket.socket()) as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        tcp = f"127.0.0.1:{reserved.getsockname()[1]}"
+    found = await heard(tmp_path, {"unix": str(tmp_path / "api.sock")}, {"tcp": tcp})
+    assert [finding.sentence for finding in found] == [f"{tmp_path}/api.sock can be made", f"{tcp} is free"]
+    assert not (tmp_path / "api.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("listen", "sentence"),
+    [
+        ({"unix": "{folder}/none/api.sock"}, "there is no folder {folder}/none for api.sock: make it, or correct"),
+        ({"unix": "{folder}/api.sock", "group": "nobodies"}, "there is no group 'nobodies'"),
+        ({"unix": "{folder}/file"}, "{folder}/file is a file and no socket"),
+        ({"unix": "{folder}/" + "x" * 107}, "too long for a socket"),
+    ],
+)
+async def test_what_keeps_a_socket_from_being_made_is_a_failure(
+    tmp_path: Path, listen: dict[str, str], sentence: str
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    found, *_ = await heard(tmp_path, {key: value.replace("{folder}", str(tmp_path)) for key, value in listen.items()})
+    assert found.is_failure
+    assert sentence.replace("{folder}", str(tmp_path)) in found.sentence
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+async def test_a_folder_that_is_not_ours_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "shut").mkdir(0o500)
+    (found,) = await heard(tmp_path, {"unix": str(tmp_path / "shut" / "api.sock")})
+    assert found.is_failure
+    assert "is not writable for this user" in found.sentence
+
+
+async def test_what_systemd_makes_at_the_start_is_a_warning_before(tmp_path: Path) -> None:
+    service = {
+        "database": "sqlite:////var/lib/receiptd-not-yet/receiptd.db",
+        "listen": [{"unix": "/run/receiptd-not-yet/api.sock"}],
+    }
+    loaded = settings_in(tmp_path, service=service)
+    found = [check.database.tables(loaded), *[it async for it in check.sockets.findings(loaded)]]
+    assert [finding.mark for finding in found] == ["WARN", "WARN"]
+    assert "StateDirectory=" in found[0].sentence
+    assert "RuntimeDirectory=" in found[1].sentence
+
+
+async def test_a_daemon_that_runs_is_known_at_its_sockets(tmp_path: Path) -> None:
+    async with opened(tmp_path) as home:
+        found = [finding async for finding in check.sockets.findings(home.stage.store.settings)]
+    assert {finding.mark for finding in found} == {"OK"}
+    assert all("a receiptd listens on" in finding.sentence for finding in found)
+
+
+async def test_another_program_on_our_sockets_is_a_failure(tmp_path: Path) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.org ESMTP\r\n")
+        writer.close()
+
+    path = tmp_path / "api.sock"
+    async with (
+        await asyncio.start_unix_server(greet, path),
+        await asyncio.start_server(greet, "127.0.0.1", 0) as server,
+    ):
+        tcp = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found = await heard(tmp_path, {"unix": str(path)}, {"tcp": tcp})
+    assert [finding.sentence.partition(":")[0] for finding in found] == [
+        f"another program listens on {path}",
+        f"another program listens on {tcp.partition(':')[0]}",
+    ]
+    assert all(finding.is_failure for finding in found)
+
+
+async def test_tcp_beyond_this_machine_is_a_warning(tmp_path: Path) -> None:
+    with closing(socket.socket()) as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        tcp = f"0.0.0.0:{reserved.getsockname()[1]}"
+    _, found = await heard(tmp_path, {"tcp": tcp})
+    assert found.mark == "WARN"
+    assert f"what goes through {tcp}, tokens too, can be read on the way" in found.sentence
+
+
+# The database
+
+
+async def test_a_database_that_everybody_can_read_is_a_warning_and_left_so(checked: Check, tmp_path: Path) -> None:
+    await checked()
+    path = tmp_path / "receiptd.db"
+    loaded = settings.load(tmp_path / "receiptd.toml")
+    store.ensure(loaded.service.database)
+    path.chmod(0o644)
+    for folder in path.parents[:3]:  # pytest's own are shut
+        folder.chmod(0o755)
+    assert [finding.sentence for finding in check.database.readable(loaded)] == [
+        f"every user of this machine can read the messages in it: chmod 600 {path}"
+    ]
+    assert path.stat().st_mode & 0o777 == 0o644
+    tmp_path.chmod(0o700)
+    assert list(check.database.readable(loaded)) == []
 
 
 async def test_alerts_that_nobody_took_are_a_failure(checked: Check, tmp_path: Path) -> None:
@@ -178,6 +358,33 @@ async def test_a_database_that_is_none_fails(checked: Check, tmp_path: Path) -> 
     assert [what for mark, what, _ in lines if mark == "FAIL"] == ["database"]
 
 
+class SeenEnough(io.StringIO):
+    """Standard output whose reader is gone when *word* would be written."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self.word = word
+
+    def write(self, text: str) -> int:
+        if self.word in text:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+@pytest.mark.parametrize("word", ["DSN", "INBOX", "delivered: "])
+async def test_a_reader_that_has_seen_enough_ends_all_of_it_quietly(
+    embedded: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    word: str,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", SeenEnough(word))
+    with pytest.raises(BrokenPipeError):
+        await asyncio.to_thread(check.run, embedded.write_settings(tmp_path), "ann@delivers.example")
+    assert caplog.records == []
+
+
 def test_bad_settings_are_one_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "receiptd.toml").write_text("[submission]\nuri = 1\n")
     assert check.run(tmp_path / "receiptd.toml") == 1
@@ -187,3 +394,11 @@ def test_bad_settings_are_one_failure(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_what_is_sent_to_must_be_an_address(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--send"):
         check.run(tmp_path / "receiptd.toml", "nobody")
+
+
+async def test_the_relays_limit_is_said_as_it_is(tmp_path: Path) -> None:
+    offered = Capabilities(size=2_000_000, dsn=True, smtputf8=True)
+    found = check.relay._abilities(settings_in(tmp_path), offered)
+    assert [finding.sentence for finding in found if finding.mark == "WARN"] == [
+        "it takes 2000000 bytes (1.9 MiB) at most; larger messages fail at once (max_message is 50 MiB)"
+    ]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from receiptd import check
+from tests.receiver import Receiver
 from tests.servers.world import World
 
 
 @pytest.fixture
-def office(world: World, tmp_path: Path) -> Path:
+def endpoint() -> Iterator[Receiver]:
+    with closing(Receiver()) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def office(world: World, endpoint: Receiver, tmp_path: Path) -> Path:
     """Return the settings of a sender at a.test."""
     address = world.new_receipts_address()
     for name, secret in {"password": world.password, "hook": "whsec_" + "MDEy" * 8}.items():
@@ -21,7 +30,8 @@ def office(world: World, tmp_path: Path) -> Path:
     path = tmp_path / "receiptd.toml"
     path.write_text(f"""
         [service]
-        database = "sqlite:///{tmp_path}/receiptd.db"
+        database = "sqlite:///receiptd.db"
+        listen = [{{unix = "api.sock"}}]
         [submission]
         url = "{world.relay.url(address)}"
         password_file = "password"
@@ -34,7 +44,7 @@ def office(world: World, tmp_path: Path) -> Path:
         ca_file = "{world.ca_file}"
         [[webhook]]
         name = "ops"
-        url = "https://alerts.a.test/"
+        url = "{endpoint.url("ops")}"
         secret_file = "hook"
     """)
     return path

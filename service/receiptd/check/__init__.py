@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 from receiptd import compose, settings, terminal
-from receiptd.check import database, mailboxes, relay, roundtrip, webhooks
+from receiptd.check import database, mailboxes, relay, roundtrip, sockets, webhooks
 from receiptd.check.finding import Finding, fail, good, warn
 from receiptd.errors import BadData, BadSettings, UsageError
 from receiptd.settings import Settings
 
 __all__ = ["Finding", "run"]
+
+_THERE_AND_BACK = (relay.findings, mailboxes.findings)
+_ROOMS = (database.undelivered, sockets.findings, *_THERE_AND_BACK, webhooks.findings)
 
 
 def run(config: Path | None, send: str | None = None) -> int:
@@ -32,14 +36,16 @@ def run(config: Path | None, send: str | None = None) -> int:
 
 async def _run(config: Path | None, send: str | None) -> int:
     failed = False
-    async for finding in _findings(config, send):
-        sys.stdout.write(f"{finding.mark:<5} {finding.what:<10} {terminal.safe(finding.sentence)}\n")
-        sys.stdout.flush()
-        failed |= finding.is_failure
+    # A reader that has seen enough (| head) ends all of it at once, each room closing what it opened.
+    async with aclosing(_findings(config, send)) as found:
+        async for finding in found:
+            sys.stdout.write(f"{finding.mark:<5} {finding.what:<10} {terminal.safe(finding.sentence)}\n")
+            sys.stdout.flush()
+            failed |= finding.is_failure
     return os.EX_OK if not failed else 1
 
 
-async def _findings(config: Path | None, send: str | None) -> AsyncIterator[Finding]:
+async def _findings(config: Path | None, send: str | None) -> AsyncGenerator[Finding, None]:
     """Yield what is found, room by room; a round trip only where the way there and back is good."""
     try:
         path = settings.find(config)
@@ -48,25 +54,22 @@ async def _findings(config: Path | None, send: str | None) -> AsyncIterator[Find
         yield fail("settings", str(error))
         return
     yield good("settings", f"{path} is good")
-    for finding in _open_secrets(loaded):
-        yield finding
-    yield database.tables(loaded)
-    async for finding in database.undelivered(loaded):
+    for finding in (*_open_secrets(loaded), database.tables(loaded), *database.readable(loaded)):
         yield finding
     is_passable = True
-    for room in (relay.findings(loaded), mailboxes.findings(loaded)):
-        async for finding in room:
-            is_passable &= not finding.is_failure
-            yield finding
-    for finding in webhooks.findings(loaded):
-        yield finding
+    for room in _ROOMS:
+        async with aclosing(room(loaded)) as found:
+            async for finding in found:
+                is_passable &= not (finding.is_failure and room in _THERE_AND_BACK)
+                yield finding
     if send is None:
         yield good("round trip", f"not tried; {roundtrip.invitation(loaded)}")
     elif not is_passable:
         yield fail("round trip", "not tried: first the relay and the mailbox have to work")
     else:
-        async for finding in roundtrip.findings(loaded, send):
-            yield finding
+        async with aclosing(roundtrip.findings(loaded, send)) as found:
+            async for finding in found:
+                yield finding
 
 
 def _open_secrets(loaded: Settings) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from urllib.parse import unquote
 
@@ -21,7 +21,7 @@ def open_one(settings: MailboxSettings) -> AbstractAsyncContextManager[Mailbox]:
     return open_mailbox(settings, password=password(settings), access_token=access_token(settings), patience=PATIENCE)
 
 
-async def findings(settings: Settings) -> AsyncIterator[Finding]:
+async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:
     """Log in to each mailbox and yield what that shows."""
     for one in settings.mailbox:
         what = "mailbox" if len(settings.mailbox) == 1 else one.name

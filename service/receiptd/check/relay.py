@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from receiptd.check.account import access_token
 from receiptd.check.finding import Finding, fail, good, warn
@@ -21,7 +21,7 @@ def open_relay(settings: Settings) -> Relay:
     return Relay(settings.submission, access_token=access_token(settings.submission))
 
 
-async def findings(settings: Settings) -> AsyncIterator[Finding]:
+async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:
     """Connect, log in, and yield what that shows."""
     relay = open_relay(settings)
     try:
@@ -51,7 +51,8 @@ def _abilities(settings: Settings, offered: Capabilities) -> list[Finding]:
         found.append(
             warn(
                 WHAT,
-                f"it takes {limit >> 20} MB at most; larger messages fail at once (max_message is {wanted >> 20} MB)",
+                f"it takes {limit} bytes ({_mebibytes(limit)}) at most; larger messages fail at once "
+                f"(max_message is {_mebibytes(wanted)})",
             )
         )
     if not offered.smtputf8:
@@ -59,6 +60,11 @@ def _abilities(settings: Settings, offered: Capabilities) -> list[Finding]:
             good(WHAT, "it offers no SMTPUTF8: addresses like jörg@example.org are refused, others are not touched")
         )
     return found
+
+
+def _mebibytes(size: int) -> str:
+    """Return *size* in MiB, rounded down: what is said to fit does."""
+    return f"{size * 10 // (1 << 20) / 10:g} MiB"
 
 
 def _dsn(settings: Settings, offered: Capabilities) -> Finding:

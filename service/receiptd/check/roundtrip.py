@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -45,7 +45,7 @@ def invitation(settings: Settings) -> str:
     return f"whether reports to {shown} arrive in the mailbox, `receiptd check --send YOUR-ADDRESS` shows"
 
 
-async def findings(settings: Settings, address: str) -> AsyncIterator[Finding]:
+async def findings(settings: Settings, address: str) -> AsyncGenerator[Finding, None]:
     """Send a message to *address*, yield what the relay says and then each report, up to the decisive one."""
     mark = token.make_for_check()
     async with AsyncExitStack() as stack:
@@ -56,7 +56,8 @@ async def findings(settings: Settings, address: str) -> AsyncIterator[Finding]:
             if not isinstance(outcome, Accepted):
                 return
             reports = 0
-            async for report in _reports(watches, mark, settings.service.max_report):
+            coming = await stack.enter_async_context(aclosing(_reports(watches, mark, settings.service.max_report)))
+            async for report in coming:
                 reports += 1
                 for recipient in report.recipients:
                     yield _came(report, recipient, address)
@@ -133,7 +134,7 @@ def _submitted(outcome: Outcome, address: str) -> Finding:
             return fail(WHAT, f"it is not known whether the relay took the message: {outcome.reason}")
 
 
-async def _reports(watches: list[_Watch], mark: str, max_report: int) -> AsyncIterator[Report]:
+async def _reports(watches: list[_Watch], mark: str, max_report: int) -> AsyncGenerator[Report, None]:
     """Yield each report with the token *mark* as it comes, for a minute at most."""
     end = asyncio.get_running_loop().time() + PATIENCE
     while asyncio.get_running_loop().time() < end:
