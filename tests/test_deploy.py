@@ -90,6 +90,56 @@ def test_what_the_unit_loads_and_runs_stands_in_the_install_steps() -> None:
         assert (value.partition(":")[2] or value.rpartition("/")[0]) in steps
 
 
+def test_what_the_unit_says_of_its_pages_is_installed() -> None:
+    steps = (HOUSE / "docs" / "deploy.md").read_text()
+    page = re.search(r"^Documentation=.* file:(\S+)/deploy.md$", UNIT.read_text(), re.MULTILINE)
+    assert page is not None
+    assert f"install -D -m 644 -t {page[1]} docs/*.md" in steps
+
+
+def test_installing_twice_and_upgrading_keep_the_settings_whatever_the_umask(tmp_path: Path) -> None:
+    install, upgrade = steps_below("Running receiptd as a service"), steps_below("Upgrade")
+    perform(install, tmp_path)
+    settings = tmp_path / "etc" / "receiptd" / "receiptd.toml"
+    assert settings.read_bytes() == (HOUSE / "config" / "receiptd.toml").read_bytes()
+    settings.write_text("edited")
+    (tmp_path / "etc" / "systemd" / "system" / "receiptd.service").write_text("an older unit")
+    perform(install, tmp_path)
+    (tmp_path / "var" / "lib" / "receiptd").mkdir(parents=True)
+    (tmp_path / "root").mkdir()
+    perform(upgrade, tmp_path)
+    assert settings.read_text() == "edited"
+    assert (tmp_path / "etc" / "systemd" / "system" / "receiptd.service").read_bytes() == UNIT.read_bytes()
+    for path in (tmp_path / "opt").rglob("*"):
+        assert path.stat().st_mode & 0o044 == 0o044, path
+
+
+def test_a_changed_unit_is_read_anew_before_the_service_starts() -> None:
+    calls = re.findall(r"systemctl (\S+)", steps_below("Upgrade"))
+    assert calls == ["stop", "daemon-reload", "start"]
+
+
+def steps_below(heading: str) -> str:
+    """Return the commands that docs/deploy.md gives below *heading*, up to the next one."""
+    page = (HOUSE / "docs" / "deploy.md").read_text()
+    text = re.split(r"^#+ ", page.split(f"# {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
+    return "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+
+
+def perform(steps: str, root: Path) -> None:
+    """Run *steps* with *root* for /, a strict umask, and programs that do nothing for those that reach outside."""
+    programs = root / "programs"
+    programs.mkdir(exist_ok=True)
+    venv = 'mkdir -p $3/bin; echo "#!/bin/sh" > $3/bin/pip; chmod +x $3/bin/pip'
+    for name, does in {"systemctl": "", "systemd-sysusers": "", "editor": "", "python3": venv}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    (root / "usr" / "local" / "bin").mkdir(parents=True, exist_ok=True)
+    here = re.sub(r"(?<![\w.])/(?=(opt|etc|usr|var|root)/)", f"{root}/", steps)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    subprocess.run(["/bin/sh", "-euc", f"umask 077\n{here}"], cwd=HOUSE, env=environment, check=True)
+
+
 def secrets(value: Any, key: str = "") -> list[str]:
     """Return what every `…_file` in *value* names."""
     if isinstance(value, dict):
