@@ -17,7 +17,7 @@ from receiptd.assign import assign
 from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Delivery, Disposition, Event, EventKind, Level, Receipt, Source, Trust, Verdict
 from receiptd.models import EventCopy, Recipient, ReportRow
-from receiptd.store import reports
+from receiptd.store import recipients, reports
 from tests.stage import START, Stage, dsn, staged
 
 STRANGE = "z" * 24
@@ -129,6 +129,18 @@ async def test_the_same_fact_in_a_matched_report_and_in_an_assigned_one_is_one_e
     await _assign(stage, await _came(stage, dsn(STRANGE)), bob)
     (event,) = await _told(stage, taken)
     assert (event.count, event.matched_by) == (2, "return_path")
+
+
+async def test_a_persons_word_is_kept_however_many_reports_there_are(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipients, "MOST_EVENTS", 3)
+    (bob,) = (await stage.submitted()).recipients
+    for status in ("5.1.0", "5.1.1", "5.1.2"):
+        await stage.receive(dsn(bob.token, action="failed", status=status))
+    report = await _came(stage, dsn(STRANGE, action="failed", status="5.2.2", recipient="ann@b.test"))
+    row = await _assign(stage, report, bob)
+    assert "ann@b.test" in [branch["final_recipient"] for branch in row.branches]
 
 
 async def test_a_matched_report_is_cleared_from_the_mailbox_whoever_matched_it(tmp_path: Path) -> None:

@@ -158,6 +158,17 @@ async def test_bad_news_that_knows_the_message_id_alone_is_told_at_once_and_give
     assert (row.delivery, row.receipt, row.trust) == (Delivery.DELIVERED, Receipt.MET, Trust.KEYED)
 
 
+async def test_where_the_provider_allows_no_sub_address_the_message_id_satisfies_and_the_trust_says_so(
+    tmp_path: Path,
+) -> None:
+    """Who has seen the message can forge its receipt there: that is what docs/receipts.md says of `plausible`."""
+    async with staged(tmp_path, receipts={"address": "receipts@a.test", "subaddress": ""}) as stage:
+        taken = await stage.submitted(DELIVERED[1])
+        await came(stage, about(DELIVERED[0], taken, token=""))
+        row = await stage.recipient(taken)
+        assert (row.delivery, row.receipt, row.trust) == (Delivery.DELIVERED, Receipt.MET, Trust.PLAUSIBLE)
+
+
 # --- the token in a wrong place -----------------------------------------------------------------------------------
 
 

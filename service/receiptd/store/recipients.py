@@ -19,6 +19,7 @@ from receiptd.facts import (
     Event,
     EventKind,
     Fact,
+    MatchedBy,
     Receipt,
     RecipientState,
     Source,
@@ -244,7 +245,7 @@ async def _has_room(session: AsyncSession, row: Recipient, fact: Fact) -> bool:
     """Whether a new fact is kept: a flood of reports must hide neither another kind of news nor our own facts."""
     if row.event_count <= (MOST_EVENTS if fact.trust is Trust.KEYED else MOST_UNKEYED_EVENTS):
         return True
-    if fact.source in (Source.PERSON, Source.CLOCK, Source.SMTP):
+    if fact.source in (Source.PERSON, Source.CLOCK, Source.SMTP) or fact.matched_by is MatchedBy.PERSON:
         return True
     known = select(EventRow.trust).where(EventRow.recipient == row.id, EventRow.kind == fact.kind).distinct()
     return not any(Trust(trust).at_least(fact.trust) for trust in (await session.exec(known)).all())
