@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import errors, match
+from receiptd import decide, errors, match, telemetry
 from receiptd.escalate import escalate
-from receiptd.facts import FoundToken, MatchedBy
-from receiptd.models import TABLES, Lease
+from receiptd.facts import EventKind, Fact, FoundToken, MatchedBy, Source
+from receiptd.models import TABLES, Lease, Recipient
 from receiptd.store import Store, deadlines, dispatches, ensure, events, is_down, messages, queue, reports, upgrade
 from receiptd.store.engine import Trouble
+from receiptd.store.recipients import Told, record
 from tests.stage import Stage, dsn, settings_in, staged
 
 
@@ -267,3 +269,65 @@ async def test_trouble_is_over_when_something_is_written_and_not_by_an_empty_com
     assert stage.store.trouble is not None
     await stage.take()
     assert stage.store.trouble is None
+
+
+# --- figures ------------------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """How many events were counted since: by kind and source."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def since(self) -> dict[tuple[str, str], float]:
+        now = self._now()
+        return {key: count - self._before.get(key, 0) for key, count in now.items() if count != self._before.get(key)}
+
+    @staticmethod
+    def _now() -> dict[tuple[str, str], float]:
+        samples = [s for family in telemetry.EVENTS.collect() for s in family.samples]
+        return {(s.labels["kind"], s.labels["source"]): s.value for s in samples}
+
+
+async def test_every_event_is_counted_once_whoever_records_it(stage: Stage) -> None:
+    counted = Counted()
+    taken = await stage.submitted()
+    report = dsn(taken.recipients[0].token, action="failed", status="5.1.1")
+    await stage.receive(report)
+    await stage.receive(report + b"a second report of the same fact\n")
+    await decide.confirm(stage.store, taken.recipients[0].id, by="boss", reason="she called")
+    assert counted.since() == {
+        ("queued", "person"): 1,
+        ("accepted", "smtp"): 1,
+        ("failed", "dsn"): 1,
+        ("confirmed", "person"): 1,
+        ("met", "clock"): 1,
+    }
+
+
+async def test_what_is_undone_is_not_counted_and_takes_no_count_of_the_others_with_it(stage: Stage) -> None:
+    taken = await stage.take("bob@b.test", "carol@c.test")
+    counted = Counted()
+
+    async def work(session: AsyncSession, row: Recipient, *, fails: bool) -> None:
+        fact = Fact(row.id, EventKind.ACCEPTED, Source.SMTP)
+        await record(session, stage.store.settings, row.id, [fact], Told("x", stage.instant), now=stage.instant)
+        if fails:
+            raise ZeroDivisionError
+
+    both = [stage.store.together(partial(work, row=row, fails=row.position == 0)) for row in taken.recipients]
+    outcomes = await asyncio.gather(*both, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ZeroDivisionError, type(None)]
+    with pytest.raises(ZeroDivisionError):
+        async with stage.store.write() as session:
+            await work(session, taken.recipients[0], fails=True)
+    assert counted.since() == {("accepted", "smtp"): 1}
+
+
+async def test_who_holds_the_lock_of_the_database_says_so(tmp_path: Path) -> None:
+    store = Store(settings_in(tmp_path))
+    store.lock()
+    assert b'receiptd_lease_holder{name="daemon"} 1.0' in telemetry.exposition()
+    await store.close()
+    assert b'receiptd_lease_holder{name="daemon"} 0.0' in telemetry.exposition()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import match, telemetry
+from receiptd import match
 from receiptd.decide import NO_RECIPIENT, NoSuchThing, Pointless, check_reason
 from receiptd.facts import Delivery, Fact, FoundToken, MatchedBy, Report, Verdict
 from receiptd.interpret import interpret
@@ -34,7 +34,7 @@ async def assign(store: Store, report: str, recipient: str, *, by: str, reason: 
     check_reason(reason)
     said = await _read(store, report)
 
-    async def work(session: AsyncSession) -> tuple[Recipient, list[Fact]]:
+    async def work(session: AsyncSession) -> Recipient:
         row = _checked(await session.get(ReportRow, report, populate_existing=True, with_for_update=True), report)
         at = await _recipient(session, row, recipient)
         decided = {"by": by, "reason": reason}
@@ -43,12 +43,9 @@ async def assign(store: Store, report: str, recipient: str, *, by: str, reason: 
         moved = await record(session, store.settings, at.id, facts, told, now=store.now())
         row.verdict, row.clear = Verdict.MATCHED, is_to_clear(store, row)
         row.reason = reports.shown(f"assigned to {at.address} by {by}: {reason}")
-        return moved.recipient, facts
+        return moved.recipient
 
-    moved, facts = await store.together(work)
-    for fact in facts:
-        telemetry.EVENTS.labels(fact.kind, fact.source).inc()
-    return moved
+    return await store.together(work)
 
 
 async def _read(store: Store, report: str) -> Report:

@@ -69,7 +69,6 @@ async def _alert_overdue(session: AsyncSession, store: Store, row: Recipient, no
     alarm = policy.Alarm("overdue", unproven=False, reason=reason)
     told = Told(f"clock:{fact.variant}", now)
     await record(session, store.settings, row.id, [fact], told, now=now, beside=Beside(alarms=[alarm]))
-    telemetry.EVENTS.labels(fact.kind, fact.source).inc()
 
 
 async def _alert_next_level(session: AsyncSession, store: Store, row: Recipient, now: datetime) -> None:

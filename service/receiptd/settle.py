@@ -14,6 +14,7 @@ from receiptd.interpret import interpret
 from receiptd.models import ReportRow
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, is_down, monitors, reports
+from receiptd.store.aftermath import once_committed
 from receiptd.store.recipients import Told, record
 
 _log = structlog.get_logger(__name__)
@@ -86,13 +87,11 @@ async def _settle(session: AsyncSession, store: Store, row: ReportRow, report: R
     told = Told(row.id, row.received_at, f"sha256:{row.evidence}")
     for recipient, facts in _by_recipient(matched.facts).items():
         await record(session, store.settings, recipient, facts, told, now=store.now())
-        for fact in facts:
-            telemetry.EVENTS.labels(fact.kind, fact.source).inc()
     row.verdict, row.kind = matched.verdict, report.kind
     row.subject, row.from_address = reports.shown(report.subject), reports.shown(report.from_address)
     row.clear = matched.verdict is Verdict.MATCHED and is_to_clear(store, row)
     await reports.close(session, row)
-    telemetry.REPORTS.labels(report.kind, matched.verdict).inc()
+    once_committed(session, telemetry.REPORTS.labels(report.kind, matched.verdict).inc)
 
 
 def is_to_clear(store: Store, row: ReportRow) -> bool:

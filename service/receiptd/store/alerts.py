@@ -15,6 +15,7 @@ from receiptd import telemetry, token
 from receiptd.facts import AlertType
 from receiptd.models import Alert, Dispatch, Message, Recipient, id_of
 from receiptd.settings import Settings, WebhookSettings
+from receiptd.store.aftermath import once_committed
 
 _LONGEST_TEXT = 500
 _ONLY_BY_NAME = (AlertType.RECEIPT_MET, AlertType.RECEIPT_AUTO_REPLY)
@@ -95,7 +96,7 @@ async def post(
     alert.undelivered = not chosen and only is None
     session.add(alert)
     await session.flush()
-    telemetry.ALERTS.labels(alert.type).inc()
+    once_committed(session, telemetry.ALERTS.labels(alert.type).inc)
     session.add_all(
         Dispatch(id=id_of("dispatch", alert.id, webhook), alert=alert.id, webhook=webhook, due_at=now)
         for webhook in chosen

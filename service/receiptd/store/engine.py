@@ -20,9 +20,10 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import errors
+from receiptd import errors, telemetry
 from receiptd.models import new_id
 from receiptd.settings import Settings
+from receiptd.store import aftermath
 from receiptd.store.faults import fault_in, is_down, reason_of
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -49,6 +50,7 @@ def utcnow() -> datetime:
 
 T = TypeVar("T")
 _MOST_TOGETHER = 100
+_LEASE = "daemon"
 _DRIFT = timedelta(minutes=1)
 
 
@@ -66,7 +68,7 @@ class _Spoilt(Exception):
 
 
 async def _attempt(session: AsyncSession, work: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
-    savepoint = await session.begin_nested()
+    savepoint, to_tell = await session.begin_nested(), aftermath.mark(session)
     try:
         done = await work(session)
         await savepoint.commit()
@@ -74,6 +76,7 @@ async def _attempt(session: AsyncSession, work: Callable[[AsyncSession], Awaitab
         if isinstance(error, OperationalError) or is_down(error):
             raise _Spoilt(fault_in(error) or error) from error
         await savepoint.rollback()
+        aftermath.forget(session, to_tell)
         return _Failed(error)
     return done
 
@@ -170,6 +173,7 @@ class Store:
                 f"can't write to {path.parent} ({error.strerror}): give the service's user write access there, "
                 "or name another database under [service]"
             ) from error
+        telemetry.LEASE_HOLDER.labels(_LEASE).set(1)
 
     def note(self, serial: int) -> None:
         """Note in the lock file how far the database is; a backup that is put in its place knows nothing of it."""
@@ -191,6 +195,7 @@ class Store:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+            telemetry.LEASE_HOLDER.labels(_LEASE).set(0)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
@@ -206,6 +211,7 @@ class Store:
                 since = self.trouble.since if self.trouble else self.now()
                 self.trouble = Trouble(since, reason_of(error))
             raise
+        aftermath.tell(session)
         if is_mended:
             self.trouble = None
 
