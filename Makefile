@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN    := .venv/bin
+SECONDS ?= 60
 
 # One daemon start costs 2.9 s instead of 1 s where compiled modules aren't kept.
 unexport PYTHONDONTWRITEBYTECODE
@@ -11,11 +12,12 @@ unexport PYTHONHOME
 unexport UV_PROJECT_ENVIRONMENT
 unexport VIRTUAL_ENV
 
-.PHONY: help venv demo test lock clean
+.PHONY: help venv demo test fuzz lock clean
 
 help:
 	@echo 'make demo   the main job on an embedded mail world, in about a minute'
 	@echo 'make test   every test, real mail servers included'
+	@echo 'make fuzz   look for a message that the interpreter takes badly (SECONDS=60; KEEP=1 keeps new ways)'
 	@echo 'make venv   only .venv, with locked versions'
 	@echo 'make lock   uv.lock and requirements/ anew (needs uv)'
 
@@ -28,6 +30,9 @@ test: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest $(ARGS)
+
+fuzz: venv
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(KEEP),--keep)
 
 venv: .venv/.made
 

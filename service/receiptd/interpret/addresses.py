@@ -16,7 +16,7 @@ ADDRESS = re.compile(
     rf"@(\[[\d.]{{7,15}}\]|[^\s<>()\[\],;:\"'`@\\|{{}}=/!?*&%$#~^+{_QUOTES}]{{1,255}}+)"
 )
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
-_XTEXT = re.compile(r"\+([0-9A-F]{2})")
+_XTEXT = re.compile(r"\+([2-9A-F][0-9A-F])")
 _QUOTED = re.compile(r"<?(\"(?:[^\"\\]|\\.){1,128}+\")@([^\s<>]{1,255}+)")
 _WORD = re.compile(r"<?([^\s<>()]{1,320}+)>?")
 _LOCAL_NAME = re.compile(r"<?([\w.+~&%$#*=-]{1,128})>?")
@@ -62,7 +62,7 @@ def of_field(value: str | None) -> str | None:
 
 
 def from_xtext(text: str) -> str:
-    """Undo RFC 3461 xtext: `+2B` is a plus."""
+    """Undo RFC 3461 xtext: `+2B` is a plus; control characters stay as they are spelt."""
     return _XTEXT.sub(lambda found: chr(int(found[1], 16)), text)
 
 

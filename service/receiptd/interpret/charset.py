@@ -26,7 +26,7 @@ _BETWEEN_WORDS = re.compile(r"(?<=\?=)[ \t\r\n]{1,20}(?==\?)")
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/title|p|div|tr|hr|pre|/pre)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_BASE64_NOISE = re.compile(rb"[^A-Za-z0-9+/]+")
+_BASE64_NOISE = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 
 
 def decode(content: bytes, charset: str | None = None) -> str:
@@ -35,7 +35,7 @@ def decode(content: bytes, charset: str | None = None) -> str:
     What no database takes becomes U+FFFD: null characters, and the halves of surrogate pairs that UTF-7 can spell.
     """
     text = _decode(content, (charset or "").strip("\"' ").lower())
-    return _UNSTORABLE.sub("\ufffd", text) if "\0" in text else text
+    return storable(text) if "\0" in text else text
 
 
 def _decode(content: bytes, name: str) -> str:
@@ -45,7 +45,7 @@ def _decode(content: bytes, name: str) -> str:
         except LookupError:
             pass  # a well-formed name that Python doesn't know
         else:
-            return _UNSTORABLE.sub("\ufffd", text) if name.endswith("7") else text
+            return storable(text) if name.endswith("7") else text
     if b"\x1b$" in content:
         return content.decode("iso2022_jp_ext", "replace")
     try:
@@ -55,6 +55,11 @@ def _decode(content: bytes, name: str) -> str:
         return content.decode("utf-8" if cut_at_the_end or name == "utf-8" else "cp1252", "replace")
 
 
+def storable(text: str) -> str:
+    """Return *text* with U+FFFD for what no database takes."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
 def plain_ends(text: str) -> str:
     """Return *text* with `\\n` alone at the end of lines."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
@@ -62,7 +67,7 @@ def plain_ends(text: str) -> str:
 
 def decode_base64(content: bytes) -> bytes:
     """Return what *content* encodes, as far as it goes: line breaks, padding and cut ends don't matter."""
-    clean = _BASE64_NOISE.sub(b"", content)
+    clean = content.translate(None, _BASE64_NOISE)
     clean = clean[: len(clean) - (len(clean) % 4 == 1)]
     return base64.b64decode(clean + b"=" * (-len(clean) % 4))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from receiptd.facts import Action, Cause, ReportedRecipient
@@ -16,6 +17,8 @@ from receiptd.interpret.notice import Notice
 _TYPES = ("message/delivery-status", "message/global-delivery-status")
 _MOST_RECIPIENTS = 500
 _MOST_SAID = 2000
+_LONGEST_SHARED = 1000
+"""Characters of a field that counts for several recipients: a longer one, told of each, makes much of little."""
 _OPENS_RECIPIENT = ("final-recipient", "original-recipient", "action")
 _NAMES_RECIPIENT = frozenset(("final-recipient", "original-recipient", "x-actual-recipient"))
 _PER_RECIPIENT = frozenset(
@@ -29,6 +32,7 @@ _PER_RECIPIENT = frozenset(
         "will-retry-until",
     )
 )
+_OF_ALL = frozenset(("action", "status"))
 _ALIAS_FIELDS = ("x-actual-recipient", "x-original-recipient", "x-display-recipient")
 _WORD = re.compile(r"[\s\"']*([A-Za-z-]{2,30})")
 _ACTIONS = {
@@ -98,12 +102,14 @@ def _sort(blocks: list[Fields]) -> Status:
     for block in blocks:
         for group in _groups(block):
             if group.has_any(_NAMES_RECIPIENT):
+                if len(found) == _MOST_RECIPIENTS:
+                    return Status(Fields(message), tuple(found))
                 found.append(group)
             elif not found:
                 message.extend(group)
             elif group.has_any(_PER_RECIPIENT) and not group.has_any(found[-1].names):
                 found[-1] = Fields([*found[-1], *group])
-    return Status(Fields(message), tuple(found[:_MOST_RECIPIENTS]))
+    return Status(Fields(message), tuple(found))
 
 
 def _groups(block: Fields) -> list[Fields]:
@@ -114,7 +120,7 @@ def _groups(block: Fields) -> list[Fields]:
     seen: set[str] = set()
     for name, value in block:
         if name in _NAMES_RECIPIENT and "reporting-mta" in seen:
-            groups.append([item for item in groups[-1] if item[0] in _PER_RECIPIENT])
+            groups.append(_shared(groups[-1], _PER_RECIPIENT))
             seen = {said for said, _ in groups[-1]}
         elif name in seen and name in _OPENS_RECIPIENT:
             groups.append([])
@@ -124,23 +130,39 @@ def _groups(block: Fields) -> list[Fields]:
     return [Fields(group) for group in groups]
 
 
+def _shared(group: Iterable[tuple[str, str]], names: AbstractSet[str]) -> list[tuple[str, str]]:
+    """Return the topmost field of each of *names* that can count for several recipients."""
+    topmost: dict[str, str] = {}
+    for name, value in group:
+        if name in names and len(value) <= _LONGEST_SHARED:
+            topmost.setdefault(name, value)
+    return list(topmost.items())
+
+
 def recipients(status: Status, said: Notice) -> tuple[ReportedRecipient, ...]:
     """Return what the report says of each recipient, in its own order, corrected to what is meant."""
     addressed = [_addresses(block) for block in status.recipients]
-    speech = _Speech(said, tuple(name for pair in addressed for name in pair if name))
+    speech = _Speech(said, tuple(name for pair in addressed for name in pair if name), len(addressed))
+    message = Fields(_shared(status.message, _OF_ALL))
     told = zip(status.recipients, addressed, strict=True)
-    return tuple(_Recipient(block, status.message, speech, own).told() for block, own in told) or _from_text(said)
+    return tuple(_Recipient(block, message, speech, own).told() for block, own in told) or _from_text(said)
 
 
 class _Speech:
     """What the text says of each recipient, read when first asked."""
 
-    def __init__(self, said: Notice, names: tuple[str, ...]) -> None:
-        self.said, self.names = said, names
+    def __init__(self, said: Notice, names: tuple[str, ...], recipients: int) -> None:
+        self.said, self.names, self._recipients = said, names, recipients
 
     @lazy
     def _about(self) -> dict[str, str]:
         return notice.about(self.said, self.names)
+
+    @lazy
+    def owner(self) -> str | None:
+        """The address behind which recipients that are no addresses stand."""
+        origin = dialects.ALIAS_OF.search(self.said.text) if not self.names else None
+        return addresses.first(origin[1]) if origin else None
 
     @lazy
     def tells_of_failure(self) -> bool:
@@ -158,7 +180,7 @@ class _Speech:
         """Return what is said of one recipient; of the only one it is all."""
         lines = [self._about[name] for name in dict.fromkeys(name.lower() for name in names if name)]
         text = "\n".join(filter(None, lines)) or (self.said.text if self._is_of_one else "")
-        return text if len(self.names) <= 2 else text[:_MOST_SAID]
+        return text if len(self.names) <= 2 and self._recipients <= 2 else text[:_MOST_SAID]
 
 
 def _addresses(block: Fields) -> tuple[str | None, str | None]:
@@ -177,8 +199,7 @@ class _Recipient:
     def told(self) -> ReportedRecipient:
         """Return what the report says of this recipient."""
         final, original = self._own
-        if not self._speech.names and (origin := dialects.ALIAS_OF.search(self._speech.said.text)):
-            original = addresses.first(origin[1])  # a pipe is no address, its owner is
+        original = original or self._speech.owner  # a pipe is no address, its owner is
         action = self._action()
         status = self._stated_status or self._status_of_text(action) or _class_of(action)
         is_bad = action in (Action.FAILED, Action.DELAYED)

@@ -17,6 +17,8 @@ _BEGINNINGS = frozenset(said[:3] for said in (*dialects.COPY_FIELDS, *dialects.C
 _LONGEST_NOTICE = 32 * 1024
 _GLANCE = 8 * 1024
 _MOST_LINES = 60
+_MOST_SAID = 500_000
+"""Characters said of all names together: lines that name several count for each of them."""
 _LONGEST_LINE = 1000
 _MOST_ODD_NAMES = 10
 
@@ -119,11 +121,11 @@ def about(said: Notice, names: Iterable[str]) -> dict[str, str]:
         lowered = line.lower()
         mentioned = spoken.keys() & addresses.find_lower(lowered) if "@" in lowered else set()
         mentioned.update(name for name in odd if name in lowered)
-        speaking = mentioned or speaking
+        speaking = {name for name in mentioned or speaking if len(spoken[name]) < _MOST_LINES}
+        beginning = line[:_LONGEST_LINE]
         for name in speaking:
-            if len(spoken[name]) < _MOST_LINES:
-                spoken[name].append(line[:_LONGEST_LINE])
-    return {name: "\n".join(lines) for name, lines in spoken.items()}
+            spoken[name].append(beginning)
+    return {name: "\n".join(lines)[: _MOST_SAID // len(spoken)] for name, lines in spoken.items()}
 
 
 def _from_mention(text: str, mine: str) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from receiptd.facts import Action, ReportedRecipient, ReportKind
-from receiptd.interpret import causes, codes
+from receiptd.interpret import causes, charset, codes
 
 _MARK = '"notificationType"'
 _MOST_RECIPIENTS = 200
@@ -77,11 +77,11 @@ def _rows(value: object) -> list[dict[str, Any]]:
 
 
 def _words(value: object) -> list[str]:
-    return [one for one in value[:_MOST_RECIPIENTS] if isinstance(one, str)] if isinstance(value, list) else []
+    return [text for one in value[:_MOST_RECIPIENTS] if (text := _text(one))] if isinstance(value, list) else []
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return charset.storable(value) if isinstance(value, str) and value else None
 
 
 def _instant(value: object) -> datetime | None:

@@ -1,0 +1,1 @@
+"""A fuzz target for the interpreter, guided by coverage: `make fuzz`."""
