@@ -401,11 +401,26 @@ async def test_what_kills_every_process_that_reads_it_is_set_aside_at_the_fourth
         await reports.recover(stage.store)
         with pytest.raises(SystemExit):
             await settle(stage.store)
+        stage.pass_time(minutes=2)
     await reports.recover(stage.store)
     assert await settle(stage.store) == 1
     (row,) = await _rows(stage)
     assert row.verdict is Verdict.SET_ASIDE
     assert [alert.type for alert in await stage.alerts()] == ["monitor.set_aside"]
+
+
+async def test_a_daemon_that_dies_at_every_start_sets_no_report_aside_within_seconds(stage: Stage) -> None:
+    """Whatever kills it, be it impatience: only the first reading is made up for at once."""
+    taken = await stage.submitted("bob@b.test")
+    await _keep(stage, dsn(taken.recipients[0].token))
+    for _ in range(10):
+        await reports.recover(stage.store)
+        await reports.begin_reading(stage.store, 50)
+    (row,) = await _rows(stage)
+    assert (row.tries, row.verdict) == (2, None)
+    stage.pass_time(minutes=2)
+    assert await settle(stage.store) == 1
+    assert (await stage.recipient(taken)).delivery is Delivery.DELIVERED
 
 
 # --- the rest -----------------------------------------------------------------------------------------------------

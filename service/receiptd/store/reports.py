@@ -167,10 +167,11 @@ async def _give_back(session: AsyncSession, spoilt: Mapping[str, datetime]) -> N
 
 
 async def recover(store: Store) -> int:
-    """At the start, make due at once what another process had taken; return how many reports that is.
+    """At the start, make due at once what another process had begun to read; return how many reports that is.
 
     On SQLite the lock says that every other process is dead. Elsewhere their readers may live, and a report
-    waits until its time is over. The tries stay counted: one of these may have ended its reader.
+    waits until its time is over. The try stays counted, for the report may have ended its reader; who was cut off a
+    second time waits: a daemon that dies at every start, whatever of, would set all it holds aside within seconds.
     """
     if not store.is_sqlite:
         return 0
@@ -178,7 +179,7 @@ async def recover(store: Store) -> int:
         now = store.now()
         taken = await session.exec(
             update(ReportRow)
-            .where(col(ReportRow.due_at) > now)
+            .where(col(ReportRow.due_at) > now, col(ReportRow.tries) == 1)
             .values(due_at=now)
             .execution_options(synchronize_session=False)
         )
