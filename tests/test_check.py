@@ -9,8 +9,9 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.receiver import Receiver
 from tests.stage import settings_in
 
 Lines = list[tuple[str, str, str]]
+NOBODY = 65534
 Check = Callable[..., Awaitable[tuple[int, Lines]]]
 
 
@@ -238,10 +240,26 @@ async def test_what_keeps_a_socket_from_being_made_is_a_failure(
     assert sentence.replace("{folder}", str(tmp_path)) in found.sentence
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_a_folder_that_is_not_ours_is_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "shut").mkdir(0o500)
-    (found,) = await heard(tmp_path, {"unix": str(tmp_path / "shut" / "api.sock")})
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be a user who may not write everywhere, where we are root."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.setresuid(0, 0, 0)
+
+
+async def test_a_folder_that_is_not_ours_is_a_failure() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:  # nobody may look into pytest's own folders
+        folder = Path(name)
+        loaded = settings_in(folder, service={"listen": [{"unix": str(folder / "api.sock")}]})
+        folder.chmod(0o555)
+        with as_nobody():
+            (found,) = [finding async for finding in check.sockets.findings(loaded)]
     assert found.is_failure
     assert "is not writable for this user" in found.sentence
 
