@@ -374,7 +374,7 @@ async def test_what_comes_between_reading_and_waiting_is_not_left_until_the_next
 async def test_a_lost_connection_is_opened_anew_and_nothing_is_lost(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collecting, "_pause", lambda *_: asyncio.sleep(0))
+    monkeypatch.setattr(collecting, "pause", lambda *_: asyncio.sleep(0))
     post.put(_mail(1))
     post.imap.on("UID FETCH", hang_up)
     async with Watcher(post).watching() as watcher:
@@ -394,16 +394,9 @@ async def test_the_wait_before_the_next_try_grows_to_a_minute(post: Post, monkey
         waits.append(length.total_seconds())
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(collecting, "_pause", pause)
+    monkeypatch.setattr(collecting, "pause", pause)
     post.imap.on("LOGIN|AUTHENTICATE", "TAG NO [AUTHENTICATIONFAILED] wrong\r\n")
     async with Watcher(post).watching() as watcher:
         await _until(lambda: len(waits) >= 8)
         assert watcher.health.permanent, "a wrong password stays wrong until a person mends it"
     assert waits[:8] == [2, 4, 8, 16, 32, 60, 60, 60]
-
-
-async def test_told_to_stop_it_waits_no_longer() -> None:
-    stop = asyncio.Event()
-    stop.set()
-    async with asyncio.timeout(1):
-        await collecting._pause(stop, timedelta(hours=1))

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from receiptd.accept import Taken
 from receiptd.escalate import escalate, monitor
 from receiptd.facts import EventKind, Receipt, Source
+from receiptd.models import Recipient
 from receiptd.store import reports
 from receiptd.store.monitors import Health
 from receiptd.store.recipients import MOST_EVENTS
@@ -29,6 +31,19 @@ async def test_a_deadline_without_a_receipt_is_overdue_and_told_once(stage: Stag
     assert await stage.judge() == 0
     assert (await stage.recipient(taken)).receipt is Receipt.OVERDUE
     assert await stage.told() == [("receipt.overdue", 1, ("ops",))]
+
+
+async def test_a_deadline_that_cannot_be_judged_stops_no_other(stage: Stage) -> None:
+    poisoned, other = await stage.submitted(), await stage.submitted()
+    async with stage.store.write() as session:
+        row = await session.get_one(Recipient, poisoned.recipients[0].id)
+        row.branches = [{"final_recipient": "bob@b.test"}]
+    stage.pass_time(hours=4, seconds=1)
+    with capture_logs() as logs:
+        assert await stage.judge() == 1
+        assert await stage.judge() == 0, "it is pushed ahead"
+    assert [(one["event"], one["recipient"]) for one in logs] == [("a deadline can't be judged", row.id)]
+    assert (await stage.recipient(other)).receipt is Receipt.OVERDUE
 
 
 async def test_a_receipt_in_time_is_never_overdue(stage: Stage) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
-from receiptd.pulse import MARGIN, Pulse
+from receiptd.pulse import MARGIN, Pulse, pause
 
 
 class Clock:
@@ -58,3 +59,15 @@ def test_patience_for_ever_is_never_over(clock: Clock) -> None:
     with pulse.holding("submit", timedelta(days=36500)):
         clock.seconds += 86400 * 365 * 50
         assert pulse.stuck() == []
+
+
+async def test_told_to_stop_nobody_waits_longer() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    async with asyncio.timeout(1):
+        await pause(stop, timedelta(hours=1))
+
+
+async def test_a_pause_ends_by_itself() -> None:
+    async with asyncio.timeout(1):
+        await pause(asyncio.Event(), timedelta(milliseconds=1))

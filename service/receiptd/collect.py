@@ -14,6 +14,7 @@ from receiptd.errors import ReceiptdError
 from receiptd.interpret import glance
 from receiptd.mailbox import Fetched, Mailbox, MailboxRefused
 from receiptd.models import ReportRow
+from receiptd.pulse import pause
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, is_down, messages, reason_of, reports
 from receiptd.store.monitors import Health
@@ -177,7 +178,7 @@ async def watch(
                     await _wait(store, mailbox, box)
         except Exception as fault:
             _note_down(store, box, health, fault)
-            await _pause(stop, timedelta(seconds=min(2**health.failures, 60)))
+            await pause(stop, timedelta(seconds=min(2**health.failures, 60)))
 
 
 def _note_down(store: Store, box: MailboxSettings, health: Health, fault: Exception) -> None:
@@ -208,11 +209,3 @@ async def _came_meanwhile(store: Store, mailbox: Mailbox, box: MailboxSettings, 
         return False
     upto, _ = await _cursor(store, box.name, name, selected.uidvalidity)
     return bool(await mailbox.search_from(upto + 1))
-
-
-async def _pause(stop: asyncio.Event, length: timedelta) -> None:
-    try:
-        async with asyncio.timeout(length.total_seconds()):
-            await stop.wait()
-    except TimeoutError:
-        return

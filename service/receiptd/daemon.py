@@ -20,7 +20,7 @@ from receiptd.collect import watch
 from receiptd.escalate import escalate, monitor
 from receiptd.mailbox import Mailbox, open_mailbox
 from receiptd.oauth import AccessToken
-from receiptd.pulse import Pulse
+from receiptd.pulse import Pulse, pause
 from receiptd.settings import MailboxSettings, OAuth, read_secret
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
@@ -75,7 +75,7 @@ class Step:
             except Exception as fault:
                 self._failures += 1
                 self._tell(fault)
-                await asyncio.sleep(min(_AFTER_A_FAULT * self._failures, _AFTER_MANY))
+                await pause(stop, timedelta(seconds=min(_AFTER_A_FAULT * self._failures, _AFTER_MANY)))
 
     def _tell(self, fault: Exception) -> None:
         """Write the fault to the journal; where the disk is full, that must not fill what is left of it."""

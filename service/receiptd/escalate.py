@@ -13,7 +13,7 @@ from receiptd import policy, telemetry
 from receiptd.facts import EventKind, Fact, Receipt, Source
 from receiptd.models import Message, Recipient
 from receiptd.settings import MailboxSettings
-from receiptd.store import Store, deadlines, monitors
+from receiptd.store import Store, deadlines, is_down, monitors
 from receiptd.store.monitors import Health
 from receiptd.store.recipients import Beside, Told, record, state_of
 
@@ -37,7 +37,9 @@ async def escalate(store: Store, *, limit: int = 200) -> int:
     for row in rows:
         try:
             judged += await store.together(partial(_judge, store=store, recipient=row.id, upto=upto))
-        except Exception:
+        except Exception as fault:
+            if is_down(fault):
+                raise  # the database's fault, not the deadline's: it is judged as soon as there is one again
             _log.exception("a deadline can't be judged", recipient=row.id)
             await store.together(partial(deadlines.push_ahead, recipient=row.id, at=now + _PUSH))
     return judged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,15 @@ from datetime import timedelta
 
 MARGIN = timedelta(seconds=30)
 """What anything may take beyond the time-out of what it waits for."""
+
+
+async def pause(stop: asyncio.Event, length: timedelta) -> None:
+    """Wait for *length*, or until *stop* is set."""
+    try:
+        async with asyncio.timeout(length.total_seconds()):
+            await stop.wait()
+    except TimeoutError:
+        return
 
 
 class Pulse:
