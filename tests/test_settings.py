@@ -371,3 +371,12 @@ def _named(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         for key, inner in table.items():
             is_table = isinstance(inner, dict) or (isinstance(inner, list) and inner and isinstance(inner[0], dict))
             yield from _named(inner, f"{prefix}{key}.") if is_table else [(f"{prefix}{key}", inner)]
+
+
+def test_everything_that_is_wrong_is_named_each_once(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings) as raised:
+        loaded(tmp_path, MINIMAL + '[service]\nlissten = []\nmax_report = "much"\n')
+    said = str(raised.value)
+    assert said.count("lissten is no setting") == 1
+    assert "max_report" in said
+    assert "more" not in said

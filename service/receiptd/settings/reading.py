@@ -16,6 +16,7 @@ from receiptd import systemd
 from receiptd.errors import BadSettings
 from receiptd.settings.model import Settings
 
+_MOST_TOLD = 5
 PLACES = (Path("receiptd.toml"), Path("/etc/receiptd/receiptd.toml"))
 """Where the file is looked for when neither --config nor $RECEIPTD_CONFIG names it."""
 
@@ -104,10 +105,11 @@ def _value(name: str, text: str) -> Any:
 
 
 def _sentence(error: ValidationError) -> str:
-    """Return the first thing that is wrong, an unknown key before all others, and how many more there are."""
+    """Return what is wrong, unknown keys before all else."""
     faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return _fault(faults[0]) + more
+    told = list(dict.fromkeys(map(_fault, faults)))
+    more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+    return "; ".join(told[:_MOST_TOLD]) + more
 
 
 def _fault(fault: ErrorDetails) -> str:
