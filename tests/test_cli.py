@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,15 @@ def test_messages_are_listed_page_by_page(api: FakeAPI, capsys: pytest.CaptureFi
     first = message([bob, carol, recipient("r3", "d@d.org")], "m2", subject="a\x1b[31m\u202eb")
     pages: list[dict[str, Any]] = [{"items": [first], "next": "c&1"}, {"items": [message([bob])], "next": None}]
     api.answers = Pages("/v1/messages", pages)
-    ran = Ran(capsys, "list", "--receipt", "met")
-    assert ran.status == 0
+    ran = Ran(capsys, "list", "--receipt", "met", "-q", "ü&x", "--label", "a=b=c", "--limit", "120")
+    assert (ran.status, ran.err) == (0, "")
+    asked = [("receipt", "met"), ("q", "ü&x"), ("label", "a=b=c")]
     assert [request.query for request in api.requests] == [
-        [("receipt", "met"), ("limit", "100")],
-        [("receipt", "met"), ("limit", "100"), ("after", "c&1")],
+        [*asked, ("limit", "100")],
+        [*asked, ("limit", "100"), ("after", "c&1")],
     ]
     lines = [line.split("  ") for line in ran.out.splitlines()]
+    assert len(lines) == 3
     assert lines[1] == ["m2", "2026-11-24 09:30:00Z", "2 met, open", "bob@b.org and 2 more", "a\\x1b[31m\\u202eb"]
 
 
@@ -71,6 +74,66 @@ def test_list_json_is_one_object_a_line(api: FakeAPI, capsys: pytest.CaptureFixt
     items = [message([], "m1"), message([], "m2", subject="ü\n")]
     api.answers["GET", "/v1/messages"] = (200, {"items": items, "next": None})
     assert [json.loads(line) for line in Ran(capsys, "list", "--json").out.splitlines()] == items
+
+
+@pytest.mark.parametrize("what", ["messages", "alerts", "reports"])
+def test_fifty_are_listed_for_a_person_and_the_rest_is_told_of(
+    api: FakeAPI, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    one = {**message([]), "type": "receipt.failed", "received_at": "2026-11-24T09:30:00Z"}
+    verb = "list" if what == "messages" else what
+    for count, hint in ((50, ""), (51, "receiptd: there are older ones: --limit N shows more\n")):
+        api.answers["GET", f"/v1/{what}"] = (200, {"items": [one] * count, "next": None})
+        ran = Ran(capsys, verb)
+        assert api.last.query == [("limit", "51")]
+        assert (ran.out.count("m1"), ran.err) == (50, hint)
+        assert len(Ran(capsys, verb, "--json").out.splitlines()) == count
+    api.answers["GET", f"/v1/{what}"] = (200, {"items": [one] * 3, "next": "c"})
+    ran = Ran(capsys, verb, "--json", "--limit", "3")
+    assert (len(ran.out.splitlines()), api.last.query, ran.err) == (3, [("limit", "3")], "")
+    ran = Ran(capsys, verb, "--limit", "2")
+    assert (ran.out.count("m1"), ran.err) == (2, "")
+
+
+def test_what_is_not_receiptd_is_no_traceback(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    for path, argv in (("messages", ["list"]), ("messages/m1", ["show", "m1"])):
+        api.answers["GET", f"/v1/{path}"] = (200, {"recipients": "none"})
+        ran = Ran(capsys, *argv)
+        assert ran.status == 69
+        assert "is not receiptd" in ran.err
+
+
+def test_an_id_that_is_empty_is_a_usage_error(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["show", ""], ["waive", "", "--reason", "x"]):
+        assert Ran(capsys, *argv).status == 64
+    assert not api.requests
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    ran = Ran(capsys, "--version")
+    assert (ran.status, ran.out) == (0, f"receiptd {version('receiptd')}\n")
+
+
+def test_an_upgrade_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = own_settings(tmp_path)
+    first = Ran(capsys, "db", "upgrade", "--config", str(settings))
+    assert (first.status, first.out) == (0, "")
+    assert first.err.startswith("receiptd: the database was empty and has the tables ")
+    again = Ran(capsys, "db", "upgrade", "--config", str(settings))
+    assert again.err.startswith("receiptd: the database has the newest tables already (")
+
+
+def own_settings(folder: Path) -> Path:
+    """Write complete settings to work with in *folder*."""
+    (folder / "secret").write_text("whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0\n")
+    path = folder / "own.toml"
+    path.write_text(
+        f'[service]\ndatabase = "sqlite:///{folder}/r.db"\n[submission]\nurl = "smtp://localhost:25"\n'
+        '[receipts]\naddress = "receipts@a.org"\n'
+        '[[mailbox]]\nname = "in"\nurl = "imap://me@localhost"\npassword_file = "secret"\n'
+        '[[webhook]]\nname = "ops"\nurl = "https://a.org"\nsecret_file = "secret"\n'
+    )
+    return path
 
 
 def test_no_messages_is_no_output(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +201,11 @@ def test_a_decision_goes_out_with_its_reason(
 
 
 @pytest.mark.parametrize(
-    "argv", [["waive", "r1"], ["waive", "r1", "--reason", " "], ["acknowledge", "r1", "--for", "x"]]
+    "argv",
+    [
+        *(["waive", "r1"], ["waive", "r1", "--reason", " "], ["acknowledge", "r1", "--for", "x"]),
+        ["acknowledge", "r1", "--reason", "x", "--for", "0s"],
+    ],
 )
 def test_a_decision_without_a_reason_is_a_usage_error(
     api: FakeAPI, capsys: pytest.CaptureFixture[str], argv: list[str]
@@ -173,7 +240,7 @@ def test_reports_are_listed_by_what_became_of_them(api: FakeAPI, capsys: pytest.
     head, line = Ran(capsys, "reports", "--verdict", "unmatched").out.splitlines()
     assert head.split() == ["ID", "RECEIVED", "VERDICT", "KIND", "FROM", "SUBJECT"]
     assert line == "p1  2026-11-24 09:31:00Z  unmatched  dsn   MAILER-DAEMON@b.org  Un\\u202edelivered"
-    assert api.last.query == [("verdict", "unmatched"), ("limit", "100")]
+    assert api.last.query == [("verdict", "unmatched"), ("limit", "51")]
     assert json.loads(Ran(capsys, "reports", "--json").out) == report
 
 
@@ -284,11 +351,8 @@ def test_output_that_can_not_be_written_is_74(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.eml").write_bytes(b"From: me@a.org\n\nhello\n")
-    with Path("receiptd.toml").open("a") as settings:
-        settings.write('database = "sqlite:///r.db"\n[submission]\nurl = "smtp://localhost:25"\n')
-        settings.write('[receipts]\naddress = "receipts@a.org"\n')
-        settings.write('[[mailbox]]\nname = "in"\nurl = "imap://me@localhost"\npassword_file = "a.eml"\n')
-        settings.write('[[webhook]]\nname = "ops"\nurl = "https://a.org"\nsecret_file = "a.eml"\n')
+    if argv == ["config", "show"]:
+        monkeypatch.setenv("RECEIPTD_CONFIG", str(own_settings(tmp_path)))
     bob = message([recipient("r1", "bob@b.org")])
     api.answers["GET", "/v1/messages"] = (200, {"items": [bob], "next": None})
     api.answers["GET", "/v1/messages/m1"] = (200, bob)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,23 @@ def test_over_tcp_the_token_comes_from_a_file(api: FakeAPI, tmp_path: Path, monk
     assert not api.requests
 
 
+def test_what_follows_two_dashes_is_a_recipient_whatever_it_begins_with(api: FakeAPI) -> None:
+    assert send("-f", "me@a.org", "bob@b.org", "--", "-bob@b.org", "--", "carol@c.org").returncode == 65
+    assert api.last.json["to"] == ["bob@b.org", "-bob@b.org", "--", "carol@c.org"]
+    assert send("-f", "me@a.org", "--wait", "0s", "--", "-bob@b.org").returncode == 4
+    assert [it.address for it in api.letters[-1].recipients] == ["-bob@b.org"]
+
+
+def test_the_version_is_told(api: FakeAPI) -> None:
+    done = send("--version")
+    assert (done.returncode, done.stdout.decode()) == (0, f"send-with-receipt {version('receiptd')}\n")
+
+
+def test_help_says_which_options_may_be_given_again(api: FakeAPI) -> None:
+    lines = send("--help").stdout.decode()
+    assert lines.count("(repeatable)") == 5
+
+
 # What can't be sent
 
 
@@ -189,6 +207,11 @@ def test_over_tcp_the_token_comes_from_a_file(api: FakeAPI, tmp_path: Path, monk
         (["-f", "me@a.org", "bob@b.org", "--idempotency-key", "a\nb"], 64, "printable"),
         (["-f", "me@a.org", "bob@b.org", "--nonsense"], 64, "--nonsense"),
         (["-f", "me@a.org", "bob@b.org", "-a", "gone.pdf"], 66, "gone.pdf"),
+        (["-f", "me@a.org", "bob@b.org", "-a", ""], 64, "name of a file"),
+        (["-f", "me@a.org", "bob@b.org", "--text", ""], 64, "name of a file"),
+        (["-f", "me@a.org", "bob@b.org", "--html", ""], 64, "name of a file"),
+        (["-f", "me@a.org", "bob@b.org", "-a", "."], 66, "directory"),
+        (["-f", "me@a.org", "bob@b.org", "--mdn", "--no-mdn"], 64, "not allowed with"),
         (["-f", "me@a.org", "bob@b.org\r\nRCPT TO:<x@y.org>"], 65, "line break"),
         (["-f", "me@a.org", "bob"], 65, "no mail address"),
         (["-f", "me@a.org", "bob@b.org", "-s", "x\nBcc: eve@e.org"], 65, "line break"),

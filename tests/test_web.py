@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlmodel import select
+from structlog.testing import capture_logs
 
 from receiptd import token as tokens
 from receiptd.facts import EventKind, Source
@@ -144,6 +145,53 @@ async def test_what_cannot_be_taken_is_422_with_a_sentence_and_nothing_is_stored
         assert word in _is_problem(answer, 422, 65), changes
     assert (await _get(home.api, "/v1/messages"))["items"] == []
     assert home.rings == 0
+
+
+SENTENCES: list[Any] = [
+    ({"within": 7}, 'within: write a text with its unit, such as "7d" (s, m, h, d)'),
+    ({"within": "0s"}, 'within: write a duration above nought, such as "4h"'),
+    ({"labels": {"k": "a\nb"}}, "labels: a label is one line of text without control characters"),
+    ({"labels": {"k": 1}}, "labels.k: write a text"),
+    ({"mdn": "perhaps"}, 'mdn: write "always" or "never"'),
+    ({"require": "read"}, "require: write 'accepted', 'relayed', 'delivered', 'displayed' or 'replied'"),
+    ({"foo": 1}, "foo: there is no such field; there are policy, require, within"),
+    ({"attachments": [{"name": "a"}]}, "attachments.0.filename: this is missing"),
+    ({"headers": [1]}, 'headers: write {"Name": "value"} or [["Name", "value"]]'),
+]
+
+
+async def test_what_is_wrong_is_said_with_what_to_write_instead(home: Home) -> None:
+    for changes, said in SENTENCES:
+        answer = await home.api.post("/v1/messages", json=letter(**changes))
+        detail = _is_problem(answer, 422, 65)
+        assert detail.startswith(said), changes
+        assert "Input should" not in detail
+    (row,) = (await home.stage.submitted()).recipients
+    answer = await home.api.post(f"/v1/recipients/{row.id}/acknowledge", json={"reason": "seen", "for": 7})
+    assert _is_problem(answer, 422, 65).startswith('for: write a text with its unit, such as "7d"')
+    assert _is_problem(await home.api.get("/v1/messages?limit=201"), 422, 65) == "limit: write a number of at most 200"
+
+
+MISTYPED = {
+    "/v1/messages?reciept=failed": "'reciept' is no term of this question: it takes receipt, q, label, after, limit",
+    "/v1/events?kind=failed": "'kind' is no term of this question: it takes stream, after, limit",
+    "/v1/reports?verdicts=noise": "'verdicts' is no term of this question: it takes verdict, after, limit",
+    "/v1/alerts?type=x": "'type' is no term of this question: it takes after, limit",
+    "/v1/messages/x?events=1": "'events' is no term of this question: it takes none",
+}
+
+
+async def test_a_question_with_a_term_that_is_not_known_is_422_and_not_the_whole_list(home: Home) -> None:
+    for path, said in MISTYPED.items():
+        assert _is_problem(await home.api.get(path), 422, 65) == said
+
+
+async def test_the_journal_has_a_line_for_each_message_taken_and_names_nobody(home: Home) -> None:
+    with capture_logs() as told:
+        taken = await home.send(to=["bob@b.test", "carol@c.test"])
+    (line,) = [line for line in told if line["event"] == "a message was taken"]
+    assert (line["message"], line["recipients"], line["policy"]) == (taken["id"], 2, "default")
+    assert "@" not in repr(line)
 
 
 NO_MESSAGES: list[Any] = [

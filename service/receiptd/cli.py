@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ NAME = "receiptd"
 RECEIPTS = ("open", "met", "met_late", "overdue", "failed", "waived")
 VERDICTS = ("matched", "unmatched", "suspicious", "noise", "set_aside")
 _PAGE = 100
+_SHOWN = 50
+"""Entries of a list that a person gets without --limit."""
 
+Items = Sequence[Mapping[str, Any]]
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -68,7 +71,12 @@ def _config_show(args: argparse.Namespace) -> int:
 def _db_upgrade(args: argparse.Namespace) -> int:
     from receiptd import settings, store
 
-    store.upgrade(settings.load(args.config).service.database)
+    before, now = store.upgrade(settings.load(args.config).service.database)
+    if before == now:
+        terminal.tell(f"{NAME}: the database has the newest tables already ({now})")
+    else:
+        was = f"had the tables {before}" if before else "was empty"
+        terminal.tell(f"{NAME}: the database {was} and has the tables {now} now, the newest")
     return os.EX_OK
 
 
@@ -76,38 +84,22 @@ def _db_upgrade(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    query = [("receipt", args.receipt)] if args.receipt else []
-    for page in _pages(args, "messages", query):
-        if args.json:
-            _print_each(page)
-        elif page:
-            _print_lines(terminal.message_table(page))
-    return os.EX_OK
+    asked = (("receipt", args.receipt), ("q", args.query), ("label", args.label))
+    return _print_newest(args, "messages", asked, terminal.message_table)
 
 
 def _show(args: argparse.Namespace) -> int:
-    message = _ask(args).get(_path("messages", args.id))
+    message = _expect(_ask(args).get(_path("messages", args.id)), id=str, recipients=list)
     _print_lines([json.dumps(message, indent=2)] if args.json else terminal.message_page(message))
     return os.EX_OK
 
 
 def _alerts(args: argparse.Namespace) -> int:
-    for page in _pages(args, "alerts", []):
-        if args.json:
-            _print_each(page)
-        else:
-            _print_lines(line for alert in page for line in terminal.alert_page(alert))
-    return os.EX_OK
+    return _print_newest(args, "alerts", (), terminal.alert_pages)
 
 
 def _reports(args: argparse.Namespace) -> int:
-    query = [("verdict", args.verdict)] if args.verdict else []
-    for page in _pages(args, "reports", query):
-        if args.json:
-            _print_each(page)
-        elif page:
-            _print_lines(terminal.report_table(page))
-    return os.EX_OK
+    return _print_newest(args, "reports", (("verdict", args.verdict),), terminal.report_table)
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -166,19 +158,45 @@ def _path(*parts: str) -> str:
     return client.path(*parts)
 
 
-def _pages(args: argparse.Namespace, what: str, query: list[tuple[str, str]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the daemon's list page by page, as far as there is a next one."""
+def _expect(answer: Any, **fields: type) -> Any:
+    from receiptd import client
+
+    return client.expect(answer, **fields)
+
+
+def _print_newest(
+    args: argparse.Namespace,
+    what: str,
+    asked: Iterable[tuple[str, str | None]],
+    lines: Callable[[Items], Iterable[str]],
+) -> int:
+    """Print the newest of a list: for a program all as they come, for a person some, and whether there are more."""
+    query = [(name, value) for name, value in asked if value is not None]
+    if args.json:
+        _print_lines(json.dumps(item) for item in _newest(args, what, query, args.limit))
+        return os.EX_OK
+    limit = args.limit or _SHOWN
+    items = list(_newest(args, what, query, limit if args.limit else limit + 1))
+    if items:
+        _print_lines(lines(items[:limit]))
+    if len(items) > limit:
+        terminal.tell(f"{NAME}: there are older ones: --limit N shows more")
+    return os.EX_OK
+
+
+def _newest(args: argparse.Namespace, what: str, query: list[tuple[str, str]], limit: int | None) -> Iterator[Any]:
+    """Yield what the daemon lists, page by page: *limit* of it, or all."""
     daemon = _ask(args)
-    query = [*query, ("limit", str(_PAGE))]
-    page = daemon.get(_path(what), query)
-    yield page["items"]
-    while page.get("next"):
-        page = daemon.get(_path(what), [*query, ("after", str(page["next"]))])
-        yield page["items"]
-
-
-def _print_each(items: Iterable[Any]) -> None:
-    _print_lines(json.dumps(item) for item in items)
+    place: list[tuple[str, str]] = []
+    left = limit
+    while left is None or left > 0:
+        size = str(_PAGE if left is None else min(left, _PAGE))
+        page = _expect(daemon.get(_path(what), [*query, ("limit", size), *place]), items=list)
+        yield from page["items"][:left]
+        if not page.get("next"):
+            return
+        place = [("after", str(page["next"]))]
+        left = left and left - len(page["items"])
 
 
 def _print_lines(lines: Iterable[str]) -> None:
@@ -191,6 +209,7 @@ def _print_lines(lines: Iterable[str]) -> None:
 def _parser() -> terminal.Parser:
     parser = terminal.Parser(prog=NAME, description="Return receipts for ordinary SMTP.", parents=[_config_option()])
     parser.set_defaults(config=None, server=None)
+    parser.add_argument("--version", action=terminal.Version, help="print the version and leave")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_own_commands(commands)
     _add_questions(commands)
@@ -254,17 +273,24 @@ def _add_questions(commands: Any) -> None:
     options = _daemon_options()
     listing = _add(commands, "list", _list, "list messages, newest first", options)
     listing.add_argument("--receipt", choices=RECEIPTS, help="only those with such a recipient")
-    listing.add_argument("--json", action="store_true", help="print one object a line")
+    listing.add_argument("-q", "--query", metavar="TEXT", help="only with it in subject, address or Message-ID")
+    listing.add_argument("--label", metavar="KEY=VALUE", help="only those with this label")
+    _add_extent(listing)
     show = _add(commands, "show", _show, "show one message with every event and its evidence", options)
     show.add_argument("id", metavar="ID")
     show.add_argument("--json", action="store_true", help="print it as JSON")
     reports = _add(commands, "reports", _reports, "list what came back, newest first", options)
     reports.add_argument("--verdict", choices=VERDICTS, help="only those of which this became")
-    reports.add_argument("--json", action="store_true", help="print one object a line")
+    _add_extent(reports)
     alerts = _add(commands, "alerts", _alerts, "list what was sent to whom, with every attempt", options)
-    alerts.add_argument("--json", action="store_true", help="print one object a line")
+    _add_extent(alerts)
     replay = _add(alerts.add_subparsers(metavar="COMMAND"), "replay", _replay, "send an alert again", options)
     replay.add_argument("id", metavar="ALERT")
+
+
+def _add_extent(listing: terminal.Parser) -> None:
+    listing.add_argument("--limit", metavar="N", type=_positive, help=f"so many (default: {_SHOWN}, with --json all)")
+    listing.add_argument("--json", action="store_true", help="print one object a line")
 
 
 def _add_decisions(commands: Any) -> None:
@@ -301,9 +327,12 @@ def _duration(text: str) -> str:
     from receiptd import duration
 
     try:
-        return duration.show(duration.parse(text))
+        span = duration.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    if not span:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time at all")
+    return duration.show(span)
 
 
 if __name__ == "__main__":

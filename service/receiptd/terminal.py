@@ -29,6 +29,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(os.EX_USAGE, f"{self.prog}: {message}\n")
 
 
+class Version(argparse.Action):
+    """The option that prints which version this is; looking that up costs more than most commands."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:  # noqa: A002
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"{parser.prog} {version('receiptd')}\n")
+        parser.exit()
+
+
 def guard(name: str, command: Callable[[], int]) -> int:
     """Run *command* and return its exit status; a foreseeable fault becomes one sentence on stderr."""
     _open_what_is_closed()
@@ -226,6 +239,12 @@ def alert_page(alert: Mapping[str, Any]) -> Iterator[str]:
         for attempt in dispatch.get("attempts") or ():
             outcome = " ".join(str(attempt[name]) for name in ("status", "reason") if attempt.get(name) is not None)
             yield f"        {when(attempt['at'])}  {safe(outcome)}"
+
+
+def alert_pages(alerts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines about these alerts: what `receiptd alerts` shows."""
+    for alert in alerts:
+        yield from alert_page(alert)
 
 
 def recipient_line(recipient: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from datetime import timedelta
@@ -36,10 +37,12 @@ def _parser() -> terminal.Parser:
     compose.add_argument("-s", "--subject", metavar="TEXT")
     compose.add_argument("--text", metavar="FILE", help="the text, in UTF-8; - is standard input (default)")
     compose.add_argument("--html", metavar="FILE", help="the HTML form, in UTF-8; alone, no text is read")
-    compose.add_argument("-a", "--attach", metavar="FILE", action="append", default=[])
-    compose.add_argument("--cc", metavar="ADDRESS", action="append", default=[])
-    compose.add_argument("--bcc", metavar="ADDRESS", action="append", default=[])
-    compose.add_argument("--header", metavar="'NAME: VALUE'", action="append", default=[])
+    compose.add_argument("-a", "--attach", metavar="FILE", action="append", default=[], help="a file more (repeatable)")
+    compose.add_argument("--cc", metavar="ADDRESS", action="append", default=[], help="a copy (repeatable)")
+    compose.add_argument(
+        "--bcc", metavar="ADDRESS", action="append", default=[], help="a copy of which nobody reads (repeatable)"
+    )
+    compose.add_argument("--header", metavar="'NAME: VALUE'", action="append", default=[], help="a field (repeatable)")
     whole = parser.add_argument_group("or take a complete message (RFC 5322) from standard input")
     whole.add_argument(
         "-t", "--read-recipients", action="store_true", help="to whom its To, Cc and Bcc name, and RECIPIENT…"
@@ -50,9 +53,12 @@ def _parser() -> terminal.Parser:
     receipt.add_argument("--within", metavar="DURATION", type=_duration, help="by when: 90s, 30m, 4h, 3d or PT4H")
     receipt.add_argument("--policy", metavar="NAME")
     receipt.add_argument("--require-all", action="store_true", help="Cc and Bcc too must meet the requirement")
-    receipt.add_argument("--mdn", dest="mdn", action="store_const", const="always", help="ask for a read receipt")
-    receipt.add_argument("--no-mdn", dest="mdn", action="store_const", const="never", help="don't")
-    receipt.add_argument("--label", metavar="KEY=VALUE", action="append", default=[])
+    mdn = receipt.add_mutually_exclusive_group()
+    mdn.add_argument("--mdn", dest="mdn", action="store_const", const="always", help="ask for a read receipt")
+    mdn.add_argument("--no-mdn", dest="mdn", action="store_const", const="never", help="don't")
+    receipt.add_argument(
+        "--label", metavar="KEY=VALUE", action="append", default=[], help="told in alerts (repeatable)"
+    )
     receipt.add_argument("--idempotency-key", metavar="KEY", help="the same key twice is one message")
     parser.add_argument(
         "--wait", nargs="?", const="", metavar="DURATION", help="stay until every recipient is settled, or so long"
@@ -60,12 +66,15 @@ def _parser() -> terminal.Parser:
     parser.add_argument("--json", action="store_true", help="print id, message_id and recipients as JSON")
     parser.add_argument("--config", metavar="FILE", type=Path, help="the settings file that names the sockets")
     parser.add_argument("--server", metavar="URL", help="the daemon elsewhere; $RECEIPTD_TOKEN_FILE holds the token")
+    parser.add_argument("--version", action=terminal.Version, help="print the version and leave")
     return parser
 
 
 def _arguments(argv: Sequence[str] | None) -> Namespace:
     parser = _parser()
-    args = parser.parse_intermixed_args(argv)
+    options, recipients = _divided(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_intermixed_args(options)
+    args.recipients += recipients
     if args.wait and "@" in args.wait:  # `--wait bob@b.org`: the recipient is no duration
         args.recipients.insert(0, args.wait)
         args.wait = ""
@@ -74,6 +83,12 @@ def _arguments(argv: Sequence[str] | None) -> Namespace:
     except ValueError as error:
         parser.error(f"--wait: {error}")
     return args
+
+
+def _divided(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return what stands before `--` and behind it: intermixed parsing would take the latter for options."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], argv[at + 1 :]
 
 
 def _duration(text: str) -> timedelta:

@@ -83,6 +83,8 @@ def _draft(args: Namespace) -> dict[str, Any]:
         raise UsageError("say who sends it: -f ADDRESS (or hand over a complete message with -t)")
     if not (args.recipients or args.cc or args.bcc):
         raise UsageError("name a recipient")
+    if "" in (args.text, args.html, *args.attach):
+        raise UsageError("--text, --html and -a take the name of a file; this one is empty")
     values = {
         "from": args.from_,
         "to": args.recipients,

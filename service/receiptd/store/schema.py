@@ -47,8 +47,8 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-def upgrade(database: str) -> None:
-    """Bring *database* (a URL) to this version's tables; an empty one gets them all.
+def upgrade(database: str) -> tuple[str | None, str | None]:
+    """Bring *database* (a URL) to this version's tables; return the revision before and after; None: no tables.
 
     Raises CantCreate where it can't be written, BadSettings where it is of a newer version.
     """
@@ -57,7 +57,9 @@ def upgrade(database: str) -> None:
     try:
         with engine.begin() as connection:
             _refuse_newer(connection, database)
+            before = MigrationContext.configure(connection).get_current_revision()
             command.upgrade(_config(connection), "head")
+            return before, MigrationContext.configure(connection).get_current_revision()
     except SQLAlchemyError as error:
         raise explain(error, engine.url) from error
     finally:

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
+import structlog
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,9 +32,12 @@ from receiptd.web.problems import (
     answer_our_fault,
     problem,
 )
-from receiptd.web.rights import Anyone, Limit, NoNull, Operator, Reader, Rooms
+from receiptd.web.rights import Anyone, KnownTerms, Limit, NoNull, Operator, Reader, Rooms
+from receiptd.web.sentences import sentence
 
-router = APIRouter(prefix="/v1", dependencies=[NoNull])
+_log = structlog.get_logger(__name__)
+
+router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownTerms])
 
 
 def create_app(house: House) -> FastAPI:
@@ -62,7 +66,7 @@ def _bodies(house: House) -> Share:
 
 async def _answer_bad_request(_: Request, fault: Exception) -> Response:
     first = cast(RequestValidationError, fault).errors()[0]
-    return problem(422, f"{first['loc'][-1]}: {first['msg']}", errors.BadData.exit_status)
+    return problem(422, sentence(first), errors.BadData.exit_status)
 
 
 async def _answer_http(_: Request, fault: Exception) -> Response:
@@ -85,8 +89,16 @@ async def post_message(request: Request, house: Rooms, caller: Anyone) -> dict[s
         taken = await accept(store, letter, wish)
     if taken.is_new:
         telemetry.MESSAGES.labels(taken.message.policy).inc()
+        _tell(taken)
         house.ring()
     return _taken(house, taken)
+
+
+def _tell(taken: Taken) -> None:
+    """Write to the journal that a message was taken: by its id, for addresses and subjects are nobody's there."""
+    row = taken.message
+    recipients = len(taken.recipients)
+    _log.info("a message was taken", message=row.id, recipients=recipients, policy=row.policy, copy_of=row.resent_from)
 
 
 def _taken(house: House, taken: Taken) -> dict[str, Any]:
@@ -180,6 +192,7 @@ async def retry(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
 async def resend(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
     """Send a new copy to those whom the first left without its receipt."""
     taken = await decide.resend(house.store, message, by=caller.owner)
+    _tell(taken)
     house.ring()
     return _taken(house, taken)
 

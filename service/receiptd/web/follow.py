@@ -18,9 +18,9 @@ from receiptd.store import Store, events
 from receiptd.store.events import BEGINNING, Place, Recorded
 from receiptd.web import shapes
 from receiptd.web.house import House
-from receiptd.web.rights import Anyone, Limit, NoNull, Rooms
+from receiptd.web.rights import Anyone, KnownTerms, Limit, NoNull, Rooms
 
-router = APIRouter(prefix="/v1", dependencies=[NoNull])
+router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownTerms])
 
 OVERLAP = timedelta(seconds=30)
 """How much longer a transaction on PostgreSQL, or on a daemon whose clock is behind, may take than a later one."""

@@ -13,7 +13,16 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from starlette.requests import Request
 
 from receiptd import compose, duration
@@ -23,6 +32,7 @@ from receiptd.facts import Level
 from receiptd.web.bounds import Share
 from receiptd.web.doors import Caller
 from receiptd.web.problems import Forbidden
+from receiptd.web.sentences import sentence
 
 _LARGE = 256 * 1024
 _TERMS = ("policy", "require", "within", "require_all", "mdn")
@@ -37,18 +47,38 @@ _OVERHEAD = 1 << 20
 """Octets that JSON may add to attachments beside the third that base64 adds."""
 
 
-def _duration(value: Any) -> Any:
-    return duration.parse(value) if isinstance(value, str) else value
+def _duration(value: Any) -> timedelta:
+    if not isinstance(value, str):
+        raise ValueError('write a text with its unit, such as "7d" (s, m, h, d): a bare number would be a guess')  # noqa: TRY004
+    length = duration.parse(value)
+    if not length:
+        raise ValueError('write a duration above nought, such as "4h"')
+    return length
+
+
+def _mdn(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError('write "always" or "never"') from error
+
+
+def _headers(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError('write {"Name": "value"} or [["Name", "value"]], all of it text') from error
 
 
 def _addresses(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Within = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=timedelta(days=3650))]
+Within = Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)]
 Addresses = Annotated[tuple[str, ...], BeforeValidator(_addresses)]
 Body = TypeVar("Body", bound=BaseModel)
-Mdn = Literal["always", "never"]
+Mdn = Annotated[Literal["always", "never"] | bool | None, WrapValidator(_mdn)]
+Headers = Annotated[dict[str, str] | tuple[tuple[str, str], ...], WrapValidator(_headers)]
 
 
 def _few(labels: dict[str, str]) -> dict[str, str]:
@@ -89,7 +119,7 @@ class Terms(_Body):
     require: Level | None = None
     within: Within | None = None
     require_all: bool = False
-    mdn: Mdn | bool | None = None
+    mdn: Mdn = None
     labels: Annotated[dict[str, str], AfterValidator(_few)] = {}
 
 
@@ -104,7 +134,7 @@ class MessageBody(Terms):
     text: str | None = None
     html: str | None = None
     attachments: tuple[AttachmentBody, ...] = ()
-    headers: dict[str, str] | tuple[tuple[str, str], ...] = ()
+    headers: Headers = ()
 
 
 class DecisionBody(_Body):
@@ -286,21 +316,15 @@ def _checked(kind: type[Body], values: dict[str, Any]) -> Body:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise BadData(_sentence(error)) from error
+        raise BadData(_first(error, kind)) from error
 
 
 def _checked_json(kind: type[Body], raw: bytes) -> Body:
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:
-        raise BadData(_sentence(error)) from error
+        raise BadData(_first(error, kind)) from error
 
 
-def _sentence(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = _dotted(first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
-
-
-def _dotted(place: Sequence[str | int]) -> str:
-    return ".".join(str(step) for step in place)
+def _first(error: ValidationError, kind: type[BaseModel]) -> str:
+    return sentence(error.errors(include_url=False)[0], kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
+from fastapi.routing import APIRoute
 
 from receiptd.errors import BadData
 from receiptd.web.doors import Caller, caller_of
@@ -41,8 +42,20 @@ def _no_null(request: Request) -> None:
             raise BadData(f"{name}: a null character means nothing here")
 
 
+def _known_terms(request: Request) -> None:
+    """Refuse a term of a GET's query that isn't known: a filter that was mistyped would show all."""
+    route = request.scope.get("route")
+    if request.method not in ("GET", "HEAD") or not isinstance(route, APIRoute):
+        return
+    known = [field.alias for field in route.dependant.query_params]
+    if unknown := set(request.query_params) - set(known):
+        takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        raise BadData(f"{min(unknown)!r} is no term of this question: {takes}")
+
+
 Limit = Annotated[int, Query(ge=1, le=200)]
 NoNull = Depends(_no_null)
+KnownTerms = Depends(_known_terms)
 Rooms = Annotated[House, Depends(_house)]
 Anyone = Annotated[Caller, Depends(_caller)]
 Operator = Annotated[Caller, Depends(_operator)]
