@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +26,17 @@ _HELD = (*_QUEUED, Delivery.UNCERTAIN)
 _NOT_TO_BE_SENT: dict[str, Any] = {"next_attempt_at": None, "claimed_by": None, "claimed_until": None}
 
 
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What a person decides, why, and what else of the row it sets."""
+
+    kind: EventKind
+    by: str
+    reason: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
 class NoSuchThing(errors.BadData):
     """There is no recipient or message of that id (that the asker may see)."""
 
@@ -37,25 +48,18 @@ class Pointless(errors.BadData):
 async def acknowledge(store: Store, recipient: str, *, by: str, reason: str, lasting: timedelta) -> Recipient:
     """Hold back further levels of an open incident for *lasting*: somebody is at it."""
     until = store.now() + lasting
-    return await _decide(
-        store,
-        recipient,
-        EventKind.ACKNOWLEDGED,
-        by=by,
-        reason=reason,
-        columns={"acknowledged_until": until},
-        detail={"until": rfc3339(until)},
-    )
+    detail, columns = {"until": rfc3339(until)}, {"acknowledged_until": until}
+    return await _decide(store, recipient, _Decision(EventKind.ACKNOWLEDGED, by, reason, detail, columns))
 
 
 async def waive(store: Store, recipient: str, *, by: str, reason: str) -> Recipient:
     """Need no receipt any more: ends the incident; later news is only recorded."""
-    return await _decide(store, recipient, EventKind.WAIVED, by=by, reason=reason)
+    return await _decide(store, recipient, _Decision(EventKind.WAIVED, by, reason))
 
 
 async def confirm(store: Store, recipient: str, *, by: str, reason: str) -> Recipient:
     """Take the receipt as met by a person's word; what is proven stays what it is."""
-    return await _decide(store, recipient, EventKind.CONFIRMED, by=by, reason=reason)
+    return await _decide(store, recipient, _Decision(EventKind.CONFIRMED, by, reason))
 
 
 def check_reason(reason: str) -> None:
@@ -64,27 +68,18 @@ def check_reason(reason: str) -> None:
         raise errors.BadData("say why: a decision without a reason helps nobody who reads it later")
 
 
-async def _decide(
-    store: Store,
-    recipient: str,
-    kind: EventKind,
-    *,
-    by: str,
-    reason: str,
-    columns: Mapping[str, Any] | None = None,
-    detail: Mapping[str, Any] | None = None,
-) -> Recipient:
-    check_reason(reason)
+async def _decide(store: Store, recipient: str, decision: _Decision) -> Recipient:
+    check_reason(decision.reason)
 
     async def work(session: AsyncSession) -> Recipient:
         row = await session.get(Recipient, recipient, populate_existing=True, with_for_update=True)
         if row is None:
             raise NoSuchThing(NO_RECIPIENT.format(recipient))
-        if why := _why_pointless(row, kind):
+        if why := _why_pointless(row, decision.kind):
             raise Pointless(why)
-        has_arrived = kind is EventKind.CONFIRMED and row.delivery is Delivery.UNCERTAIN
-        changes = _NOT_TO_BE_SENT if has_arrived else columns
-        return await _record(session, store, row.id, kind, by=by, reason=reason, columns=changes, detail=detail)
+        has_arrived = decision.kind is EventKind.CONFIRMED and row.delivery is Delivery.UNCERTAIN
+        made = replace(decision, columns=_NOT_TO_BE_SENT) if has_arrived else decision
+        return await _record(session, store, row.id, made)
 
     return await store.together(work)
 
@@ -101,24 +96,13 @@ def _why_pointless(row: Recipient, kind: EventKind) -> str | None:
     return None
 
 
-async def _record(
-    session: AsyncSession,
-    store: Store,
-    recipient: str,
-    kind: EventKind,
-    *,
-    by: str,
-    reason: str,
-    columns: Mapping[str, Any] | None = None,
-    detail: Mapping[str, Any] | None = None,
-) -> Recipient:
+async def _record(session: AsyncSession, store: Store, recipient: str, decision: _Decision) -> Recipient:
     now = store.now()
-    decision = new_id(now)
-    said = {"by": by, "reason": reason, **(detail or {})}
-    fact = Fact(recipient, kind, Source.PERSON, detail=said, variant=decision)
-    moved = await record(
-        session, store.settings, recipient, [fact], Told(decision, now), now=now, beside=Beside(columns or {})
-    )
+    made = new_id(now)
+    said = {"by": decision.by, "reason": decision.reason, **decision.detail}
+    fact = Fact(recipient, decision.kind, Source.PERSON, detail=said, variant=made)
+    beside = Beside(decision.columns)
+    moved = await record(session, store.settings, recipient, [fact], Told(made, now), now=now, beside=beside)
     return moved.recipient
 
 
@@ -133,16 +117,10 @@ async def cancel(store: Store, message: str, *, by: str) -> int:
                 "there is nothing left to cancel: every copy was sent, is being sent, failed or was cancelled "
                 "(`receiptd waive RECIPIENT` ends the wait for a receipt)"
             )
+        why = "cancelled before submission"
         for row in queued:
-            await _record(
-                session,
-                store,
-                row.id,
-                EventKind.CANCELLED,
-                by=by,
-                reason="cancelled before submission",
-                columns=_NOT_TO_BE_SENT,
-            )
+            decision = _Decision(EventKind.CANCELLED, by, why, columns=_NOT_TO_BE_SENT)
+            await _record(session, store, row.id, decision)
         return len(queued)
 
     return await store.together(work)
@@ -215,7 +193,7 @@ async def _resend(session: AsyncSession, store: Store, message: str, letter: com
     detail = {"copy": taken.message.id}
     for row in again:
         reason = f"sent again as {taken.message.id}"
-        await _record(session, store, row.id, EventKind.RESENT, by=by, reason=reason, detail=detail)
+        await _record(session, store, row.id, _Decision(EventKind.RESENT, by, reason, detail))
     return taken
 
 

@@ -27,7 +27,7 @@ from receiptd import token
 from receiptd.terminal import safe
 
 REGISTRY = CollectorRegistry()
-disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` doubles the series for nothing
+disable_created_metrics()  # `_created` doubles the series for nothing
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 

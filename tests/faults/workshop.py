@@ -111,7 +111,8 @@ class Workshop:
     async def _pragma(self, words: str) -> None:
         async with self.store._writer.connect() as connection:
             raw = (await connection.get_raw_connection()).driver_connection
-            await raw.execute_fetchall(f"PRAGMA {words}")  # type: ignore[union-attr]
+            assert raw is not None
+            await raw.execute_fetchall(f"PRAGMA {words}")
 
     def report(self, recipient: str, action: str = "delivered") -> None:
         """Let a report about *recipient* come into the mailbox now."""

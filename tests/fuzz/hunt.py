@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from tests.fuzz import judge
@@ -98,7 +99,11 @@ def minimised(
     kept = []
     for raw in sorted(corpus, key=len):
         if new := steps(ways(raw)) - taken:
-            small = reduced(raw, lambda less, new=new: new <= steps(ways(less)), tries)  # type: ignore[misc]
+            small = reduced(raw, partial(_takes, new, ways), tries)
             taken |= steps(ways(small))
             kept.append(small)
     return kept
+
+
+def _takes(new: frozenset[tuple[int, int]], ways: Callable[[bytes], frozenset[Way]], raw: bytes) -> bool:
+    return new <= steps(ways(raw))

@@ -173,10 +173,10 @@ def folders(responses: Iterable[Pieces]) -> tuple[tuple[FolderInfo, str], ...]:
         if not re.match(rb"X?LIST \(", pieces[0], re.IGNORECASE):
             continue
         match values(pieces)[1:4]:
-            case [list(attributes), delimiter, bytes(raw)]:
+            case [list(attributes), bytes() | None as delimiter, bytes(raw)]:
                 info = _folder(attributes, raw)
                 if info:
-                    found[info.name] = (info, (delimiter or b"").decode("ascii", "replace"))  # type: ignore[union-attr]
+                    found[info.name] = (info, (delimiter or b"").decode("ascii", "replace"))
     return tuple(found.values())
 
 

@@ -61,7 +61,7 @@ async def due(session: AsyncSession, webhook: str, limit: int, now: datetime) ->
         .where(col(Dispatch.due_at) <= now, Dispatch.webhook == webhook, ~_must_wait())
         .order_by(col(Dispatch.due_at))
         .limit(limit)
-        .with_for_update(skip_locked=True, of=Dispatch.__table__)  # type: ignore[attr-defined]
+        .with_for_update(skip_locked=True, of=Dispatch)
     )
     return (await session.exec(query)).all()
 

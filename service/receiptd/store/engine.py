@@ -104,6 +104,17 @@ class _Connection(sqlite3.Connection):
         super().close()
 
 
+def _locked(path: Path) -> int:
+    """Open *path* and lock it; raise BlockingIOError where another process has, and leave its file alone."""
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(opened)
+        raise
+    return opened
+
+
 class Store:
     """Transactions on the database that the settings name.
 
@@ -161,8 +172,7 @@ class Store:
             return
         path = Path(f"{self.url.database}.lock")
         try:
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = _locked(path)
         except BlockingIOError as error:
             raise errors.CantCreate(
                 f"another receiptd already works on {self.url.database}: stop it first, "

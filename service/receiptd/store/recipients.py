@@ -16,6 +16,7 @@ from receiptd.facts import (
     Branch,
     Delivery,
     Demand,
+    Disposition,
     Event,
     EventKind,
     Fact,
@@ -79,9 +80,13 @@ def state_of(row: Recipient) -> RecipientState:
         receipt=row.receipt,
         level=row.level,
         trust=row.trust,
-        branches=tuple(Branch(**branch) for branch in row.branches),  # type: ignore[arg-type]
+        branches=tuple(map(_branch, row.branches)),
         reason=row.reason,
     )
+
+
+def _branch(kept: Mapping[str, str]) -> Branch:
+    return Branch(kept["final_recipient"], Delivery(kept["delivery"]), Disposition(kept["disposition"]))
 
 
 def event_of(row: EventRow) -> Event:

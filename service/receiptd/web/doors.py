@@ -13,6 +13,7 @@ import struct
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h11
 import uvicorn
@@ -80,7 +81,7 @@ class PeerProtocol(H11Protocol):
     _body_began: float | None = None
     _body_octets = 0
 
-    def connection_made(self, transport) -> None:  # type: ignore[no-untyped-def]
+    def connection_made(self, transport: Any) -> None:
         """Note who is at the other end before the first byte is read."""
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
