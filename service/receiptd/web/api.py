@@ -97,8 +97,8 @@ async def post_message(request: Request, house: Rooms, caller: Anyone) -> dict[s
 def _tell(taken: Taken) -> None:
     """Write to the journal that a message was taken: by its id, for addresses and subjects are nobody's there."""
     row = taken.message
-    recipients = len(taken.recipients)
-    _log.info("a message was taken", message=row.id, recipients=recipients, policy=row.policy, copy_of=row.resent_from)
+    copied = {"copy_of": row.resent_from} if row.resent_from else {}
+    _log.info("a message was taken", message=row.id, recipients=len(taken.recipients), policy=row.policy, **copied)
 
 
 def _taken(house: House, taken: Taken) -> dict[str, Any]:
