@@ -42,6 +42,7 @@ class FakeAPI:
     letters: list[Letter] = field(default_factory=list)
     states: list[dict[str, dict[str, str]]] = field(default_factory=list)
     """The states of each recipient by address, one entry a look at the message; the last one stays."""
+    events: list[dict[str, Any]] = field(default_factory=list)
     answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
     """What (method, path) is answered with, instead of the usual."""
     warnings: list[str] = field(default_factory=list)
@@ -90,7 +91,7 @@ class FakeAPI:
         recipients = [
             recipient(f"r{n}", it.address, **state.get(it.address, {})) for n, it in enumerate(letter.recipients, 1)
         ]
-        return message(recipients, subject=letter.subject)
+        return message(recipients, subject=letter.subject, events=self.events)
 
 
 def recipient(name: str, address: str, **state: Any) -> dict[str, Any]:

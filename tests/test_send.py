@@ -11,10 +11,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -387,13 +389,35 @@ def test_a_restart_of_the_daemon_is_waited_out(api: FakeAPI, tmp_path: Path) -> 
     assert told.splitlines()[-1] == b"bob@b.org: relayed, receipt met"
 
 
-def test_a_terminal_gets_one_table_drawn_over_itself(api: FakeAPI) -> None:
-    api.states = [{}, {"bob@b.org": MET}]
+FAILED = {
+    "delivery": "failed",
+    "receipt": "failed",
+    "reason": "A report says that delivery failed: there is no such user (5.1.1).",
+}
+
+
+def bounce(recipient: str) -> dict[str, Any]:
+    words = "SMTP; 550 5.1.1 <nobody@b.org>: Recipient address rejected:\x1b[2J User unknown"
+    return {"recipient": recipient, "kind": "failed", "detail": {"diagnostic_code": words}}
+
+
+def test_a_pipe_is_told_why_a_recipient_failed_on_the_same_line(api: FakeAPI) -> None:
+    api.states, api.events = [{"bob@b.org": MET, "nobody@b.org": FAILED}], [bounce("r2")]
+    done = send("-f", "me@a.org", "bob@b.org", "nobody@b.org", "--wait")
+    assert done.returncode == 1
+    assert done.stdout.decode().splitlines()[1:] == [
+        "bob@b.org: relayed, receipt met",
+        "nobody@b.org: failed, receipt failed: A report says that delivery failed: there is no such user (5.1.1). "
+        "The server said: 550 5.1.1 <nobody@b.org>: Recipient address rejected:\\x1b[2J User unknown",
+    ]
+
+
+def on_a_terminal(*args: str, rows: int = 24) -> tuple[int, str]:
+    """Run the command on a terminal of 80 columns, and return its exit status and what it wrote."""
     leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (rows, 80))
     os.set_inheritable(follower, True)
-    process = subprocess.run(
-        command("-f", "me@a.org", "bob@b.org", "--wait"), input=b"", stdout=follower, timeout=30, check=False
-    )
+    process = subprocess.run(command(*args), input=b"", stdout=follower, timeout=30, check=False)
     os.close(follower)
     shown = b""
     while True:
@@ -403,11 +427,43 @@ def test_a_terminal_gets_one_table_drawn_over_itself(api: FakeAPI) -> None:
             break
         shown += octets
     os.close(leader)
-    text = shown.decode()
-    assert process.returncode == 0
+    return process.returncode, shown.decode()
+
+
+def test_a_terminal_gets_one_table_drawn_over_itself(api: FakeAPI) -> None:
+    api.states = [{}, {"bob@b.org": MET}]
+    status, text = on_a_terminal("-f", "me@a.org", "bob@b.org", "--wait")
+    assert status == 0
     assert text.count("ADDRESS") == 2
     assert text.count("\x1b[2A") == 1
     assert "met" in text.rpartition("\x1b[2A")[2]
+
+
+def test_the_table_fits_a_terminal_and_says_below_each_recipient_why(api: FakeAPI) -> None:
+    long = "accounts.payable.department+invoices@subsidiary.example.org"
+    api.states = [{long: {**MET, "disposition": "displayed"}, "nobody@b.org": FAILED}]
+    api.events = [bounce("r2")]
+    status, text = on_a_terminal("-f", "me@a.org", long, "nobody@b.org", "--wait")
+    assert status == 1
+    lines = [line.removesuffix("\x1b[K") for line in text.split("\r\n")[1:-1]]
+    assert all(len(line) < 80 for line in lines), lines
+    assert lines[:4] == [
+        "ADDRESS                    DELIVERY  DISPOSITION  RECEIPT  DEADLINE",
+        "accounts.pa...example.org  relayed   displayed    met      2026-11-24 13:30:00Z",
+        "nobody@b.org               failed    none         failed   2026-11-24 13:30:00Z",
+        "    A report says that delivery failed: there is no such user (5.1.1). The",
+    ]
+    assert "User unknown" in lines[-1]
+
+
+def test_a_table_higher_than_the_terminal_is_drawn_whole_at_the_end(api: FakeAPI) -> None:
+    everybody = [f"user{number}@b.org" for number in range(20)]
+    api.states = [{}, dict.fromkeys(everybody, MET)]
+    status, text = on_a_terminal("-f", "me@a.org", *everybody, "--wait", rows=10)
+    assert status == 0
+    first, *_, last = text.split("\x1b[9A")
+    assert "... and 13 lines more" in first
+    assert all(address in last for address in everybody)
 
 
 # Cost

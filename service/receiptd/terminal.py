@@ -143,9 +143,9 @@ def safe(text: object) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Return the lines of a table, its columns as wide as what they hold."""
     cells = [[*head], *([safe("-" if cell is None or cell == "" else cell) for cell in row] for row in rows)]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(*cells, strict=True)]
     return [
-        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells
     ]
 
@@ -260,22 +260,6 @@ def when(instant: object) -> str:
     return safe(re.sub(r"T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)$", r" \1Z", str(instant))) if instant else ""
 
 
-class LiveTable:
-    """A table on a terminal that is drawn over itself."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._height = 0
-
-    def draw(self, lines: Sequence[str]) -> None:
-        columns = os.get_terminal_size(self._stream.fileno()).columns or 80  # 0: it doesn't know
-        up = f"\x1b[{self._height}A" if self._height else ""
-        shown = "".join(f"{_cut(line, columns - 1)}\x1b[K\n" for line in lines)
-        self._stream.write(f"{up}{shown}\x1b[J")
-        self._stream.flush()
-        self._height = len(lines)
-
-
 def _remarks(recipient: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the table has no room for."""
     address = safe(recipient["address"])
@@ -343,13 +327,14 @@ def _named(addresses: Sequence[str]) -> str:
     return addresses[0] + (f" and {len(addresses) - 1} more" if len(addresses) > 1 else "") if addresses else ""
 
 
-def _cut(line: str, columns: int) -> str:
-    while line and _width(line) > columns:
+def cut(line: str, columns: int) -> str:
+    """Return as much of *line* as *columns* have room for."""
+    while line and width_of(line) > columns:
         line = line[:-1]
     return line
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """Return how many columns *text* takes; East Asian characters take two, accents none."""
     if text.isascii():
         return len(text)

@@ -11,6 +11,7 @@ from typing import Any
 
 from receiptd import client, terminal
 from receiptd.errors import CantWrite, ReceiptdError
+from receiptd.send.screen import LiveTable, lines
 
 FAILED, OVERDUE, STILL_OPEN = 1, 3, 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
@@ -20,19 +21,30 @@ _RESTART = 60.0
 
 def wait(daemon: client.Daemon, message_id: str, seconds: float | None) -> int:
     """Show the states until all is settled or the time is over; return the exit status that they mean."""
-    live = terminal.LiveTable(sys.stdout) if sys.stdout.isatty() else None
+    states = _states(daemon, message_id, seconds)
+    return _outcome(_draw(states) if sys.stdout.isatty() else _write(states))
+
+
+def _draw(states: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Draw the states on a terminal, each over the last; return the last."""
+    live = LiveTable(sys.stdout)
+    message: Mapping[str, Any] = {"recipients": ()}
+    for message in states:
+        live.draw(message)
+    live.end(message)
+    return message
+
+
+def _write(states: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Write a line for each change of a recipient; return the last state."""
     shown: dict[str, str] = {}
     message: Mapping[str, Any] = {"recipients": ()}
-    for message in _states(daemon, message_id, seconds):
-        if live:
-            live.draw(terminal.recipient_table(message))
-            continue
-        for recipient in message["recipients"]:
-            line = terminal.recipient_line(recipient)
-            if shown.get(recipient["id"]) != line:
+    for message in states:
+        for recipient, line in lines(message):
+            if shown.get(recipient) != line:
                 print(line, flush=True)
-            shown[recipient["id"]] = line
-    return _outcome(message)
+            shown[recipient] = line
+    return message
 
 
 def wait_for_json(daemon: client.Daemon, accepted: dict[str, Any], seconds: float | None) -> int:
