@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from receiptd import webhook
 from receiptd.errors import BadSettings
@@ -52,6 +53,17 @@ async def test_an_alert_is_signed_and_says_what_the_contract_says(desk: Desk) ->
     assert (got.data["recipient"]["delivery"], got.data["escalation"], got.data["unproven"]) == ("failed", 1, False)
     assert got.data["evidence"].startswith("sha256:")
     assert await desk.deliver() == 0, "it is taken, once and for all"
+
+
+async def test_the_journal_tells_each_alert_that_is_taken_by_its_ids_alone(desk: Desk) -> None:
+    alert = await desk.bad_news()
+    with capture_logs() as logs:
+        await desk.deliver()
+    (told,) = [line for line in logs if line["log_level"] == "info"]
+    assert (told["event"], told["webhook"], told["type"]) == ("a webhook took an alert", "ops", "receipt.failed")
+    assert (told["alert"], told["recipient"]) == (alert.id, alert.recipient)
+    assert told["message"] == alert.data["message"]["id"]
+    assert alert.data["recipient"]["address"] not in str(logs)
 
 
 async def test_an_alert_links_to_a_call_that_the_api_has(tmp_path: Path) -> None:

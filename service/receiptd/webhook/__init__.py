@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
+from typing import Any
 
 import httpx2
 import structlog
@@ -20,6 +21,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import telemetry
 from receiptd.errors import BadSettings
+from receiptd.models import Alert
 from receiptd.pulse import Pulse
 from receiptd.settings import WebhookSettings, read_secret
 from receiptd.store import Store, dispatches, handover
@@ -182,7 +184,21 @@ async def _deliver(store: Store, endpoints: Endpoints, post: Post) -> bool:
             "a webhook did not take an alert", webhook=webhook.name, status=answer.status, reason=answer.reason
         )
     await store.together(partial(_settle, store=store, post=post, answer=answer))
+    if answer.is_success:
+        _log.info("a webhook took an alert", webhook=webhook.name, **_of_what(post.alert))
     return answer.is_success
+
+
+def _of_what(alert: Alert) -> dict[str, Any]:
+    """Return what finds an alert again: ids alone, for the journal is no place for addresses."""
+    return {
+        "type": alert.type,
+        "alert": alert.id,
+        "message": alert.data.get("message", {}).get("id"),
+        "recipient": alert.recipient,
+        "recipients": alert.data.get("count"),
+        "about": alert.subject,
+    }
 
 
 async def _settle(session: AsyncSession, *, store: Store, post: Post, answer: Answer) -> None:
