@@ -788,6 +788,24 @@ async def test_the_figures_are_prometheus_and_name_nobody(home: Home) -> None:
     assert {s.labels["webhook"] for s in families["receiptd_webhook_backlog"].samples} == {"ops", "boss"}
 
 
+async def _taken_so_far(home: Home) -> float:
+    families = text_string_to_metric_families((await home.api.get("/metrics")).text)
+    return sum(s.value for family in families if family.name == "receiptd_messages" for s in family.samples)
+
+
+async def test_every_message_counts_once_and_a_copy_sent_again_is_one(home: Home) -> None:
+    before = await _taken_so_far(home)
+    for _ in range(2):
+        await home.api.post("/v1/messages", json=letter(), headers={"Idempotency-Key": "invoice-7"})
+    assert await _taken_so_far(home) == before + 1
+    failed = await home.stage.submitted()
+    await home.stage.receive(dsn(failed.recipients[0].token, action="failed", status="5.1.1"))
+    for status in (202, 409):
+        again = await home.api.post(f"/v1/messages/{failed.message.id}/resend")
+        assert again.status_code == status
+    assert await _taken_so_far(home) == before + 3, "the invoice, what failed, and its copy"
+
+
 async def test_the_description_lists_every_call_of_the_contract(home: Home) -> None:
     described = (await _get(home.api, "/v1/openapi.json"))["paths"]
     calls = {

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, object_session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import telemetry
-from receiptd.models import EventRow
+from receiptd.models import EventRow, Message
 
 _KEY = "once committed"
 
@@ -41,3 +41,11 @@ def _count(_: object, __: object, row: EventRow) -> None:
     session = object_session(row)
     if session is not None:
         once_committed(session, telemetry.EVENTS.labels(row.kind, row.source).inc)
+
+
+@event.listens_for(Message, "after_insert")
+def _count_message(_: object, __: object, row: Message) -> None:
+    """Count every message that is taken, and every copy that a person sends again."""
+    session = object_session(row)
+    if session is not None:
+        once_committed(session, telemetry.MESSAGES.labels(row.policy).inc)

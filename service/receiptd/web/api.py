@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from receiptd import decide, errors, telemetry
+from receiptd import decide, errors
 from receiptd.accept import Taken, accept
 from receiptd.assign import assign
 from receiptd.decide import NoSuchThing, Pointless
@@ -88,7 +88,6 @@ async def post_message(request: Request, house: Rooms, caller: Anyone) -> dict[s
         letter, wish = await requests.read_message(request, caller, most, store.now())
         taken = await accept(store, letter, wish)
     if taken.is_new:
-        telemetry.MESSAGES.labels(taken.message.policy).inc()
         _tell(taken)
         house.ring()
     return _taken(house, taken)
