@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 from sqlmodel import select
+from structlog.testing import capture_logs
 
 from receiptd import cli, errors, systemd, telemetry
 from receiptd import daemon as daemons
@@ -300,6 +301,25 @@ async def test_told_to_end_it_lets_the_transaction_under_way_end(
         await running.ended()
         assert (await _rows_of(tmp_path)) == [Delivery.ACCEPTED]
         assert not (tmp_path / "api.sock").exists()
+
+
+async def test_the_journal_tells_when_it_begins_to_end_and_when_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smtp = FakeSMTP(script={".": [Hang()]})
+    async with in_this_process(tmp_path, monkeypatch, smtp=smtp) as running:
+        await running.start()
+        await running.post()
+        await running.reached_dot()
+        with capture_logs() as logs:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            await running.supervisor.hear("STOPPING=1")
+            assert [line["event"].partition(";")[0] for line in logs] == ["receiptd is stopping"]
+            assert logs[0]["signal"] == "SIGTERM"
+            smtp.say_unasked("250 2.0.0 Ok: queued as last")
+            await running.ended()
+        assert logs[-1]["event"] == "receiptd has stopped"
 
 
 async def test_what_does_not_end_in_time_is_cut_off_and_uncertain_at_the_next_start(

@@ -135,6 +135,7 @@ class Daemon:
             self._listen_to_signals()
             await self._work()
             await restore.note(self.store)
+        _log.info("receiptd has stopped")
 
     def _threads(self) -> int:
         # A resolver that hangs keeps a thread well beyond the time-out of a post: no webhook's names take all of them.
@@ -197,7 +198,13 @@ class Daemon:
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop.set)
+            loop.add_signal_handler(number, self._end, number)
+
+    def _end(self, number: signal.Signals) -> None:
+        if not self.stop.is_set():
+            seconds = int(DRAIN.total_seconds())
+            _log.info("receiptd is stopping; what is under way may end", signal=number.name, seconds=seconds)
+        self.stop.set()
 
     async def _beat(self) -> None:
         """Pet the watchdog while the loop turns and nothing outlasts its time-out."""
