@@ -75,6 +75,18 @@ def test_message_id_and_date_are_added_where_missing() -> None:
     assert letter.message_id != adopt(raw, now=NOW).message_id
 
 
+def test_a_message_id_that_fits_no_line_is_refused_and_one_that_does_is_taken() -> None:
+    def adopted(local: str) -> str:
+        raw = f"From: a@a.org\nTo: b@b.org\nMessage-ID:\n <{local}@a.org>\n\n"
+        return adopt(raw.encode(), now=NOW).message_id
+
+    longest = "x" * (998 - len("<@a.org>"))
+    assert adopted(longest) == f"<{longest}@a.org>"
+    for local in (f"{longest}x", "é" * 500):
+        with pytest.raises(BadData, match=r"Message-ID .* 998 octets .* leave it out"):
+            adopted(local)
+
+
 def test_a_message_id_on_the_next_line_is_found() -> None:
     assert adopt(b"From: a@a.org\nTo: b@b.org\nMessage-ID:\n <1@a.org>\n\n", now=NOW).message_id == "<1@a.org>"
 

@@ -135,6 +135,11 @@ def test_keys_are_bounded() -> None:
     assert len(looked.message_ids) == 100
 
 
+def test_an_id_longer_than_any_of_ours_is_not_looked_up() -> None:
+    longest, longer = (f"<{'x' * (octets - len('<@a.org>'))}@a.org>" for octets in (998, 999))
+    assert keys(dsn(original_message_id=longer, references=(longest, "x" * 100_000))).message_ids == (longest,)
+
+
 # Trust: keyed
 
 

@@ -104,6 +104,11 @@ async def test_a_null_character_in_a_header_keeps_no_message_from_its_way(home: 
     assert "null" in _is_problem(await home.api.post("/v1/messages", content=named, headers=RFC822), 422, 65)
 
 
+async def test_a_message_id_that_no_index_holds_is_refused(home: Home) -> None:
+    named = b"Message-ID: <" + b"x" * 3000 + b"@a.test>\n" + RAW
+    assert "998 octets" in _is_problem(await home.api.post("/v1/messages", content=named, headers=RFC822), 422, 65)
+
+
 async def test_attachments_are_bytes_in_the_request(home: Home) -> None:
     content = base64.b64encode(b"%PDF-1.7 \x00\xff").decode()
     taken = await home.send(

@@ -8,6 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+LONGEST_MESSAGE_ID = 998
+"""Octets of a Message-ID of ours: what fits a line (RFC 5322 §2.1.1), and an index of PostgreSQL (2.7 kB)."""
+
 
 class _Ranked(StrEnum):
     """An enum whose order of definition is its strength, weakest first."""

@@ -12,7 +12,7 @@ from email.utils import format_datetime
 from receiptd.compose import header
 from receiptd.compose.address import domain_of, parse_address, parse_mailboxes
 from receiptd.errors import BadData
-from receiptd.facts import Role
+from receiptd.facts import LONGEST_MESSAGE_ID, Role
 
 _ANGLE_ID = re.compile(r"<[^<>]+>")
 _REMOVED = frozenset(
@@ -85,7 +85,7 @@ def seal(content: bytes, recipients: Iterable[tuple[Role, str]]) -> Letter:
     field_lines = b"".join(field.raw for field in message.fields)
     return Letter(
         content=content,
-        message_id=_message_id(message),
+        message_id=_checked_id(_message_id(message)),
         from_address=_from_address(message),
         reply_to=_reply_to(message),
         subject=header.decode(next(iter(message.values("subject")), "")),
@@ -186,6 +186,16 @@ def _message_id(message: header.Split) -> str:
             found = _ANGLE_ID.search(value)
             return found.group() if found else value
     return ""
+
+
+def _checked_id(message_id: str) -> str:
+    """Return *message_id* unless it is one that no report can name, and no index holds."""
+    if len(message_id.encode()) > LONGEST_MESSAGE_ID:
+        raise BadData(
+            f"its Message-ID is longer than the {LONGEST_MESSAGE_ID} octets that fit a line (RFC 5322 §2.1.1): "
+            "shorten it, or leave it out and one is made"
+        )
+    return message_id
 
 
 def _is_report_or_answer(message: header.Split) -> bool:

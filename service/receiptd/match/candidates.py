@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from receiptd import address
-from receiptd.facts import FoundToken, Report
+from receiptd.facts import LONGEST_MESSAGE_ID, FoundToken, Report
 
 MOST_TOKENS = 20
 MOST_MESSAGE_IDS = 100
@@ -80,8 +80,12 @@ def keys(report: Report) -> Keys:
     )
     return Keys(
         tokens=report.found_tokens[:MOST_TOKENS],
-        message_ids=tuple(dict.fromkeys(one for one in ids if one))[:MOST_MESSAGE_IDS],
+        message_ids=tuple(dict.fromkeys(one for one in ids if one and _may_be_ours(one)))[:MOST_MESSAGE_IDS],
     )
+
+
+def _may_be_ours(message_id: str) -> bool:
+    return len(message_id) <= LONGEST_MESSAGE_ID
 
 
 def of_message(candidates: Sequence[Candidate], one: Candidate) -> list[Candidate]:
