@@ -15,7 +15,7 @@ from receiptd import address, compose, errors, policy, token
 from receiptd.facts import Level, Trust
 from receiptd.models import Message, Recipient, new_id
 from receiptd.settings import Receipts, Settings, show_size
-from receiptd.store import Store, messages, reports
+from receiptd.store import Store, evidence, messages
 
 MOST_RECIPIENTS = 1000
 _MOST_NAMED = 3
@@ -202,7 +202,7 @@ async def put(
         message_id=letter.message_id,
         policy=wish.policy,
         labels=dict(wish.labels),
-        evidence=await reports.store_evidence(session, letter.content, now),
+        evidence=await evidence.put(session, letter.content, now),
         may_request=letter.may_request,
         may_request_mdn=letter.may_request_mdn,
         needs_8bitmime=letter.needs_8bitmime,

@@ -13,7 +13,7 @@ from receiptd.facts import Delivery, Fact, FoundToken, MatchedBy, Report, Verdic
 from receiptd.interpret import interpret
 from receiptd.models import Evidence, Message, Recipient, ReportRow
 from receiptd.settle import is_to_clear
-from receiptd.store import Store, reports
+from receiptd.store import Store, evidence, reports
 from receiptd.store.recipients import Told, record
 
 _ASSIGNABLE = (Verdict.UNMATCHED, Verdict.SUSPICIOUS)
@@ -49,11 +49,12 @@ async def assign(store: Store, report: str, recipient: str, *, by: str, reason: 
 
 
 async def _read(store: Store, report: str) -> Report:
-    """Return what the report says, as settle read it."""
+    """Return what the report says, as settle read it, though only its first part may be kept."""
     async with store.read() as session:
         row = _checked(await reports.get(session, report), report)
-        raw = (await session.get_one(Evidence, row.evidence)).content
-    return await asyncio.to_thread(interpret, raw)
+        kept = await session.get_one(Evidence, row.evidence)
+    said = evidence.recall(kept)
+    return said if said is not None else await asyncio.to_thread(interpret, kept.content)
 
 
 def _checked(row: ReportRow | None, report: str) -> ReportRow:

@@ -24,7 +24,7 @@ from receiptd.pulse import Pulse, pause
 from receiptd.settings import MailboxSettings, OAuth, read_secret
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
-from receiptd.store import Store, dispatches, events, handover, is_down, queue, reason_of, reports, restore
+from receiptd.store import Store, dispatches, events, evidence, handover, is_down, queue, reason_of, reports, restore
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.web import House, create_app, doors
@@ -114,7 +114,8 @@ class Daemon:
         self.deliver = Step("deliver", self._deliver, every=_SECOND, patience=_FOR_EVER)
         self.monitor = Step("monitor", self._monitor, every=5 * _SECOND, patience=_MINUTE)
         self.recover = Step("recover", self._recover, every=_MINUTE, patience=_MINUTE)
-        self.steps = (self.submit, self.settle, self.escalate, self.deliver, self.monitor, self.recover)
+        self.sweep = Step("sweep", self._sweep, every=_MINUTE, patience=_MINUTE)
+        self.steps = (self.submit, self.settle, self.escalate, self.deliver, self.monitor, self.recover, self.sweep)
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; then let what is under way end, for at most DRAIN."""
@@ -282,6 +283,12 @@ class Daemon:
             await reports.distrust(session)
             await queue.follow_clock(session, timedelta(seconds=jump))
             await dispatches.follow_clock(session, timedelta(seconds=jump))
+
+    async def _sweep(self) -> int:
+        dropped = await evidence.drop_oldest(self.store)
+        if dropped:
+            _log.info("the oldest reports that speak of nobody are removed", **dropped)
+        return sum(dropped.values())
 
     async def _recover(self) -> int:
         await queue.recover(self.store)

@@ -113,12 +113,19 @@ class Table(SQLModel):
 
 
 class Evidence(Table, table=True):
-    """Raw bytes that facts rest on, once under their SHA-256."""
+    """Raw bytes that facts rest on, once under their SHA-256; of what speaks of nobody, their first part."""
 
     sha256: str = Field(primary_key=True)
-    content: bytes = Field(sa_type=LargeBinary)
+    """Of the whole, though only its first part be kept."""
     size: int
+    """Of the whole, too."""
     stored_at: datetime
+    truncated: bool = False
+    """Only the first part of *content* is kept (see store/evidence)."""
+    said: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """What the whole said, as JSON, where it is truncated."""
+    # Behind all else: SQLite reads through it to whatever stands behind.
+    content: bytes = Field(sa_type=LargeBinary)
 
 
 class Message(Table, table=True):
@@ -138,7 +145,7 @@ class Message(Table, table=True):
     message_id: str = Field(index=True)
     policy: str
     labels: dict[str, str] = Field(default_factory=dict, sa_type=_JSON)
-    evidence: str = Field(foreign_key="evidence.sha256")
+    evidence: str = Field(foreign_key="evidence.sha256", index=True)
     may_request: bool = True
     may_request_mdn: bool = True
     needs_8bitmime: bool = False
@@ -281,9 +288,10 @@ class ReportRow(Table, table=True):
     received_at: datetime
     """When our server took it (INTERNALDATE)."""
     fetched_at: datetime
-    evidence: str = Field(foreign_key="evidence.sha256")
+    evidence: str = Field(foreign_key="evidence.sha256", index=True)
     size: int
     truncated: bool = False
+    """Beyond max_report: only its first part was fetched."""
     due_at: datetime | None = None
     """When settle takes it up; None: settled or set aside."""
     tries: int = 0

@@ -13,7 +13,7 @@ from receiptd.facts import Fact, Report, Verdict
 from receiptd.interpret import interpret
 from receiptd.models import ReportRow
 from receiptd.settings import MailboxSettings
-from receiptd.store import Store, is_down, monitors, reports
+from receiptd.store import Store, evidence, is_down, monitors, reports
 from receiptd.store.aftermath import once_committed
 from receiptd.store.recipients import Told, record
 
@@ -91,6 +91,8 @@ async def _settle(session: AsyncSession, store: Store, row: ReportRow, report: R
     row.subject, row.from_address = reports.shown(report.subject), reports.shown(report.from_address)
     row.clear = matched.verdict is Verdict.MATCHED and is_to_clear(store, row)
     await reports.close(session, row)
+    if matched.verdict in evidence.SPEAKS_OF_NOBODY:
+        await evidence.cut(session, row.evidence, report)
     once_committed(session, telemetry.REPORTS.labels(report.kind, matched.verdict).inc)
 
 

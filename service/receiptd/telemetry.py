@@ -42,6 +42,9 @@ SUBMIT_SECONDS = Histogram(
 )
 SUBMISSIONS = Counter("receiptd_submissions", "SMTP transactions by outcome.", ["outcome"], registry=REGISTRY)
 REPORTS = Counter("receiptd_reports", "Messages that came back.", ["kind", "verdict"], registry=REGISTRY)
+REPORTS_DROPPED = Counter(
+    "receiptd_reports_dropped", "Reports of nobody removed beyond the limit.", ["verdict"], registry=REGISTRY
+)
 MAILBOX_LAST_READ = Gauge(
     "receiptd_mailbox_last_read_timestamp_seconds",
     "When every folder of the mailbox was last searched to its end.",
@@ -54,6 +57,7 @@ QUEUE_OLDEST = Gauge(
 OVERDUE_HELD = Gauge("receiptd_overdue_held", "Deadlines passed but not judged while blind.", registry=REGISTRY)
 ALERTS = Counter("receiptd_alerts", "Alerts raised.", ["type"], registry=REGISTRY)
 WEBHOOK_BACKLOG = Gauge("receiptd_webhook_backlog", "Alerts not yet taken.", ["webhook"], registry=REGISTRY)
+WEBHOOK_OFF = Gauge("receiptd_webhook_off", "1 where a webhook gets nothing after 410.", ["webhook"], registry=REGISTRY)
 WEBHOOK_ATTEMPTS = Counter(
     "receiptd_webhook_attempts", "POSTs to a webhook by outcome.", ["webhook", "outcome"], registry=REGISTRY
 )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import match, token
 from receiptd.facts import Verdict
 from receiptd.models import Attempt, Evidence, Folder, Message, Recipient, ReportRow, id_of
+from receiptd.store import evidence
 from receiptd.store.engine import Store
 
 MOST_TRIES = 3
@@ -39,15 +38,6 @@ class Raw:
     truncated: bool = False
 
 
-async def store_evidence(session: AsyncSession, content: bytes, now: datetime) -> str:
-    """Keep *content* under its SHA-256, once; return the digest in hex."""
-    digest = hashlib.sha256(content).hexdigest()
-    values = {"sha256": digest, "content": content, "size": len(content), "stored_at": now}
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    await session.exec(insert(Evidence).values(values).on_conflict_do_nothing())
-    return digest
-
-
 async def cursor(session: AsyncSession, mailbox: str, folder: str) -> Folder:
     """Return how far a folder was read; a row that isn't there yet is made."""
     row = await session.get(Folder, (mailbox, folder), populate_existing=True)
@@ -70,14 +60,15 @@ async def keep(
     """Store *raws* and move the cursor to *upto* in the caller's transaction; return how many are new.
 
     After a change of UIDVALIDITY the same message comes under another UID: the bytes and the
-    folder decide that it is known.
+    folder decide that it is known. What is known is left as it is kept: it is settled, or still whole.
     """
     new = 0
     for raw in raws:
-        digest = await store_evidence(session, raw.content, now)
+        digest = evidence.digest_of(raw.content)
         key = id_of("report", mailbox, digest, int(raw.received_at.timestamp()))
         if await session.get(ReportRow, key) is None:
             new += 1
+            await evidence.put(session, raw.content, now)
             session.add(_row(key, mailbox, folder, uidvalidity, raw, digest, now))
             await session.flush()
     row = await cursor(session, mailbox, folder)
@@ -140,9 +131,9 @@ async def _take(store: Store, limit: int) -> list[tuple[ReportRow, bytes]]:
                 break
             row.tries += 1
             row.due_at = now + RETRY * row.tries
-            evidence = await session.get_one(Evidence, row.evidence)
-            taken.append((row, evidence.content))
-            session.expunge(evidence)
+            kept = await session.get_one(Evidence, row.evidence)
+            taken.append((row, kept.content))
+            session.expunge(kept)
         return taken
 
 

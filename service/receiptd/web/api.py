@@ -19,7 +19,7 @@ from receiptd.assign import assign
 from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
-from receiptd.store import dispatches, handover, messages, reports
+from receiptd.store import dispatches, evidence, handover, messages, reports
 from receiptd.web import follow, health, requests, shapes
 from receiptd.web.bounds import Share
 from receiptd.web.doors import Caller
@@ -156,19 +156,19 @@ async def get_events(house: Rooms, caller: Anyone, message: str) -> dict[str, An
 async def get_raw(house: Rooms, caller: Anyone, message: str) -> Response:
     """Hand out the message as it was accepted."""
     whole = await _whole(house, caller, message)
-    return await _evidence(house, whole.message.evidence, f"{message}.eml")
-
-
-async def _evidence(house: House, sha256: str, name: str) -> Response:
-    """Serve raw mail so that no browser runs what a stranger wrote."""
     async with house.store.read() as session:
-        row = await session.get_one(Evidence, sha256)
+        content = (await session.get_one(Evidence, whole.message.evidence)).content
+    return _mail(content, f"{message}.eml")
+
+
+def _mail(content: bytes, name: str, **further: str) -> Response:
+    """Serve raw mail so that no browser runs what a stranger wrote."""
     headers = {
         "content-disposition": f'attachment; filename="{name}"',
         "x-content-type-options": "nosniff",
         "content-security-policy": "sandbox; default-src 'none'",
     }
-    return Response(row.content, media_type="text/plain", headers=headers)
+    return Response(content, media_type="text/plain", headers=headers | further)
 
 
 @router.post("/messages/{message}/cancel")
@@ -233,18 +233,22 @@ async def list_reports(
         if after is not None and await reports.get(session, after) is None:
             raise _no_cursor(after)
         rows = await reports.newest(session, limit=limit + 1, after=after, verdict=verdict)
-    items = [shapes.report(row) for row in rows[:limit]]
+        is_cut = await evidence.truncated(session, [row.evidence for row in rows])
+    items = [shapes.report(row, truncated=is_cut.get(row.evidence, True)) for row in rows[:limit]]
     return {"items": items, "next": items[-1]["id"] if len(rows) > limit else None}
 
 
 @router.get("/reports/{report}/raw")
 async def get_report(house: Rooms, _: Reader, report: str) -> Response:
-    """Hand out a report as it came."""
+    """Hand out a report as it came, or what is kept of it; a header says how much of how much that is."""
     async with house.store.read() as session:
         row = await reports.get(session, report)
-    if row is None:
+        kept = await session.get(Evidence, row.evidence) if row else None
+    if row is None or kept is None:
         raise NoSuchThing(f"there is no report {report!r}")
-    return await _evidence(house, row.evidence, f"{report}.eml")
+    size = row.size if row.truncated else kept.size
+    cut = {"receiptd-truncated": f"{len(kept.content)}/{size}"} if row.truncated or kept.truncated else {}
+    return _mail(kept.content, f"{report}.eml", **cut)
 
 
 @router.post("/reports/{report}/assign")

@@ -89,8 +89,8 @@ def _masked(value: Any) -> Any:
     return token.mask(value) if isinstance(value, str) else value
 
 
-def report(row: ReportRow) -> dict[str, Any]:
-    """Return what is known of a message that came back."""
+def report(row: ReportRow, *, truncated: bool) -> dict[str, Any]:
+    """Return what is known of a message that came back; *truncated*: only its first part is kept."""
     return {
         "id": row.id,
         "mailbox": row.mailbox,
@@ -103,6 +103,7 @@ def report(row: ReportRow) -> dict[str, Any]:
         "subject": row.subject,
         "reason": row.reason,
         "evidence": f"sha256:{row.evidence}",
+        "truncated": truncated or row.truncated,
     }
 
 

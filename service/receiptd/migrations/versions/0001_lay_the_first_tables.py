@@ -21,9 +21,11 @@ def upgrade() -> None:
     op.create_table(
         "evidence",
         sa.Column("sha256", sa.String(), nullable=False),
-        sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("stored_at", UTCDateTime(), nullable=False),
+        sa.Column("truncated", sa.Boolean(), nullable=False),
+        sa.Column("said", sa.LargeBinary(), nullable=True),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_evidence")),
     )
     op.create_table(
@@ -69,6 +71,7 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_message_created_at_id", ["created_at", "id"], unique=False, sqlite_where=None, postgresql_where=None
         )
+        batch_op.create_index(batch_op.f("ix_message_evidence"), ["evidence"], unique=False)
         batch_op.create_index(batch_op.f("ix_message_message_id"), ["message_id"], unique=False)
         batch_op.create_index(
             "uq_message_owner_idempotency_key",
@@ -116,6 +119,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )
+        batch_op.create_index(batch_op.f("ix_report_evidence"), ["evidence"], unique=False)
         batch_op.create_index(
             "ix_report_fetched_at", ["fetched_at"], unique=False, sqlite_where=None, postgresql_where=None
         )
@@ -422,6 +426,7 @@ def downgrade() -> None:
     with op.batch_alter_table("report", schema=None) as batch_op:
         batch_op.drop_index("ix_report_verdict_fetched_at", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index("ix_report_fetched_at", sqlite_where=None, postgresql_where=None)
+        batch_op.drop_index(batch_op.f("ix_report_evidence"))
         batch_op.drop_index(
             "ix_report_due_at",
             sqlite_where=sa.text("due_at IS NOT NULL"),
@@ -433,6 +438,7 @@ def downgrade() -> None:
     with op.batch_alter_table("message", schema=None) as batch_op:
         batch_op.drop_index("uq_message_owner_idempotency_key", sqlite_where=None, postgresql_where=None)
         batch_op.drop_index(batch_op.f("ix_message_message_id"))
+        batch_op.drop_index(batch_op.f("ix_message_evidence"))
         batch_op.drop_index("ix_message_created_at_id", sqlite_where=None, postgresql_where=None)
 
     op.drop_table("message")

@@ -1,0 +1,344 @@
+"""What strangers can make us keep has an end, and what proves something is kept whole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlmodel import col, select
+
+from receiptd import compose, telemetry
+from receiptd.accept import Wish, accept
+from receiptd.assign import assign
+from receiptd.facts import Delivery, MatchedBy, Verdict
+from receiptd.interpret import interpret
+from receiptd.models import Evidence, Folder, ReportRow
+from receiptd.settle import settle
+from receiptd.store import evidence, reports
+from receiptd.store.reports import Raw
+from tests import recorded
+from tests.stage import START, Stage, dsn, staged
+
+STRANGE = "z" * 24
+LARGE = evidence.KEPT + 40_000
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+def _padded(raw: bytes, size: int = LARGE) -> bytes:
+    """Return *raw* with a returned body behind all that it says, so that it has *size* bytes."""
+    return raw + b"x" * (size - len(raw))
+
+
+def _late(raw: bytes, size: int = LARGE) -> bytes:
+    """Return the report *raw* with so long a text for people that what it says comes behind the first 64 kB."""
+    return raw.replace(b"See below.", b"See below. " * (size // 11))
+
+
+def _ordinary(word: str, size: int = LARGE) -> bytes:
+    return _padded(f"From: eve@x.test\nSubject: {word}\n\nBuy! ".encode(), size)
+
+
+def _two_tokens(one: str, other: str) -> bytes:
+    return dsn(one).replace(f"Original-Envelope-Id: {one}".encode(), f"Original-Envelope-Id: {other}".encode())
+
+
+async def _fetched(stage: Stage, raw: bytes, *, uid: int, uidvalidity: int = 1, after: timedelta = timedelta()) -> int:
+    """Put *raw* into the store as a read of the mailbox does; return how many of it are new."""
+    came = [Raw(uid, stage.instant + after, len(raw), raw)]
+    async with stage.store.write() as session:
+        return await reports.keep(session, "receipts", "INBOX", uidvalidity, came, upto=uid, now=stage.instant)
+
+
+async def _settle_all(stage: Stage) -> None:
+    while await settle(stage.store):
+        pass
+
+
+async def _set_aside(stage: Stage, raw: bytes, *, uid: int, after: timedelta = timedelta()) -> None:
+    """Let *raw* come, and let it have been begun so often that it is set aside."""
+    await _fetched(stage, raw, uid=uid, after=after)
+    async with stage.store.write() as session:
+        for row in (await session.exec(select(ReportRow).where(ReportRow.uid == uid))).all():
+            row.tries = reports.MOST_TRIES
+            session.add(row)
+    await _settle_all(stage)
+
+
+async def _rows(stage: Stage) -> list[ReportRow]:
+    async with stage.store.read() as session:
+        return list((await session.exec(select(ReportRow).order_by(col(ReportRow.uid)))).all())
+
+
+async def _kept(stage: Stage, raw: bytes) -> Evidence | None:
+    async with stage.store.read() as session:
+        return await session.get(Evidence, hashlib.sha256(raw).hexdigest())
+
+
+async def _is_cut(stage: Stage, raw: bytes) -> bool:
+    """Whether only the first part of *raw* is kept; it must be one or the other."""
+    kept = await _kept(stage, raw)
+    assert kept is not None
+    assert kept.size == len(raw)
+    assert kept.content == (raw[: evidence.KEPT] if kept.truncated else raw)
+    return kept.truncated
+
+
+# --- the first 64 kB ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verdict", evidence.SPEAKS_OF_NOBODY)
+async def test_of_a_report_that_speaks_of_nobody_the_first_64_kb_are_kept(stage: Stage, verdict: Verdict) -> None:
+    bob, carol = (await stage.submitted("bob@b.test", "carol@c.test")).recipients
+    raw = _padded(
+        {
+            Verdict.UNMATCHED: dsn(STRANGE),
+            Verdict.SUSPICIOUS: _two_tokens(bob.token, carol.token),
+            Verdict.NOISE: _ordinary("hello"),
+        }[verdict]
+    )
+    await stage.receive(raw)
+    (row,) = await _rows(stage)
+    assert (row.verdict, row.size, row.evidence) == (verdict, len(raw), hashlib.sha256(raw).hexdigest())
+    assert await _is_cut(stage, raw)
+
+
+async def test_what_proves_something_or_could_not_be_read_stays_whole(stage: Stage) -> None:
+    (bob,) = (await stage.submitted()).recipients
+    proof, unread = _padded(dsn(bob.token)), _ordinary("unread")
+    await stage.receive(proof)
+    await _set_aside(stage, unread, uid=2)
+    assert [row.verdict for row in await _rows(stage)] == [Verdict.MATCHED, Verdict.SET_ASIDE]
+    assert not await _is_cut(stage, proof)
+    assert not await _is_cut(stage, unread)
+
+
+async def test_a_report_of_64_kb_is_not_cut(stage: Stage) -> None:
+    raw = _ordinary("hello", evidence.KEPT)
+    await stage.receive(raw)
+    assert not await _is_cut(stage, raw)
+
+
+async def test_a_person_can_assign_what_a_report_said_behind_what_is_kept(stage: Stage) -> None:
+    taken = await stage.submitted()
+    (bob,) = taken.recipients
+    raw = _late(dsn(STRANGE, action="failed", status="5.1.1"))
+    await stage.receive(raw)
+    assert not any(one.status for one in interpret(raw[: evidence.KEPT]).recipients)
+    assert await _is_cut(stage, raw)
+    (row,) = await _rows(stage)
+    moved = await assign(stage.store, row.id, bob.id, by="uid:0", reason="the order number")
+    assert moved.delivery is Delivery.FAILED
+    (event,) = [one for one in (await stage.whole(taken)).events if one.matched_by is MatchedBy.PERSON]
+    assert (event.detail["status"], event.evidence) == ("5.1.1", f"sha256:{row.evidence}")
+
+
+@pytest.mark.parametrize("name", recorded.EXPECTED)
+def test_what_any_report_says_is_recalled_as_it_was_read(name: str) -> None:
+    raw = (recorded.FOLDER / name).read_bytes()
+    said = interpret(raw)
+    kept = Evidence(sha256="", size=len(raw), stored_at=START, said=evidence.words_of(said), content=raw)
+    assert evidence.recall(kept) == said
+
+
+async def test_words_that_are_as_long_as_a_report_are_not_kept_beside_it(stage: Stage) -> None:
+    raw = _padded(dsn(STRANGE))
+    blocks = "".join(
+        f"Final-Recipient: rfc822; {number}@b.test\nAction: failed\nDiagnostic-Code: smtp; 550 {'no ' * 300}\n\n"
+        for number in range(300)
+    )
+    raw = raw.replace(b"Final-Recipient: rfc822; bob@b.test\n", f"Action: failed\n\n{blocks}".encode())
+    await stage.receive(raw)
+    kept = await _kept(stage, raw)
+    assert kept is not None
+    assert kept.truncated
+    assert len(kept.said or b"") <= evidence.KEPT
+
+
+# --- the same bytes twice -----------------------------------------------------------------------------------------
+
+
+async def test_what_comes_again_is_read_whole_and_cut_again(stage: Stage) -> None:
+    raw = _late(dsn(STRANGE))
+    await stage.receive(raw)
+    assert await _fetched(stage, raw, uid=2, after=timedelta(seconds=9)) == 1
+    assert not await _is_cut(stage, raw)
+    await _settle_all(stage)
+    assert [row.kind for row in await _rows(stage)] == ["dsn", "dsn"]
+    assert await _is_cut(stage, raw)
+
+
+async def test_bytes_on_which_something_else_rests_stay_whole(stage: Stage) -> None:
+    raw = _ordinary("unread")
+    await _set_aside(stage, raw, uid=1)
+    await _fetched(stage, raw, uid=2, after=timedelta(seconds=9))
+    await _settle_all(stage)
+    assert [row.verdict for row in await _rows(stage)] == [Verdict.SET_ASIDE, Verdict.NOISE]
+    assert not await _is_cut(stage, raw)
+
+
+async def test_our_own_message_stays_whole_though_it_comes_back(stage: Stage) -> None:
+    draft = compose.Draft(from_="office@a.test", to=("bob@b.test",), subject="A report", text="Word. " * LARGE)
+    taken = await accept(stage.store, compose.compose(draft, now=stage.instant), Wish(owner="uid:1000"))
+    async with stage.store.read() as session:
+        content = (await session.get_one(Evidence, taken.message.evidence)).content
+    await stage.receive(content)
+    (row,) = await _rows(stage)
+    assert (row.verdict, row.evidence) == (Verdict.NOISE, taken.message.evidence)
+    assert not await _is_cut(stage, content)
+
+
+async def test_a_folder_that_is_renumbered_brings_nothing_back_that_was_cut(stage: Stage) -> None:
+    raw = _ordinary("hello")
+    await stage.receive(raw)
+    assert await _fetched(stage, raw, uid=7, uidvalidity=2) == 0
+    assert await _is_cut(stage, raw)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["proof", "strange", "hello"]), st.booleans(), st.integers(0, 2)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_in_whatever_order_the_same_bytes_come_only_what_speaks_of_nobody_is_cut(
+    came: Sequence[tuple[str, bool, int]],
+) -> None:
+    async def play() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            async with staged(Path(folder)) as stage:
+                (bob,) = (await stage.submitted()).recipients
+                raws = {"proof": _padded(dsn(bob.token)), "strange": _late(dsn(STRANGE)), "hello": _ordinary("hello")}
+                for uid, (name, is_set_aside, second) in enumerate(came, start=1):
+                    after = timedelta(seconds=second)
+                    if is_set_aside:
+                        await _set_aside(stage, raws[name], uid=uid, after=after)
+                    else:
+                        await _fetched(stage, raws[name], uid=uid, after=after)
+                        await _settle_all(stage)
+                rows = await _rows(stage)
+                for name in {name for name, _, _ in came}:
+                    digest = hashlib.sha256(raws[name]).hexdigest()
+                    verdicts = {row.verdict for row in rows if row.evidence == digest}
+                    assert await _is_cut(stage, raws[name]) == verdicts.issubset(evidence.SPEAKS_OF_NOBODY)
+
+    asyncio.run(play())
+
+
+async def test_a_flood_leaves_a_database_of_bounded_size(stage: Stage, tmp_path: Path) -> None:
+    for start in range(0, 200, 20):
+        await stage.receive(*(_ordinary(f"number {number}", 1 << 20) for number in range(start, start + 20)))
+    assert len(await _rows(stage)) == 200
+    on_disk = sum(path.stat().st_size for path in tmp_path.glob("receiptd.db*"))
+    # 200 x 64 kB, and what is waiting to be read or to go from the log into the file: not 200 MB.
+    assert on_disk < 80 << 20
+
+
+# --- no more than so many -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let three reports of a verdict be enough, and let two go at once."""
+    monkeypatch.setattr(evidence, "MOST", 3)
+    monkeypatch.setattr(evidence, "_AT_ONCE", 2)
+
+
+async def _receive_one_by_one(stage: Stage, *raws: bytes) -> None:
+    for raw in raws:
+        stage.pass_time(seconds=1)
+        await stage.receive(raw)
+
+
+def _dropped(verdict: Verdict) -> float:
+    return telemetry.REGISTRY.get_sample_value("receiptd_reports_dropped_total", {"verdict": verdict}) or 0
+
+
+@pytest.mark.usefixtures("few")
+async def test_beyond_the_limit_the_oldest_of_a_verdict_go_with_their_bytes(stage: Stage) -> None:
+    strange = [dsn(STRANGE, recipient=f"{number}@b.test") for number in range(8)]
+    hello = [_ordinary(f"number {number}", 500) for number in range(4)]
+    await _receive_one_by_one(stage, *strange, *hello)
+    before = _dropped(Verdict.UNMATCHED)
+    assert await evidence.drop_oldest(stage.store) == {Verdict.UNMATCHED: 5, Verdict.NOISE: 1}
+    assert _dropped(Verdict.UNMATCHED) - before == 5
+    left = {row.evidence for row in await _rows(stage)}
+    assert left == {hashlib.sha256(raw).hexdigest() for raw in (*strange[5:], *hello[1:])}
+    async with stage.store.read() as session:
+        sent = {one.sha256 for one in (await session.exec(select(Evidence))).all()}
+    assert sent == left
+    assert await evidence.drop_oldest(stage.store) == {}
+
+
+@pytest.mark.usefixtures("few")
+async def test_what_is_matched_set_aside_assigned_or_not_read_yet_never_goes(stage: Stage) -> None:
+    bob, carol = (await stage.submitted("bob@b.test", "carol@c.test")).recipients
+    await _receive_one_by_one(stage, dsn(STRANGE, recipient="carol@c.test"), dsn(bob.token))
+    assigned = (await _rows(stage))[0]
+    await assign(stage.store, assigned.id, carol.id, by="uid:0", reason="the order number")
+    await _set_aside(stage, _ordinary("unread", 500), uid=3)
+    await _fetched(stage, _ordinary("new", 500), uid=4)
+    old = {row.id for row in await _rows(stage)}
+    async with stage.store.write() as session:
+        for row in (await session.exec(select(ReportRow).where(ReportRow.uid == 4))).all():
+            row.due_at = stage.instant + timedelta(hours=1)
+            session.add(row)
+    stage._uid = 4
+    await _receive_one_by_one(stage, *(dsn(STRANGE, recipient=f"{number}@b.test") for number in range(6)))
+    assert await evidence.drop_oldest(stage.store) == {Verdict.UNMATCHED: 3}
+    assert old < {row.id for row in await _rows(stage)}
+    for row in await _rows(stage):
+        async with stage.store.read() as session:
+            assert await session.get(Evidence, row.evidence) is not None
+
+
+@pytest.mark.usefixtures("few")
+async def test_bytes_that_came_twice_stay_while_one_of_the_reports_does(stage: Stage) -> None:
+    raw = _ordinary("unread", 500)
+    await _set_aside(stage, raw, uid=1)
+    await _fetched(stage, raw, uid=2, after=timedelta(seconds=9))
+    stage._uid = 2
+    await _receive_one_by_one(stage, *(_ordinary(f"number {number}", 500) for number in range(3)))
+    assert await evidence.drop_oldest(stage.store) == {Verdict.NOISE: 1}
+    assert (await _rows(stage))[0].verdict is Verdict.SET_ASIDE
+    assert not await _is_cut(stage, raw)
+
+
+@pytest.mark.usefixtures("few")
+async def test_what_went_is_not_fetched_again_and_tells_nothing_twice_where_it_is(stage: Stage) -> None:
+    bob, carol = (await stage.submitted("bob@b.test", "carol@c.test")).recipients
+    raws = [
+        _two_tokens(bob.token, carol.token).replace(b"See below.", f"Number {number}.".encode()) for number in range(5)
+    ]
+    await _receive_one_by_one(stage, *raws)
+    told, received_at = await stage.told(), (await _rows(stage))[0].received_at
+    assert await evidence.drop_oldest(stage.store) == {Verdict.SUSPICIOUS: 2}
+    async with stage.store.read() as session:
+        assert (await session.get_one(Folder, ("receipts", "INBOX"))).uid == 5
+    await stage.receive(raws[0], received_at=received_at)
+    assert (await _rows(stage))[-1].verdict is Verdict.SUSPICIOUS
+    assert await stage.told() == told
+
+
+async def test_one_sweep_takes_so_many_and_leaves_the_rest_to_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "MOST", 1)
+    monkeypatch.setattr(evidence, "_AT_ONCE", 2)
+    monkeypatch.setattr(evidence, "_IN_A_SWEEP", 4)
+    await _receive_one_by_one(stage, *(_ordinary(f"number {number}", 500) for number in range(8)))
+    assert await evidence.drop_oldest(stage.store) == {Verdict.NOISE: 4}
+    assert await evidence.drop_oldest(stage.store) == {Verdict.NOISE: 3}
