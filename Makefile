@@ -16,7 +16,7 @@ unexport VIRTUAL_ENV
 
 help:
 	@echo 'make demo   the main job on an embedded mail world, in about a minute'
-	@echo 'make test   every test, real mail servers included'
+	@echo 'make test   every test, real mail servers included, and a minute of the same fuzzing each time'
 	@echo 'make fuzz   look for a message that the interpreter takes badly (SECONDS=60; KEEP=1 keeps new ways)'
 	@echo 'make venv   only .venv, with locked versions'
 	@echo 'make lock   uv.lock and requirements/ anew (needs uv)'
@@ -30,6 +30,7 @@ test: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m tests.fuzz --seed tests --executions 24000 --seconds 60)
 
 fuzz: venv
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(KEEP),--keep)

@@ -21,9 +21,9 @@ from tests.fuzz.judge import Interpreter
 
 DOORS = """\
 def interpret(raw):
-    if raw[:1] == b"R":
-        if raw[1:2] == b"c":
-            if raw[2:3] == b"p":
+    if raw[:1] == b"(":
+        if raw[1:2] == b"@":
+            if raw[2:3] == b";":
                 raise KeyError("t")
     return interpret.report
 """
@@ -106,8 +106,14 @@ def hunted(hunt: Hunt, executions: int) -> tuple[bytes, str] | None:
 
 def test_what_goes_a_new_way_leads_to_the_fault(doors: Hunt) -> None:
     raw, wrong = hunted(doors, 100_000) or (b"", "")
-    assert raw == b"Rcp"
+    assert raw == b"(@;"
     assert wrong == "KeyError: \"'t'\" in doors.py:5"
+
+
+def test_the_same_seed_goes_the_same_way(doors: Hunt) -> None:
+    found = hunted(doors, 2000)
+    again = Hunt(doors.interpret, doors.marked, doors.coverage, Random(1))
+    assert (hunted(again, 2000), again.executions, again.corpus) == (found, doors.executions, doors.corpus)
 
 
 def test_without_new_ways_the_fault_is_out_of_reach(doors: Hunt, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,13 +122,13 @@ def test_without_new_ways_the_fault_is_out_of_reach(doors: Hunt, monkeypatch: py
         return frozenset()
 
     monkeypatch.setattr(doors.coverage, "ways", none)
-    assert hunted(doors, 2 * doors.executions + 20_000) is None
+    assert hunted(doors, 15_000) is None
 
 
 def test_of_messages_that_go_the_same_way_the_smallest_is_kept(doors: Hunt) -> None:
-    corpus = [b"Rust in peace", b"Rx", b"aaa", b"Rcx", b"b"]
+    corpus = [b"(rust in peace", b"(x", b"aaa", b"(@x", b"b"]
     kept = minimised(corpus, [b"known"], lambda raw: doors.coverage.ways(lambda: doors.marked(raw)), tries=50)
-    assert kept == [b"R", b"Rc"]
+    assert kept == [b"(", b"(@"]
 
 
 def test_a_marked_copy_stands_beside_the_package_that_others_use() -> None:

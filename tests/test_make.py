@@ -85,6 +85,19 @@ def test_ci_leaves_nothing_out() -> None:
     assert "RECEIPTD_REQUIRE_ALL=1\nexec make test" in run.read_text()
 
 
+def recipe(*words: str) -> str:
+    return subprocess.run(["make", "-n", *words], cwd=HOUSE, capture_output=True, text=True, check=True).stdout
+
+
+def test_every_test_includes_a_hunt_that_goes_the_same_way_each_time() -> None:
+    assert re.search(r"pytest \n.*-m tests\.fuzz --seed \w+ --executions \d+ --seconds 60$", recipe("test").strip())
+    assert "tests.fuzz" not in recipe("test", "ARGS=tests/test_make.py"), "who asks for one test wants no minute more"
+
+
+def test_by_hand_a_hunt_goes_another_way_each_time() -> None:
+    assert recipe("fuzz", "SECONDS=5").strip().endswith("-m tests.fuzz --seconds 5")
+
+
 def test_compiled_modules_are_kept_whatever_the_environment_says() -> None:
     shown = subprocess.run(
         ["make", "-f", "Makefile", "-f", "-", "shown"],
