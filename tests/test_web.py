@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from receiptd import token as tokens
 from receiptd.facts import EventKind, Source
-from receiptd.models import Alert, Message
+from receiptd.models import Alert, Dispatch, Message
 from receiptd.store import reports
 from receiptd.web import doors
 from tests.house import Home, Json, instant, letter, opened
@@ -772,6 +772,28 @@ async def test_an_alert_that_nobody_took_is_not_ready(home: Home) -> None:
         (await session.exec(select(Alert))).one().undelivered = True
     bad = await _unwell(home)
     assert "receiptd alerts" in bad["alerts"]["reason"]
+
+
+async def _put_off(home: Home, webhook: str) -> None:
+    async with home.stage.store.write() as session:
+        session.add(Alert(id=f"a-{webhook}", type="receipt.failed", created_at=START, kind="failed"))
+        await session.flush()
+        session.add(Dispatch(id=webhook, alert=f"a-{webhook}", webhook=webhook, outcome="gone", finished_at=START))
+
+
+async def test_a_webhook_that_is_off_is_shown_but_only_where_no_other_is_left_is_it_not_ready(home: Home) -> None:
+    await home.stage.read_all()
+    await _put_off(home, "ops")
+    answer = await home.api.get("/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (200, True), "the next level is told in its place"
+    (shown,) = [check for check in answer.json()["checks"] if not check["ok"]]
+    assert (shown["name"], instant(shown["since"])) == ("webhook:ops", START)
+    assert "410 Gone" in shown["reason"]
+    assert 'receiptd_webhook_off{webhook="ops"} 1.0' in (await home.api.get("/metrics")).text
+    await _put_off(home, "boss")
+    bad = await _unwell(home)
+    assert set(bad) == {"webhook:ops", "webhook:boss"}
+    assert "no other is left for policy default" in bad["webhook:boss"]["reason"]
 
 
 async def test_a_database_that_cannot_be_read_is_not_ready(home: Home) -> None:

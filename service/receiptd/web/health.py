@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse
 
-from receiptd import telemetry
+from receiptd import policy, telemetry
+from receiptd.settings import Settings
 from receiptd.store import deadlines, dispatches, messages, queue
 from receiptd.store.alerts import rfc3339
 from receiptd.store.monitors import Health
@@ -25,12 +27,13 @@ _DATABASE_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must be well, and since when it isn't."""
+    """One thing that must be well, and since when it isn't; the work goes on without what isn't *needed*."""
 
     name: str
     ok: bool
     reason: str | None = None
     since: datetime | None = None
+    needed: bool = True
 
 
 @router.get("/healthz")
@@ -41,9 +44,9 @@ async def healthz() -> dict[str, Any]:
 
 @router.get("/readyz")
 async def readyz(house: Rooms, _: Reader) -> JSONResponse:
-    """The database answers, every mailbox is fresh, the relay takes mail, no alert is stranded."""
+    """The database answers, every mailbox is fresh, the relay takes mail, no alert is stranded and none would be."""
     found = await checks(house)
-    ready = all(check.ok for check in found)
+    ready = all(check.ok or not check.needed for check in found)
     shown = [{"name": c.name, "ok": c.ok, "reason": c.reason, "since": rfc3339(c.since)} for c in found]
     return JSONResponse({"ready": ready, "checks": shown}, status_code=200 if ready else 503)
 
@@ -74,7 +77,7 @@ async def _database(house: House) -> list[Check]:
     alerts = Check("alerts", ok=True)
     if stranded:
         alerts = Check("alerts", ok=False, reason=f"{stranded} alerts were taken by no webhook: see `receiptd alerts`")
-    webhooks = [_webhook(webhook.name, off.get(webhook.name)) for webhook in house.store.settings.webhook]
+    webhooks = [_webhook(house.store.settings, webhook.name, off) for webhook in house.store.settings.webhook]
     return [_writing(house), *fresh, alerts, *webhooks]
 
 
@@ -85,9 +88,21 @@ def _writing(house: House) -> Check:
     return Check("database", ok=False, reason=f"it takes no writes: {trouble.reason}", since=trouble.since)
 
 
-def _webhook(name: str, gone_at: datetime | None) -> Check:
+def _webhook(settings: Settings, name: str, off: Mapping[str, datetime]) -> Check:
+    """Whether *name* gets alerts; where others are told in its place, the service is as ready as before."""
+    if name not in off:
+        return Check(f"webhook:{name}", ok=True)
     reason = "it answered 410 Gone, so it gets nothing until one of its alerts is replayed: `receiptd alerts replay`"
-    return Check(f"webhook:{name}", ok=gone_at is None, reason=reason if gone_at else None, since=gone_at)
+    told = {one: _endpoints(settings, one) for one in sorted(settings.policy)}
+    unheard = [one for one, endpoints in told.items() if name in endpoints and endpoints <= off.keys()]
+    if unheard:
+        reason += f"; no other is left for policy {', '.join(unheard)}"
+    return Check(f"webhook:{name}", ok=False, reason=reason, since=off[name], needed=bool(unheard))
+
+
+def _endpoints(settings: Settings, name: str) -> set[str]:
+    """Return the webhooks that any level of a policy tells."""
+    return {to for level in policy.levels(settings, name) for to in level.to}
 
 
 def _freshness(name: str, house: House, last: datetime | None) -> Check:
@@ -112,9 +127,11 @@ async def _refresh(house: House) -> None:
         standing = await messages.counts(session)
         oldest = await queue.oldest(session, house.store.settings.submission.submit_within)
         backlog = await dispatches.backlog(session)
+        off = await dispatches.gone(session, [webhook.name for webhook in house.store.settings.webhook])
     telemetry.RECIPIENTS.clear()
     for (delivery, receipt), count in standing.items():
         telemetry.RECIPIENTS.labels(delivery, receipt).set(count)
     telemetry.QUEUE_OLDEST.set((house.store.now() - oldest).total_seconds() if oldest else 0)
     for webhook in house.store.settings.webhook:
         telemetry.WEBHOOK_BACKLOG.labels(webhook.name).set(backlog.get(webhook.name, 0))
+        telemetry.WEBHOOK_OFF.labels(webhook.name).set(webhook.name in off)
