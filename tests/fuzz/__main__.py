@@ -46,9 +46,11 @@ def fuzz(asked: Namespace) -> int:
     marked: Interpreter = coverage.load().interpret
     hunt = Hunt(interpret, marked, coverage, Random(asked.seed))
     begun = time.monotonic()
+    until = begun + float(asked.seconds)
+    most = int(asked.executions)
 
     def goes_on() -> bool:
-        return time.monotonic() - begun < asked.seconds and hunt.executions < asked.executions
+        return time.monotonic() < until and hunt.executions < most
 
     # With a seed nothing counts that an earlier hunt left here: the same must be looked at everywhere.
     found = hunt.begin(messages(RECORDED, CORPUS, *([] if asked.seed else [FINDS]))) or hunt.go(goes_on)
