@@ -209,7 +209,7 @@ def _print_lines(lines: Iterable[str]) -> None:
 def _parser() -> terminal.Parser:
     parser = terminal.Parser(prog=NAME, description="Return receipts for ordinary SMTP.", parents=[_config_option()])
     parser.set_defaults(config=None, server=None)
-    parser.add_argument("--version", action=terminal.Version, help="print the version and leave")
+    parser.add_argument("--version", action=terminal.Version, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_own_commands(commands)
     _add_questions(commands)
@@ -235,7 +235,7 @@ def _daemon_options() -> terminal.Parser:
         "--server",
         metavar="URL",
         default=argparse.SUPPRESS,
-        help="the daemon elsewhere; $RECEIPTD_TOKEN_FILE holds the token",
+        help="a daemon elsewhere; $RECEIPTD_TOKEN_FILE names the file with the token",
     )
     return options
 
@@ -266,55 +266,63 @@ def _add_own_commands(commands: Any) -> None:
     database = commands.add_parser("db", help="look after the database").add_subparsers(
         metavar="COMMAND", required=True
     )
-    _add(database, "upgrade", _db_upgrade, "bring the tables up to this version", config)
+    _add(database, "upgrade", _db_upgrade, "bring the tables up to this version of receiptd", config)
 
 
 def _add_questions(commands: Any) -> None:
     options = _daemon_options()
     listing = _add(commands, "list", _list, "list messages, newest first", options)
-    listing.add_argument("--receipt", choices=RECEIPTS, help="only those with such a recipient")
-    listing.add_argument("-q", "--query", metavar="TEXT", help="only with it in subject, address or Message-ID")
+    listing.add_argument("--receipt", choices=RECEIPTS, help="only those with a recipient whose receipt is so")
+    listing.add_argument("-q", "--query", metavar="TEXT", help="only those with TEXT in subject, address or Message-ID")
     listing.add_argument("--label", metavar="KEY=VALUE", help="only those with this label")
     _add_extent(listing)
     show = _add(commands, "show", _show, "show one message with every event and its evidence", options)
-    show.add_argument("id", metavar="ID")
+    show.add_argument("id", metavar="ID", help="of the message, as `receiptd list` prints it")
     show.add_argument("--json", action="store_true", help="print it as JSON")
     reports = _add(commands, "reports", _reports, "list what came back, newest first", options)
-    reports.add_argument("--verdict", choices=VERDICTS, help="only those of which this became")
+    reports.add_argument("--verdict", choices=VERDICTS, help="only those that were taken for this")
     _add_extent(reports)
-    alerts = _add(commands, "alerts", _alerts, "list what was sent to whom, with every attempt", options)
+    alerts = _add(
+        commands, "alerts", _alerts, "list alerts, newest first: to whom each went, with every attempt", options
+    )
     _add_extent(alerts)
     replay = _add(alerts.add_subparsers(metavar="COMMAND"), "replay", _replay, "send an alert again", options)
-    replay.add_argument("id", metavar="ALERT")
+    replay.add_argument("id", metavar="ALERT", help="its id, as `receiptd alerts` prints it")
 
 
 def _add_extent(listing: terminal.Parser) -> None:
-    listing.add_argument("--limit", metavar="N", type=_positive, help=f"so many (default: {_SHOWN}, with --json all)")
+    listing.add_argument("--limit", metavar="N", type=_positive, help=f"at most N (default: {_SHOWN}, with --json all)")
     listing.add_argument("--json", action="store_true", help="print one object a line")
 
 
 def _add_decisions(commands: Any) -> None:
     options = _daemon_options()
     for verb, about in (
-        ("acknowledge", "say that you know, and hold further levels for a while"),
-        ("waive", "end the incident without a receipt"),
+        ("acknowledge", "say that you see to it: for a while nobody else is told"),
+        ("waive", "say that no receipt is needed any more: ends the incident"),
         ("confirm", "say that it arrived: the receipt is met by your word"),
     ):
         decision = _add(commands, verb, _decide, about, options)
         decision.add_argument("recipient", metavar="RECIPIENT", help="its id, as `receiptd show` prints it")
-        decision.add_argument("--reason", required=True, metavar="TEXT", help="kept with the event")
+        decision.add_argument("--reason", required=True, metavar="TEXT", help="why; kept with the decision")
         if verb == "acknowledge":
-            decision.add_argument("--for", dest="span", type=_duration, metavar="DURATION", help="default: 1d")
-    assign = _add(commands, "assign", _assign, "say of whom a report speaks that is unmatched or suspicious", options)
+            decision.add_argument(
+                "--for", dest="span", type=_duration, metavar="DURATION", help="for how long (default: 1d)"
+            )
+    assign = _add(
+        commands, "assign", _assign, "say of which recipient an unmatched or suspicious report speaks", options
+    )
     assign.add_argument("report", metavar="REPORT", help="its id, as `receiptd reports` prints it")
     assign.add_argument("recipient", metavar="RECIPIENT", help="its id, as `receiptd show` prints it")
-    assign.add_argument("--reason", required=True, metavar="TEXT", help="kept with the event")
+    assign.add_argument("--reason", required=True, metavar="TEXT", help="why; kept with the decision")
     for verb, about in (
         ("cancel", "don't send what isn't sent yet"),
         ("retry", "try at once what is queued or held"),
-        ("resend", "send a new copy with new token and Message-ID"),
+        ("resend", "send a new copy to those whose receipt did not come"),
     ):
-        _add(commands, verb, _move, about, options).add_argument("id", metavar="ID", help="of the message")
+        _add(commands, verb, _move, about, options).add_argument(
+            "id", metavar="ID", help="of the message, as `receiptd list` prints it"
+        )
 
 
 def _positive(text: str) -> int:

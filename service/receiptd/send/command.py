@@ -34,39 +34,66 @@ def _parser() -> terminal.Parser:
     parser.add_argument("recipients", nargs="*", metavar="RECIPIENT", help="an address to send to")
     compose = parser.add_argument_group("compose a message")
     compose.add_argument("-f", "--from", dest="from_", metavar="ADDRESS", help="who sends it")
-    compose.add_argument("-s", "--subject", metavar="TEXT")
+    compose.add_argument("-s", "--subject", metavar="TEXT", help="the subject")
     compose.add_argument("--text", metavar="FILE", help="the text, in UTF-8; - is standard input (default)")
-    compose.add_argument("--html", metavar="FILE", help="the HTML form, in UTF-8; alone, no text is read")
-    compose.add_argument("-a", "--attach", metavar="FILE", action="append", default=[], help="a file more (repeatable)")
-    compose.add_argument("--cc", metavar="ADDRESS", action="append", default=[], help="a copy (repeatable)")
+    compose.add_argument("--html", metavar="FILE", help="an HTML version, in UTF-8; without --text it is all there is")
     compose.add_argument(
-        "--bcc", metavar="ADDRESS", action="append", default=[], help="a copy of which nobody reads (repeatable)"
+        "-a", "--attach", metavar="FILE", action="append", default=[], help="a file to attach (repeatable)"
     )
-    compose.add_argument("--header", metavar="'NAME: VALUE'", action="append", default=[], help="a field (repeatable)")
+    compose.add_argument("--cc", metavar="ADDRESS", action="append", default=[], help="who gets a copy (repeatable)")
+    compose.add_argument(
+        "--bcc", metavar="ADDRESS", action="append", default=[], help="who gets one unseen by the others (repeatable)"
+    )
+    compose.add_argument(
+        "--header", metavar="'NAME: VALUE'", action="append", default=[], help="a further header field (repeatable)"
+    )
     whole = parser.add_argument_group("or take a complete message (RFC 5322) from standard input")
     whole.add_argument(
-        "-t", "--read-recipients", action="store_true", help="to whom its To, Cc and Bcc name, and RECIPIENT…"
+        "-t", "--read-recipients", action="store_true", help="send it to all in its To, Cc and Bcc, and to RECIPIENT…"
     )
-    whole.add_argument("-i", dest="complete", action="store_true", help="without -t: to RECIPIENT… alone")
+    whole.add_argument(
+        "-i", dest="complete", action="store_true", help="send it to RECIPIENT… alone, whoever its header names"
+    )
     receipt = parser.add_argument_group("receipt")
-    receipt.add_argument("--require", choices=LEVELS, help="what counts as receipt")
-    receipt.add_argument("--within", metavar="DURATION", type=_duration, help="by when: 90s, 30m, 4h, 3d or PT4H")
-    receipt.add_argument("--policy", metavar="NAME")
+    receipt.add_argument(
+        "--require",
+        choices=LEVELS,
+        help="how far it must come, for the receipt to be met (default: as the policy says)",
+    )
+    receipt.add_argument(
+        "--within",
+        metavar="DURATION",
+        type=_duration,
+        help="how long that may take: 90s, 30m, 4h, 3d or PT4H (default: as the policy says)",
+    )
+    receipt.add_argument("--policy", metavar="NAME", help="a policy of the settings (default: default)")
     receipt.add_argument("--require-all", action="store_true", help="Cc and Bcc too must meet the requirement")
     mdn = receipt.add_mutually_exclusive_group()
     mdn.add_argument("--mdn", dest="mdn", action="store_const", const="always", help="ask for a read receipt")
-    mdn.add_argument("--no-mdn", dest="mdn", action="store_const", const="never", help="don't")
+    mdn.add_argument("--no-mdn", dest="mdn", action="store_const", const="never", help="don't ask for one")
     receipt.add_argument(
-        "--label", metavar="KEY=VALUE", action="append", default=[], help="told in alerts (repeatable)"
+        "--label",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="kept with the message, told in alerts (repeatable)",
     )
-    receipt.add_argument("--idempotency-key", metavar="KEY", help="the same key twice is one message")
+    receipt.add_argument(
+        "--idempotency-key", metavar="KEY", help="what is handed over twice under one key is sent once"
+    )
     parser.add_argument(
-        "--wait", nargs="?", const="", metavar="DURATION", help="stay until every recipient is settled, or so long"
+        "--wait",
+        nargs="?",
+        const="",
+        metavar="DURATION",
+        help="wait until every receipt is met, failed or overdue, for DURATION at most",
     )
     parser.add_argument("--json", action="store_true", help="print id, message_id and recipients as JSON")
     parser.add_argument("--config", metavar="FILE", type=Path, help="the settings file that names the sockets")
-    parser.add_argument("--server", metavar="URL", help="the daemon elsewhere; $RECEIPTD_TOKEN_FILE holds the token")
-    parser.add_argument("--version", action=terminal.Version, help="print the version and leave")
+    parser.add_argument(
+        "--server", metavar="URL", help="a daemon elsewhere; $RECEIPTD_TOKEN_FILE names the file with the token"
+    )
+    parser.add_argument("--version", action=terminal.Version, help="print the version and exit")
     return parser
 
 
