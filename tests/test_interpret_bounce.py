@@ -194,6 +194,51 @@ def test_a_bounce_in_html_alone_is_read() -> None:
     assert [(one.final_recipient, one.status) for one in report.recipients] == [("bob@c.org", "5.1.1")]
 
 
+@pytest.mark.parametrize("name", ["5500511", "550.5.1.1", "o'neil", "support", "postmaster", "anna.b.c+x=y"])
+def test_a_listed_recipient_may_have_any_name(name: str) -> None:
+    text = f"The following address(es) failed:\n\n 1. <{name}@c.org>\n  {name}@d.org\n    user unknown\n bob@c.org\n"
+    named = [one.final_recipient for one in bounce(text).recipients]
+    assert named == [f"{name}@c.org", f"{name}@d.org", "bob@c.org"]
+
+
+def test_the_writer_of_a_notice_is_no_recipient_where_a_sentence_names_both() -> None:
+    text = "Delivery to bob@c.org failed: mailbox full. Questions go to postmaster@b.org.\n"
+    assert [one.final_recipient for one in bounce(text, sender="<>").recipients] == ["bob@c.org"]
+
+
+def test_a_list_of_recipients_in_html_is_read_above_a_mailing_lists_footer() -> None:
+    raw = (
+        "From: postmaster@b.org\nTo: me@a.org\nSubject: Undeliverable: x\n"
+        'Content-Type: multipart/mixed; boundary="=_b"\n\n'
+        "--=_b\nContent-Type: text/html\n\n<P>did not reach the following recipient(s):<BR>\n<BR>\nbob@c.org</P>\n"
+        "--=_b\nContent-Type: text/plain\n\n____\nAnnounce@lists.example.org\n--=_b--\n"
+    )
+    assert [one.final_recipient for one in interpret(raw.encode()).recipients] == ["bob@c.org"]
+
+
+def test_html_breaks_a_line_once_where_its_source_breaks_it_too() -> None:
+    copy = "<br>\n".join(f"Below this line is a copy of the message.\n\n{COPY}".split("\n"))
+    html = f"Content-Type: text/html\n\nDelivery to the following recipient failed:<br>\nbob@c.org<br>\n{copy}"
+    raw = f"From: postmaster@b.org\nTo: me@a.org\nSubject: Undeliverable: x\n{html}"
+    assert interpret(raw.encode()).original_message_id == "<1@a.org>"
+
+
+def test_an_original_in_an_untyped_part_is_found_above_a_footer_and_in_a_nested_container() -> None:
+    raw = (
+        "From: postmaster@b.org\nTo: me@a.org\nSubject: Undeliverable: x\n"
+        'Content-Type: multipart/mixed; boundary="=_a"\n\n--=_a\nContent-Type: multipart/mixed; boundary="=_b"\n\n'
+        "--=_b\n\nCould not be delivered to the following address:\n\nbob@c.org\n"
+        f'--=_b\nContent-Type: text/plain; name="headers.txt"\n\n{COPY}--=_b--\n\n'
+        "--=_a\nContent-Type: text/plain\n\nChecked by a scanner.\n--=_a--\n"
+    )
+    assert interpret(raw.encode()).original_message_id == "<1@a.org>"
+
+
+def test_a_group_of_an_ipv6_address_is_no_reply_code() -> None:
+    text = "The following address failed:\n\nbob@c.org: host mx.c.org [2001:db8:550::551] said: 552 mailbox full\n"
+    assert [one.reply_code for one in bounce(text).recipients] == [552]
+
+
 def test_amazons_notification_in_json_is_read() -> None:
     told = {
         "notificationType": "Bounce",

@@ -205,6 +205,25 @@ def test_any_mix_of_the_types_of_rfc_6522_and_6533_is_read(status_type: str, ret
     assert report.original_message_id == "<1@a.org>"
 
 
+@pytest.mark.parametrize("status_type", ['text/plain; name="ATT00001.txt"', "application/octet-stream"])
+def test_a_status_part_that_a_gateway_took_the_type_of_is_read(status_type: str) -> None:
+    assert fails_bob(interpret(dsn(status_type=status_type, container="multipart/mixed")))
+
+
+def test_the_headers_of_a_report_without_original_are_no_original() -> None:
+    raw = dsn(
+        f"{MESSAGE}\nX-Queue-ID: 4X\nX-Sender: rfc822; me@a.org\n\n{BOB}\n",
+        text=f"{TEXT}\n\nReceived: by a.org\nMessage-ID: <2@a.org>",
+    )
+    report = interpret(raw.partition(b"\n--=_b\nContent-Type: text/rfc822-headers")[0])
+    assert report.original_message_id == "<2@a.org>"
+
+
+def test_comments_may_stand_before_a_status_and_an_action() -> None:
+    block = BOB.replace("failed", "(bad (worse)) failed").replace("Status: 5", "Status: (permanent) 5")
+    assert fails_bob(interpret(dsn(f"{MESSAGE}\n\n{block}\n")))
+
+
 def test_a_utf_8_address_is_read_in_both_its_spellings() -> None:
     for spelling in ("tür@b.org", r"t\x{FC}r@b.org"):
         (told,) = interpret(

@@ -13,11 +13,12 @@ from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
 
 _MOST_RECIPIENTS = 200
-_MARK = r"[\s>*•·\-–\d.)#|+=]{0,20}"
-_ALONE = re.compile(rf"{_MARK}[<\"'\[(]{{0,3}}(?=[^\s<>\"'()\[\]]{{1,128}}@)")
+_MARK = r"(?:[\s>*•·\-–.)#|+=]|\d{1,4}(?=[\s):|]|\.[\s)<])){0,20}"
+_NAME = r"(?=[^\s<>\"'()\[\]][^\s<>\"()\[\]]{0,127}@)"
+_ALONE = re.compile(rf"{_MARK}[<\"'\[(]{{0,3}}{_NAME}")
 _LABELLED = re.compile(
     rf"{_MARK}(?:to|recipients?|rcpt to|address|user|e-?mail|mailbox|destinataires?|empfänger|an|para)"
-    r"(?:\(s\))?[ \t]{0,8}:[ \t]{0,8}[<\"'\[(]{0,3}(?=[^\s<>\"'()\[\]]{1,128}@)",
+    rf"(?:\(s\))?[ \t]{{0,8}}:[ \t]{{0,8}}[<\"'\[(]{{0,3}}{_NAME}",
     re.IGNORECASE,
 )
 _BARE_NAME = re.compile(r"[ \t]{1,20}<?([a-z][\w.-]{1,40})>?(?:[ \t]{2,20}\S[^\n]{0,100})?", re.IGNORECASE)
@@ -119,9 +120,12 @@ def _named(header: Fields, said: Notice, original: Returned) -> list[str]:
     if listed:
         return list(dict.fromkeys(listed))
     strangers = _not_recipients(header, original)
-    for find in (_below_heading, _alone, _labelled, _in_sentences, _anywhere):
+    for find in (_below_heading, _alone):
+        if listed := _without(find(said), strangers):
+            return listed
+    for find in (_labelled, _in_sentences, _anywhere):
         if found := _without(find(said), strangers):
-            return found
+            return [address for address in found if not address.lower().startswith(_OWN_POST)] or found
     if named := _local_names(header, said):
         return named
     return list(dict.fromkeys(original.recipients)) if len(set(original.recipients)) == 1 else []
@@ -137,8 +141,7 @@ def _without(found: Iterable[str], strangers: frozenset[str]) -> list[str]:
     unique: dict[str, str] = {}
     for address in found:
         unique.setdefault(address.lower(), address)
-    likely = [address for key, address in unique.items() if key not in strangers]
-    return [address for address in likely if not address.lower().startswith(_OWN_POST)] or likely
+    return [address for key, address in unique.items() if key not in strangers]
 
 
 def _below_heading(said: Notice) -> list[str]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
+from receiptd.interpret import fields
+
 _STATUS = re.compile(r"(?<![\w.\-/@])#?([245])\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?!\w|\.\d|-[a-z\d])")
 _STATUS_FIELD = re.compile(r"\s*\"?([245])\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?![\d.])")
-_CODE = re.compile(r"[245](?:(?<=2)5[0-2]|(?<=4)[2-7]\d|(?<=5)[0-7]\d)(?<![\w.\-/@+]...)(?![\w./@]|-\d(?!\.\d))")
+_CODE = re.compile(
+    r"[245](?:(?<=2)5[0-2]|(?<=4)[2-7]\d|(?<=5)[0-7]\d)(?<![\w.\-/@+]...)(?![\w./@]|-\d(?!\.\d)|:[\da-f]{0,4}:)"
+)
 _BEFORE = tuple("([<\"':;=,#>\n")
 _BEFORE_WORDS = (
     "said", "response", "responded", "responded with", "respond", "error", "error_code", "code", "status", "reply",
@@ -23,7 +27,9 @@ _VAGUE = (554, 503)
 
 def status_of_field(value: str | None) -> str | None:
     """Return the code of a Status field; what follows is a comment, what isn't a code is unknown (RFC 3464 §2.3.4)."""
-    found = _STATUS_FIELD.match(value) if value else None
+    if not value:
+        return None
+    found = _STATUS_FIELD.match(value) or _STATUS_FIELD.match(fields.without_comments(value))
     return ".".join(found.groups()) if found else None
 
 

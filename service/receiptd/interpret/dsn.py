@@ -19,6 +19,8 @@ _MOST_RECIPIENTS = 500
 _MOST_SAID = 2000
 _LONGEST_SHARED = 1000
 """Characters of a field that counts for several recipients: a longer one, told of each, makes much of little."""
+_DEGRADED = ("text/plain", "application/octet-stream")
+_LONGEST_ATTACHED, _MOST_ATTACHED = 64 * 1024, 3
 _OPENS_RECIPIENT = ("final-recipient", "original-recipient", "action")
 _NAMES_RECIPIENT = frozenset(("final-recipient", "original-recipient", "x-actual-recipient"))
 _PER_RECIPIENT = frozenset(
@@ -86,6 +88,14 @@ def read_text(text: str) -> Status:
     return Status(
         status.message, tuple(block for block in status.recipients if any(name in block for name in _NAMES_RECIPIENT))
     )
+
+
+def read_attached(root: Part) -> Status:
+    """Read a delivery-status part whose type a gateway took away: Exchange makes `ATT00001.txt` of it."""
+    behind = [part for part in root.below if not part.children][1:]
+    plain = [part for part in behind if part.type in _DEGRADED and b"-Recipient:" in part.raw[part.body : part.end]]
+    found = (read_text(f"\n{part.text(_LONGEST_ATTACHED)}") for part in plain[:_MOST_ATTACHED])
+    return next((status for status in found if status.recipients), Status(Fields([]), ()))
 
 
 def is_usable(status: Status) -> bool:

@@ -70,21 +70,24 @@ def _without_preamble(text: str) -> str:
 
 
 def _first_text(root: Part, limit: int) -> str:
-    markup = ""
     for part in root.parts:
         if not part.type.startswith("text/") or part.type in _NO_NOTICE:
             continue
-        if part.type == "text/html" and markup:
-            continue
-        text = part.text(limit)
-        if not text.strip():
-            continue
-        if part.type != "text/html":
-            return text
-        markup = text
-    if markup or root.children:
-        return markup
+        same = (_plain_beside(root, part), part) if part.type == "text/html" else (part,)
+        for version in filter(None, same):
+            if (text := version.text(limit)).strip():
+                return text
+    if root.children:
+        return ""
     return root.text(limit) if root.is_multipart or root.type.startswith("message/") else ""
+
+
+def _plain_beside(root: Part, markup: Part) -> Part | None:
+    """Return the plain text that says the same as *markup*; elsewhere it is a list's footer or an attachment."""
+    for container in root.parts:
+        if markup in container.children and container.type == "multipart/alternative":
+            return next((part for part in container.children if part.type == "text/plain"), None)
+    return None
 
 
 def _copy_begins(text: str) -> int:

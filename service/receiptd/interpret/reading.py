@@ -122,6 +122,8 @@ def _bounce(root: Part, said: Notice) -> _Told | None:
     if not original.header:
         original = returned.in_text(said.copy or said.text)
     status = dsn.read_text(f"\n{said.text}\n{said.copy}")
+    if not status.recipients:
+        status = dsn.read_attached(root)
     if status.recipients:
         return _of_status(status, said, original)
     told = bounce.recipients(root.header, said, original)

@@ -23,6 +23,7 @@ _QUOTE = re.compile(r"^[> \t]{1,4}(?=[!-9;-~]{1,76}[ \t]?:)", re.MULTILINE)
 _ENVELOPE_FOR = re.compile(r"\bfor\s+<?([^\s<>;]{1,320}@[^\s<>;]{1,255})>?")
 _LONGEST_HEADER = 64 * 1024
 _MOST_BLOCKS = 20
+_MOST_TEXTS = 3
 NOTHING = Fields([])
 
 
@@ -74,7 +75,19 @@ def find(root: Part, report: Part | None) -> Returned:
     for part in root.parts:
         if (part is not root or root.embeds_message) and (header := _header_of(part)):
             return Returned(header)
-    return in_text(root.children[-1].text(_LONGEST_HEADER)) if len(root.children) > 1 else Returned()
+    return _in_last_text(root, report)
+
+
+def _in_last_text(root: Part, report: Part | None) -> Returned:
+    """Return the header that stands as text in one of the last parts; the first part is what the server says."""
+    texts = [part for part in root.below if not part.children and part.type.startswith(("text/", "message/"))]
+    found = Returned()
+    for part in texts[:0:-1][:_MOST_TEXTS]:
+        if part is not report:
+            found = in_text(part.text(_LONGEST_HEADER))
+            if found.message_id:
+                break
+    return found
 
 
 def in_text(text: str) -> Returned:
