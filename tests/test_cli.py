@@ -162,7 +162,12 @@ def test_show_tells_tracks_events_and_evidence(api: FakeAPI, capsys: pytest.Capt
         "matched_by": "return_path",
         "count": 3,
         "evidence": "sha256:ab",
-        "detail": {"status": "5.1.1", "diagnostic_code": "smtp; 550 \u202eno", "dialogue": "C: DATA\nS: 354 ok"},
+        "detail": {
+            "status": "5.1.1",
+            "diagnostic_code": "smtp; 550 \u202eno",
+            "dialogue": "C: DATA\nS: 354 ok",
+            "evidence_kept": "part",
+        },
     }
     whole = message([bob], labels={"order": "4711"}, resent_from="m0", events=[event])
     api.answers["GET", "/v1/messages/m1"] = (200, whole)
@@ -171,12 +176,13 @@ def test_show_tells_tracks_events_and_evidence(api: FakeAPI, capsys: pytest.Capt
     assert "Copy of:    m0" in shown
     assert "bob@b.org: no delivery report was asked for" in shown
     assert "bob@b.org -> bobby@c.org: failed, none" in shown
-    assert shown[-5:] == [
+    assert shown[-6:] == [
         "2026-11-24 09:31:00Z  bob@b.org  failed  ×3",
         "    dsn, keyed, by return_path",
         "    status: 5.1.1",
         "    diagnostic_code: smtp; 550 \\u202eno",
         "    evidence: sha256:ab",
+        "    evidence_kept: part",
     ]
     assert json.loads(Ran(capsys, "show", "m1", "--json").out) == whole
 
@@ -235,11 +241,12 @@ def test_reports_are_listed_by_what_became_of_them(api: FakeAPI, capsys: pytest.
         "subject": "Un\u202edelivered",
         "reason": None,
         "evidence": "sha256:ab",
+        "truncated": True,
     }
     api.answers["GET", "/v1/reports"] = (200, {"items": [report], "next": None})
     head, line = Ran(capsys, "reports", "--verdict", "unmatched").out.splitlines()
-    assert head.split() == ["ID", "RECEIVED", "VERDICT", "KIND", "FROM", "SUBJECT"]
-    assert line == "p1  2026-11-24 09:31:00Z  unmatched  dsn   MAILER-DAEMON@b.org  Un\\u202edelivered"
+    assert head.split() == ["ID", "RECEIVED", "VERDICT", "KIND", "KEPT", "FROM", "SUBJECT"]
+    assert line == "p1  2026-11-24 09:31:00Z  unmatched  dsn   part  MAILER-DAEMON@b.org  Un\\u202edelivered"
     assert api.last.query == [("verdict", "unmatched"), ("limit", "51")]
     assert json.loads(Ran(capsys, "reports", "--json").out) == report
 

@@ -24,6 +24,7 @@ from receiptd.settle import settle
 from receiptd.store import evidence, reports
 from receiptd.store.reports import Raw
 from tests import recorded
+from tests.house import opened
 from tests.stage import START, Stage, dsn, staged
 
 STRANGE = "z" * 24
@@ -342,3 +343,68 @@ async def test_one_sweep_takes_so_many_and_leaves_the_rest_to_the_next(
     await _receive_one_by_one(stage, *(_ordinary(f"number {number}", 500) for number in range(8)))
     assert await evidence.drop_oldest(stage.store) == {Verdict.NOISE: 4}
     assert await evidence.drop_oldest(stage.store) == {Verdict.NOISE: 3}
+
+
+# --- what people see of it ----------------------------------------------------------------------------------------
+
+
+async def test_who_asks_for_a_report_is_told_how_much_of_it_is_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path) as home:
+        (bob,) = (await home.stage.submitted()).recipients
+        raws = {
+            "unmatched": _padded(dsn(STRANGE)),
+            "noise": _ordinary("short", 500),
+            "matched": _padded(dsn(bob.token)),
+        }
+        await home.stage.receive(*raws.values())
+        items = (await home.api.get("/v1/reports")).json()["items"]
+        assert {item["verdict"]: item["truncated"] for item in items} == {
+            "unmatched": True,
+            "noise": False,
+            "matched": False,
+        }
+        for item in items:
+            raw = raws[item["verdict"]]
+            answer = await home.api.get(f"/v1/reports/{item['id']}/raw")
+            assert item["size"] == len(raw)
+            assert item["evidence"] == f"sha256:{hashlib.sha256(raw).hexdigest()}"
+            assert answer.content == (raw[: evidence.KEPT] if item["truncated"] else raw)
+            said = f"{evidence.KEPT}/{len(raw)}" if item["truncated"] else None
+            assert answer.headers.get("receiptd-truncated") == said
+
+
+async def test_what_exceeded_max_report_is_shown_as_truncated_though_it_matched(tmp_path: Path) -> None:
+    async with opened(tmp_path) as home:
+        (bob,) = (await home.stage.submitted()).recipients
+        raw = dsn(bob.token)
+        first = Raw(1, home.stage.instant, 60 << 20, raw, truncated=True)
+        async with home.stage.store.write() as session:
+            await reports.keep(session, "receipts", "INBOX", 1, [first], upto=1, now=home.stage.instant)
+        await _settle_all(home.stage)
+        (item,) = (await home.api.get("/v1/reports")).json()["items"]
+        assert (item["verdict"], item["truncated"]) == ("matched", True)
+        answer = await home.api.get(f"/v1/reports/{item['id']}/raw")
+        assert answer.headers["receiptd-truncated"] == f"{len(raw)}/{60 << 20}"
+
+
+@pytest.mark.usefixtures("few")
+async def test_an_event_says_how_much_is_kept_of_the_report_it_rests_on(tmp_path: Path) -> None:
+    async with opened(tmp_path) as home:
+        taken = await home.stage.submitted("bob@b.test", "carol@c.test")
+        bob, carol = taken.recipients
+        proof = dsn(carol.token, recipient="carol@c.test")
+        cut = _padded(_two_tokens(bob.token, carol.token))
+        await _receive_one_by_one(home.stage, proof, cut)
+
+        async def lacks() -> dict[str, str | None]:
+            events = (await home.api.get(f"/v1/messages/{taken.message.id}")).json()["events"]
+            assert (await home.api.get(f"/v1/messages/{taken.message.id}/events")).json()["items"] == events
+            told = [event for event in events if event["evidence"]]
+            return {event["evidence"][7:]: event["detail"].get("evidence_kept") for event in told}
+
+        first, second = (hashlib.sha256(raw).hexdigest() for raw in (proof, cut))
+        assert await lacks() == {first: None, second: "part"}
+        flood = (_two_tokens(bob.token, carol.token).replace(b"See", f"{number}".encode()) for number in range(3))
+        await _receive_one_by_one(home.stage, *flood)
+        assert await evidence.drop_oldest(home.stage.store) == {Verdict.SUSPICIOUS: 1}
+        assert await lacks() == {first: None, second: "nothing"}

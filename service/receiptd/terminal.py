@@ -216,12 +216,13 @@ def report_table(reports: Iterable[Mapping[str, Any]]) -> list[str]:
             when(report.get("received_at")),
             report.get("verdict"),
             report.get("kind"),
+            "part" if report.get("truncated") else "whole",
             report.get("from"),
             report.get("subject"),
         )
         for report in reports
     ]
-    return table(("ID", "RECEIVED", "VERDICT", "KIND", "FROM", "SUBJECT"), rows)
+    return table(("ID", "RECEIVED", "VERDICT", "KIND", "KEPT", "FROM", "SUBJECT"), rows)
 
 
 def alert_page(alert: Mapping[str, Any]) -> Iterator[str]:
@@ -312,6 +313,7 @@ _SHOWN = (
     "reason",
     "until",
     "evidence",
+    "evidence_kept",
 )
 """What of an event's detail a person is shown; dialogues and excerpts are in the JSON."""
 

@@ -14,6 +14,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from receiptd import telemetry
 from receiptd.facts import Report, Verdict
@@ -86,7 +87,7 @@ def recall(kept: Evidence) -> Report | None:
     return None if kept.said is None else _REPORT.validate_json(kept.said)
 
 
-async def truncated(session: AsyncSession, digests: Collection[str]) -> Mapping[str, bool]:
+async def truncated(session: AsyncSession, digests: Collection[str] | SelectOfScalar[str]) -> Mapping[str, bool]:
     """Return of each of *digests* that is kept whether only its first part is."""
     query = select(Evidence.sha256, Evidence.truncated).where(col(Evidence.sha256).in_(digests))
     return dict((await session.exec(query)).all())

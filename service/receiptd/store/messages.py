@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import update
@@ -12,6 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.facts import Event, EventKind, Receipt, Source, Trust
 from receiptd.models import EventRow, Message, Recipient, id_of
+from receiptd.store import evidence
 from receiptd.store.recipients import in_order
 
 IDEMPOTENCY = timedelta(days=7)
@@ -24,6 +25,8 @@ class Whole:
     message: Message
     recipients: tuple[Recipient, ...]
     events: tuple[Event, ...] = ()
+    evidence: Mapping[str, bool] = field(default_factory=dict)
+    """The SHA-256 of all that is kept of what they rest on, and whether that is only its first part."""
 
 
 async def insert(session: AsyncSession, message: Message, recipients: Sequence[Recipient]) -> None:
@@ -65,7 +68,8 @@ async def whole(session: AsyncSession, message: str, *, owner: str | None = None
     recipients = await _recipients(session, [message])
     ids = [recipient.id for recipient in recipients]
     rows = (await session.exec(select(EventRow).where(col(EventRow.recipient).in_(ids)))).all()
-    return Whole(row, tuple(recipients), in_order(rows))
+    rest_on = select(func.substr(EventRow.evidence, len("sha256:") + 1)).where(col(EventRow.recipient).in_(ids))
+    return Whole(row, tuple(recipients), in_order(rows), await evidence.truncated(session, rest_on))
 
 
 @dataclass(frozen=True, slots=True)

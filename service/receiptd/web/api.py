@@ -149,7 +149,7 @@ async def get_message(house: Rooms, caller: Anyone, message: str) -> dict[str, A
 async def get_events(house: Rooms, caller: Anyone, message: str) -> dict[str, Any]:
     """List the events of one message."""
     whole = await _whole(house, caller, message)
-    return {"items": [shapes.event(event) for event in whole.events], "next": None}
+    return {"items": shapes.events(whole), "next": None}
 
 
 @router.get("/messages/{message}/raw")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from receiptd import token
@@ -38,8 +39,23 @@ def message(whole: Whole, *, with_events: bool) -> dict[str, Any]:
         "recipients": [recipient(one) for one in whole.recipients],
     }
     if with_events:
-        shown["events"] = [event(one) for one in whole.events]
+        shown["events"] = events(whole)
     return shown
+
+
+def events(whole: Whole) -> list[dict[str, Any]]:
+    """Return the events of a message; where not all is kept of what one rests on, its detail says so."""
+    shown = [event(one) for one in whole.events]
+    for one in shown:
+        if one["evidence"] and (kept := _kept(one["evidence"], whole.evidence)) != "whole":
+            one["detail"]["evidence_kept"] = kept
+    return shown
+
+
+def _kept(evidence: str, known: Mapping[str, bool]) -> str:
+    """Return how much is kept of a report: where it speaks of nobody a part, and in a flood nothing."""
+    is_cut = known.get(evidence.removeprefix("sha256:"))
+    return "nothing" if is_cut is None else "part" if is_cut else "whole"
 
 
 def recipient(row: Recipient) -> dict[str, Any]:
