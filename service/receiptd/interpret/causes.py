@@ -2,66 +2,116 @@
 
 from __future__ import annotations
 
+import re
+
 from receiptd.facts import Cause
 from receiptd.interpret.phrases import Phrases, Tables, plain
 
-_WORDS = Tables((
+
+def _ascii(table: str) -> str:
+    return "|".join(phrase for phrase in re.split(r"[|\n]", table) if phrase.isascii())
+
+
+_TABLE = (
     # The first line that fits wins: the specific stands before the general.
-    (Cause.AUTHENTICATION, Phrases("""
+    # Whole phrases first, in which a server's words don't mean what they mean elsewhere.
+    (Cause.USER_UNKNOWN, """
+        recipientnotfound | recipnotfound | recipient address rejected: access denied
+    """),
+    (Cause.HOST_UNKNOWN, """
+        null mx | nullmx | relevant mx | dns domain | domain name not found | domain does not exist
+        domain doesn't exist | domain existiert nicht | domäne nicht gefunden | domain nicht gefunden
+        domaine n'existe pas | domaine inconnu | dominio no existe | domínio não existe | dominio non esiste
+        domein bestaat niet | domena nie istnieje | doména neexistuje | домен не найден | домен не существует
+        ドメインが存在しません | ドメインが見つかりません | 域名不存在 | 도메인을 찾을 수 없
+    """),
+    (Cause.POLICY, """
+        resolver.rst.sender | resolver.rst.notauthorized | resolver.rst.restricted | allowedsenderslist
+        anti-spoofing policy | administrative prohibition | sender verify | has a policy that prohibited
+        due to local policy | for policy reasons
+    """),
+    (Cause.AUTHENTICATION, "required authentication level"),
+    (Cause.MAILBOX_FULL, "speichervolumen | exhausted allowed storage | zuviele mails"),
+    (Cause.MAILBOX_DISABLED, """
+        account is blocked | account has been blocked | account blocked | mailbox blocked | mailbox is blocked
+        mailbox has been blocked | mailbox unavailable or access denied
+    """),
+    (Cause.CONTENT, "potential security issue | attachment is banned | banned contents | banned attachment"),
+    (Cause.SPAM, "spam or virus | dt:spm"),
+    (Cause.SYSTEM, "temporary lookup failure"),
+    (Cause.SECURITY, "starttls is required | tls is required"),
+    (Cause.PROTOCOL, "lines too long | line length | bare linefeed | barelinefeed | conversion required"),
+    (Cause.AUTHENTICATION, """
         [dmarc] | [dkim] | [spf] | sender policy framework | unauthenticated email | unauthenticated mail
         unauthenticated sender | authentication required | authentication failed | authentication check | smtp auth
         5.7.26 | 5.7.23 | 5.7.27 | 5.7.509 | auth required | must authenticate
-    """)),
-    (Cause.VIRUS, Phrases("virus | malware | infected | trojan | phish | viren")),
-    (Cause.MAILBOX_FULL, Phrases("""
+    """),
+    (Cause.VIRUS, "virus | malware | infected | trojan | phish | viren"),
+    (Cause.MAILBOX_FULL, """
         mailbox full | mailbox is full | mailbox * full | mailfolder is full | inbox is full | account is full
         disk full | over quota | overquota | quota exceed | exceed* quota | quota is full | out of storage
         out of disk | out of space | not enough storage | not enough disk | insufficient disk
         insufficient system storage | insufficient storage | mailbox exceeds | mailbox size limit | storage limit
         exceeds storage | exceeded storage | mailbox has exceeded | over * storage limit | user is over
         quota violation | quota limit | maildir * full | storage quota | disk quota | postfach * voll
-        speicherplatz | kontingent | boite pleine | boîte pleine | boîte aux lettres * pleine | buzón lleno
-        buzón * lleno | casella piena | casella * piena | 容量 | empfängerpostfach | mailbox quota
-    """)),
-    (Cause.TOO_BIG, Phrases("""
+        speicherplatz | kontingent | mailbox * voll | boite pleine | boîte pleine | boîte * pleine | boîte * saturée
+        boite * pleine | buzón lleno | buzón * lleno | buzon lleno | bandeja * llena | cuota * exced | casella piena
+        casella * piena | spazio esaurito | caixa * cheia | mailbox * [vol] | postvak * [vol] | postkasse* fuld
+        postkasse* [full] | postboks * [full] | postlåd* [full] | brevlåd* [full] | postilaatik* täyn | skrzynka * pełna
+        skrzynka * przepełnion | skrzynki * przepełnion | przekroczon* pojemno | schránka * plná | schránka * zaplněn
+        postal* megtelt | postafiók* megtelt | kutusu dolu | kutusu * dolu | ящик * переполнен | ящик * заполнен
+        превышена квота | превышен* квот | 容量 | いっぱいです | 满了 | 已满 | 已滿 | 空间不足 | 空間不足 | 용량
+        가득 | empfängerpostfach | mailbox quota
+    """),
+    (Cause.TOO_BIG, """
         too large | too big | size limit | message size | maximum size | exceeds * maximum | message * exceeds
         size * exceed | max message | attachment size | zu groß | zu gross | trop volumineux | demasiado grande
-    """)),
-    (Cause.LOOP, Phrases("[loop] | looping | too many hops | hop count | mail loop | too many received | loops back")),
-    (Cause.RELAY_DENIED, Phrases("""
+        muito grande | troppo grande | te groot | för stort | [for stor] | liian suuri | zbyt duża | za duża | zbyt duży
+        příliš velk | túl nagy | çok büyük | размер * превышает | слишком больш | 过大 | 過大 | 大小超过 | 大小超過
+        サイズが大きすぎ | サイズ * 超え | 크기* 초과
+    """),
+    (Cause.LOOP, "[loop] | looping | too many hops | hop count | mail loop | too many received | loops back"),
+    (Cause.RELAY_DENIED, """
         relaying denied | relay denied | relay access denied | relay not permitted | relaying not
         relay not allowed | not permitted to relay | not allowed to relay | unable to relay | cannot relay
-        do not relay | relay operation | rcpthosts | relaying prohibited | relaying is | [relaying]
-    """)),
-    (Cause.RATE_LIMITED, Phrases("""
+        do not relay | relay operation | rcpthosts | relaying prohibited | relaying is | [relaying] | not a gateway
+    """),
+    (Cause.RATE_LIMITED, """
         rate limit | ratelimit | rate-limit | throttl | too many messages | too many connections
         too many recipients | too many concurrent | too many mails | too many emails | too many invalid
-        too many errors | greylist | grey list | graylist | gray list | receiving mail at a rate
-        receiving mail too quickly | sending limit | daily user sending | deferred due to user complaints
-        unexpected volume | sending quota | exceeded the max | too many
-    """)),
-    (Cause.SPAM, Phrases("[spam] | spammy | [junk] | unsolicited | bulk mail | bayes | spamassassin | spam-like")),
-    (Cause.BLOCKED, Phrases("""
+        too many errors | greylist | grey list | grey-list | graylist | gray list | receiving mail at a rate
+        receiving email at a rate | receiving mail too quickly | receiving email too quickly | frequency limited
+        unusual rate | daily limit | thread limit | server busy | too busy | server is busy | too much | sending limit
+        daily user sending | deferred due to user complaints | unexpected volume | sending quota | exceeded the max
+        too many
+    """),
+    (Cause.SPAM, """
+        [spam] | spammy | [junk] | unsolicited | bulk mail | bayes | spamassassin | spam-like | [спам] | 垃圾邮件
+        垃圾郵件 | 迷惑メール | 스팸
+    """),
+    (Cause.BLOCKED, """
         blacklist | black list | blocklist | block list | blocked using | [rbl] | [dnsbl] | spamhaus | spamcop
         barracuda | [blocked] | [banned] | reputation | client host rejected | reverse dns | [ptr]
         sender address rejected | sender rejected | sender denied | sender blocked | helo command rejected
         access denied | denylist | deny list | refused by * list | is listed in | are listed in | is listed at
-        ip address * rejected | ip * blocked
-    """)),
-    (Cause.MOVED, Phrases("""
+        ip address * rejected | ip * blocked | your ip* is filtered | bounce attack | aup# | tosa@rx.t-online
+    """),
+    (Cause.MOVED, """
         has moved | have moved | has been moved | user not local | please try < | new address | address has changed
         address changed | changed to | no longer works | umgezogen | neue adresse
-    """)),
-    (Cause.MAILBOX_DISABLED, Phrases("""
+    """),
+    (Cause.MAILBOX_DISABLED, """
         account * disabled | mailbox * disabled | user * disabled | address * disabled | recipient * disabled
         account * inactive | mailbox * inactive | user * inactive | inactive user | inactive account
         inactive mailbox | account * suspended | user * suspended | user suspended | account * deactivated
         mailbox * deactivated | account * locked | mailbox * locked | account expired | account has expired
         mailbox expired | account closed | account * closed | not active | not an active | been discontinued
-        not accepting mail | not accepting messages | deaktiviert | gesperrt | désactiv | compte inactif
+        not accepting mail | not accepting messages | account is frozen | mailbox is frozen | [dormant]
+        deaktiviert | gesperrt | désactiv | compte inactif | suspendid | deshabilitad | desactivad | desativad
+        disattivat | geblokkeerd | zablokowan | заблокирован | 停用 | 冻结 | 禁用
         mailbox currently unavailable for
-    """)),
-    (Cause.USER_UNKNOWN, Phrases("""
+    """),
+    (Cause.USER_UNKNOWN, """
         user unknown | unknown user | user not found | user doesn't | user does not | no such user
         not a known user | unknown recipient | recipient unknown | recipient not found | recipient address rejected
         recipient rejected | recipient not recognized | recipient does not | recipient name is not
@@ -82,10 +132,19 @@ _WORDS = Tables((
         isn't a valid | is not a valid | non-existent | nonexistent | unbekannt | existiert nicht | nicht gefunden
         nicht bekannt | ungültige * adresse | kein * postfach | n'existe pas | inconnu | non recens | invalide
         no existe | desconocid | inexistente | não existe | non esiste | sconosciut | inesistente | bestaat niet
-        onbekend | ukendt | okänd | 宛先 | ユーザ | 存在しません | 不存在 | 无此用户 | пользовател | не существует
-        нет такого | nie istnieje | neexistuje
-    """)),
-    (Cause.HOST_UNKNOWN, Phrases("""
+        onbekend | ukendt | okänd | ukjent | 宛先 | ユーザ | 存在しません | 不存在 | 无此用户 | 無此使用者 | пользовател
+        не существует | нет такого | nie istnieje | neexistuje | nicht ermittelt | adresse inexistante | introuvable
+        no se encontró | no se ha encontrado | no encontrad | desconhecid | não encontrad | não foi possível encontrar
+        indirizzo non valido | indirizzo * non è stato trovato | non trovato | niet gevonden | niet worden gevonden
+        findes ikke | finnes ikke | finner ikke | ikke fundet | ikke funnet | finns inte | hittades inte
+        inte att hitta | ei löydy | ei löytynyt | ei ole olemassa | ei ole * tiliä | nieznany | nie ma takiego
+        brak takiego | brak konta | nie można odnaleźć | neznám* uživatel | nepodařilo najít | nepodarilo nájsť
+        ismeretlen | nem létezik | nem található | necunoscut | nu există | nu a putut fi găsit | bulunamadı
+        kullanıcı yok | адрес * не найден | получатель не найден | не знайдено | не може да бъде намерен
+        не сте намер | δεν υπάρχει | δεν βρέθηκε | 見つかりません | 找不到 | 查无此 | 존재하지 않 | 없는 사용자
+        찾을 수 없 | לא נמצא | تعذر العثور | không tìm thấy | ไม่พบ
+    """),
+    (Cause.HOST_UNKNOWN, """
         host unknown | unknown host | host not found | domain not found | host or domain name not found
         unknown domain | domain does not | domain name not | domain unknown | nxdomain | couldn't find any host
         can't find any host | couldn't find a * host | no mx | null mx | nullmx | mx record | no mail server
@@ -94,41 +153,48 @@ _WORDS = Tables((
         unable to resolve | could not resolve | name resolution | no address associated | invalid host
         invalid domain | unresolvable | routing information | unrouteable mail domain | all relevant mx | domain of
         domain isn't
-    """)),
-    (Cause.EXPIRED, Phrases("""
+    """),
+    (Cause.EXPIRED, """
         expired | in the queue too long | too long | retry timeout | retry time not | giving up | gave up | given up
         not be delivered for | cannot send message for | undelivered for | delivery time | within * hours
+        zustellung wurde aufgegeben
         within * days | for * days | for * hours | time limit | exceeded maximum time | delivery timed out
-    """)),
-    (Cause.HOST_UNREACHABLE, Phrases("""
+    """),
+    (Cause.HOST_UNREACHABLE, """
         timed out | timeout | time-out | time out | connection refused | connection reset | connection died
         connection lost | connection failed | connection dropped | connection was dropped | connection closed
         lost connection | no route to host | network unreachable | network is unreachable | not connect
         unable to connect | couldn't connect | unable to contact | unable to reach | cannot reach | couldn't reach
         establish * connection | [connect to] | host is unreachable | host unreachable | host is down | host down
         not responding | no answer | not respond | refused to talk | unable to open | remote host | no response
-        unreachable
-    """)),
-    (Cause.SECURITY, Phrases("[tls] | [ssl] | starttls | certificate | encrypt | [dane] | security policy")),
-    (Cause.PROTOCOL, Phrases("""
+        unreachable | zeitüberschreitung | verbindung abgelehnt | antwortet nicht | nicht erreichbar
+        délai * dépassé | connexion refusée | ne répond pas | tiempo de espera | conexión rechazada | no responde
+        tempo limite | conexão recusada | connessione rifiutata | non risponde | tempo scaduto | не отвечает
+        истекло время | 超时 | 逾時 | タイムアウト | 시간 초과
+    """),
+    (Cause.SECURITY, "[tls] | [ssl] | starttls | certificate | encrypt | [dane] | security policy"),
+    (Cause.PROTOCOL, """
         syntax error | bad sequence | unrecognized command | command not | command unrecognized | protocol error
         bare lf | smtputf8 | line too long | unexpected response | pipelining | bad command | rfc violation
-    """)),
-    (Cause.CONTENT, Phrases("""
+    """),
+    (Cause.CONTENT, """
         content | attachment | header | [mime] | message rejected | message refused | prohibited | file type
         extension
-    """)),
-    (Cause.POLICY, Phrases("""
+    """),
+    (Cause.POLICY, """
         policy | policies | not permitted | not allowed | not authori | not accept | permission | restrict | denied
         refused | rejected | reject | moderat | administrative | unauthori | not a member | verboten | refusé
-    """)),
-    (Cause.SYSTEM, Phrases("""
+    """),
+    (Cause.SYSTEM, """
         local error | system error | server error | configuration error | configuration problem | internal error
         software error | temporary | temporarily | no space left | i/o error | can't create | cannot create
         cannot open | cannot append | disk | [pipe] | command died | [exec] | resources | service unavailable
         service not available | try again later | unavailable | mailer error | mail system
-    """)),
-))  # fmt: skip
+    """),
+)  # fmt: skip
+_WORDS = Tables([(cause, Phrases(table)) for cause, table in _TABLE])
+_ASCII_WORDS = Tables([(cause, Phrases(_ascii(table))) for cause, table in _TABLE])
+"""The phrases that can stand in text without letters of other alphabets: most diagnostics are English."""
 _BY_STATUS = {
     "1.1": Cause.USER_UNKNOWN, "1.2": Cause.HOST_UNKNOWN, "1.3": Cause.USER_UNKNOWN, "1.4": Cause.USER_UNKNOWN,
     "1.6": Cause.MOVED, "1.7": Cause.POLICY, "1.8": Cause.POLICY, "1.10": Cause.HOST_UNKNOWN,
@@ -142,7 +208,7 @@ _BY_STATUS = {
     "7.23": Cause.AUTHENTICATION, "7.24": Cause.AUTHENTICATION, "7.25": Cause.BLOCKED, "7.26": Cause.AUTHENTICATION,
     "7.27": Cause.POLICY, "7.509": Cause.AUTHENTICATION,
 }  # fmt: skip
-_SURE = frozenset(("1.2", "1.6", "1.10", "2.2", "2.3", "3.4", "4.6", "4.7", "7.23", "7.26", "7.509"))
+_SURE = frozenset(("1.2", "1.6", "2.2", "2.3", "3.4", "4.6", "4.7", "7.23", "7.26", "7.509"))
 """Details that servers use as RFC 3463 means them; the others are filled in by habit, so words come first."""
 _BY_REPLY = {
     550: Cause.USER_UNKNOWN, 551: Cause.MOVED, 552: Cause.MAILBOX_FULL, 553: Cause.USER_UNKNOWN,
@@ -156,8 +222,9 @@ def of(text: str, status: str | None, reply_code: int | None) -> Cause:
     detail = status.partition(".")[2] if status else ""
     if detail in _SURE:
         return _BY_STATUS[detail]
+    words = plain(text[:_MOST_TEXT])
     return (
-        _WORDS.first_in(plain(text[:_MOST_TEXT]))
+        (_ASCII_WORDS if words.isascii() else _WORDS).first_in(words)
         or _BY_STATUS.get(detail)
         or _BY_REPLY.get(reply_code or 0)
         or Cause.OTHER
