@@ -217,17 +217,24 @@ class Flow(RuleBasedStateMachine):
         async with self.stage.store.read() as session:
             return await recipients.events_of(session, row.id)
 
+    async def _resent_from(self) -> dict[str, str | None]:
+        async with self.stage.store.read() as session:
+            return {one.id: one.resent_from for one in (await session.exec(select(Message))).all()}
+
     @invariant()
     def of_all_copies_of_a_message_one_is_on_its_way(self) -> None:
-        async def read() -> dict[str, str | None]:
-            async with self.stage.store.read() as session:
-                return {one.id: one.resent_from for one in (await session.exec(select(Message))).all()}
-
-        first = self.run(read())
+        first = self.run(self._resent_from())
         copies = [row for row in self._rows() if first[row.message] is not None]
         awaited = [row for row in copies if row.delivery in _WAITING or row.receipt is Receipt.OPEN]
         times = Counter((first[row.message], row.address) for row in awaited)
         assert all(number == 1 for number in times.values()), times
+
+    @invariant()
+    def whose_copy_is_met_is_met(self) -> None:
+        first, rows = self.run(self._resent_from()), {(row.message, row.address): row for row in self._rows()}
+        for row in rows.values():
+            if first[row.message] is not None and row.receipt in (Receipt.MET, Receipt.MET_LATE):
+                assert rows[str(first[row.message]), row.address].receipt in _MET, row
 
     @invariant()
     def an_incident_is_open_as_long_as_its_alerts_are(self) -> None:

@@ -91,10 +91,25 @@ DISPLAYED = event(EventKind.DISPLAYED)
 REPLIED = event(EventKind.REPLIED, trust=Trust.PLAUSIBLE)
 
 
+def copy(receipt: Receipt = Receipt.MET, *, version: int = 3, after: float = 60, of: str = "r2") -> Event:
+    """What the copy for recipient *of* said in its *version* of how its own receipt stands."""
+    return event(
+        EventKind.RESENT, after=after, source=Source.CLOCK, copy="m2", recipient=of, version=version, receipt=receipt
+    )
+
+
 # The laws
 
+COPIES = st.builds(
+    copy,
+    st.sampled_from(list(Receipt)),
+    version=st.integers(1, 4),
+    after=st.sampled_from([60, 20_000]),
+    of=st.sampled_from(["r2", "r3"]),
+)
 EVENTS = st.lists(
-    st.builds(
+    COPIES
+    | st.builds(
         event,
         st.sampled_from(list(EventKind)),
         st.sampled_from([None, BOB, "bob@B.ORG", "Bob@b.org", ANN, KIM]),
@@ -150,7 +165,7 @@ def test_evidence_below_the_minimum_never_satisfies(events: list[Event], demand:
     low = [
         replace(one, trust=Trust.PLAUSIBLE)
         for one in events
-        if one.kind not in (EventKind.REPLIED, EventKind.CONFIRMED)
+        if one.kind not in (EventKind.REPLIED, EventKind.CONFIRMED) and not one.is_of_copy
     ]
     assert not fold(low, replace(demand, minimum_trust=Trust.KEYED)).receipt.is_met
 
@@ -167,8 +182,11 @@ def test_less_trusted_failures_never_undo_a_met_receipt(events: list[Event], oth
 
 
 @given(EVENTS, DEMANDS)
-def test_a_met_receipt_has_proof_or_a_persons_word(events: list[Event], demand: Demand) -> None:
+def test_a_met_receipt_has_proof_a_copys_or_a_persons_word(events: list[Event], demand: Demand) -> None:
     state = fold(events, demand)
+    if state.reason == reasons.COPY:
+        state = fold((one for one in events if one.kind is not EventKind.RESENT), demand)
+        assert not state.receipt.is_met
     if state.receipt.is_met and EventKind.CONFIRMED not in {one.kind for one in events}:
         assert state.level is not None
         assert state.level.at_least(demand.require)
@@ -560,3 +578,46 @@ def test_acceptance_satisfies_who_asks_for_no_more() -> None:
 @pytest.mark.parametrize("kind", [EventKind.MET, EventKind.ACKNOWLEDGED, EventKind.RESENT])
 def test_records_move_nothing(kind: EventKind) -> None:
     assert after(event(kind)) == after()
+
+
+# A copy that was sent again
+
+
+@pytest.mark.parametrize(
+    "known", [(), (RELAYED,), (event(EventKind.OVERDUE),), (FAILED,), (DELIVERED, FAILED), (event(EventKind.DELETED),)]
+)
+def test_a_copys_receipt_meets_the_firsts_and_moves_nothing_else(known: tuple[Event, ...]) -> None:
+    without, state = after(*known, require=Level.DISPLAYED), after(*known, copy(), require=Level.DISPLAYED)
+    assert (state.receipt, state.reason, state.met_at) == (Receipt.MET, reasons.COPY, copy().observed_at)
+    assert state == replace(without, receipt=state.receipt, reason=state.reason, met_at=state.met_at)
+
+
+def test_a_copys_receipt_that_comes_after_the_firsts_deadline_is_late() -> None:
+    assert after(event(EventKind.OVERDUE), copy(after=20_000), require=Level.DELIVERED).receipt is Receipt.MET_LATE
+
+
+def test_what_a_copy_said_last_counts_whatever_the_clock_said() -> None:
+    lost = copy(Receipt.FAILED, version=4, after=30)
+    assert after(event(EventKind.OVERDUE), copy(), lost, require=Level.DELIVERED).receipt is Receipt.OVERDUE
+    assert after(FAILED, copy(), lost).receipt is Receipt.FAILED
+    assert after(FAILED, copy(), lost, copy(version=5)).receipt is Receipt.MET
+
+
+def test_one_copy_that_is_met_is_enough() -> None:
+    lost = copy(Receipt.FAILED, version=9)
+    assert after(lost, copy(of="r3", version=1), require=Level.DELIVERED).receipt is Receipt.MET
+
+
+def test_a_receipt_of_its_own_is_not_called_the_copys() -> None:
+    both = after(DELIVERED, copy(after=20_000), require=Level.DELIVERED)
+    assert (both.receipt, both.reason, both.met_at) == (Receipt.MET, None, DELIVERED.observed_at)
+
+
+def test_a_copys_receipt_outweighs_no_persons_decision() -> None:
+    assert after(event(EventKind.WAIVED), copy(), require=Level.DELIVERED).receipt is Receipt.WAIVED
+    assert after(event(EventKind.CONFIRMED), copy()).reason == reasons.CONFIRMED
+
+
+def test_of_what_the_firsts_submission_failed_a_copy_proves_nothing() -> None:
+    refused = fold([QUEUED, event(EventKind.FAILED, source=Source.SMTP), copy()], DEMAND)
+    assert (refused.delivery, refused.level, refused.receipt) == (Delivery.FAILED, None, Receipt.MET)

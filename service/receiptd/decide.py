@@ -16,7 +16,7 @@ from receiptd.accept import Asked, Taken, Wish, a_few, check_answers, put
 from receiptd.facts import Delivery, EventKind, Fact, Receipt, Source
 from receiptd.models import Evidence, Message, Recipient, new_id
 from receiptd.settings import Settings
-from receiptd.store import Store, messages, queue
+from receiptd.store import Store, copies, messages, queue
 from receiptd.store.alerts import rfc3339
 from receiptd.store.recipients import Beside, Told, record
 
@@ -177,8 +177,8 @@ async def _renewed(store: Store, message: str) -> compose.Letter:
 
 async def _resend(session: AsyncSession, store: Store, message: str, letter: compose.Letter, by: str) -> Taken:
     rows = await _recipients(session, message)
-    copies = await messages.copies(session, rows)
-    left_out = {row.id: why for row in rows if (why := _why_no_copy(row, copies.get(row.address, ())))}
+    sent_again = await copies.of(session, rows)
+    left_out = {row.id: why for row in rows if (why := _why_no_copy(row, sent_again.get(row.address, ())))}
     again = [row for row in rows if row.id not in left_out]
     if not again:
         raise Pointless(f"nobody is left to send it to again ({'; '.join(_told(rows, left_out))})")
@@ -197,19 +197,18 @@ async def _resend(session: AsyncSession, store: Store, message: str, letter: com
     return taken
 
 
-def _why_no_copy(row: Recipient, copies: Iterable[Recipient]) -> str | None:
+def _why_no_copy(row: Recipient, sent_again: Sequence[Recipient]) -> str | None:
     """Return why this recipient gets no further copy, or None where only a further copy can help."""
     if row.delivery is Delivery.CANCELLED:
         return "cancelled before it was sent, so hand it over anew"
     if row.receipt.is_met:
-        return "the receipt is met"
+        met = next((copy.message for copy in sent_again if copy.receipt.is_met), None)
+        return f"the receipt of copy {met} is met" if met else "the receipt is met"
     if row.receipt is Receipt.WAIVED:
         return "the receipt is waived"
     if row.delivery in _HELD:
         return "not sent for certain yet, `receiptd retry` tries it now"
-    for copy in copies:
-        if copy.receipt.is_met:
-            return f"the receipt of copy {copy.message} is met, `receiptd confirm` takes it for this one too"
+    for copy in sent_again:
         if copy.delivery in _HELD or copy.receipt is Receipt.OPEN:
             return f"copy {copy.message} is still awaited"
     return None

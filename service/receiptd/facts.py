@@ -253,6 +253,11 @@ class Event:
     evidence: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_of_copy(self) -> bool:
+        """Whether it tells how the receipt of a copy stands that was sent again, and not that one was."""
+        return self.kind is EventKind.RESENT and "receipt" in self.detail
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:

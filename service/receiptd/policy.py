@@ -126,13 +126,15 @@ def alarms(
     A proven alarm is raised when a state begins to fail, or fails in another way. News that moved nothing for want
     of trust is an unproven alarm, once per kind, where no proven one says as much already. A waived receipt has no
     alarm: what comes later is recorded. Auto-replies and challenges are no incidents: see `auto_reply_reason`.
-    `overdue` is the clock's to raise: see `overdue_reason`.
+    `overdue` is the clock's to raise (see `overdue_reason`), but where a copy had met the receipt and failed after all.
     """
     if after.receipt is Receipt.WAIVED:
         return ()
     if trouble := _trouble(after):
         known = _trouble(before)
         return () if known and known.kind == trouble.kind else (trouble,)
+    if before.receipt.is_met and after.receipt is Receipt.OVERDUE:
+        return (Alarm("overdue", unproven=False, reason=overdue_reason(after, submitted=True)),)
     unproven = (_unproven(event, after, demand) for event in new_events)
     return tuple({alarm.kind: alarm for alarm in unproven if alarm}.values())
 

@@ -67,6 +67,8 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
     * `level` is what is proven and undisputed: after delivered + failed that is `relayed`.
     * A branch that is only delayed never holds another back; a refusal beside `delivered` is the
       explanation of that delivery, not its contradiction.
+    * The receipt of a copy that was sent again meets this one's, whatever stands in the record, and moves no
+      other track.
     * A person's `waive` stays, whatever comes later (only `confirm` is stronger); a message cancelled
       before it was sent needs no receipt, so its receipt track says waived.
     """
@@ -82,8 +84,10 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
         joining.strongest(EventKind(one.disposition.value) for one in standings if one.disposition in _DISPOSED),
     )
     level = _level(joined)
-    met_at = _met_at(joined, level, demand)
+    own_at, copy_at = _met_at(joined, level, demand), _met_by_copy_at(readings)
+    met_at = min((at for at in (own_at, copy_at) if at is not None), default=None)
     receipt = _receipt(joined, met_at, demand)
+    is_copys = receipt.is_met and own_at is None
     told = _teller(joined)
     return RecipientState(
         delivery=joined.delivery,
@@ -94,7 +98,9 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
         branches=joining.branches(standings, own, demand.address),
         disposition_mode=told.detail.get("disposition_mode") if told else None,
         disposition_modifiers=tuple(told.detail.get("modifiers") or ()) if told else (),
-        reason=reasons.reason(readings, bad, standings, joined.delivery, joined.disposition, receipt),
+        reason=reasons.COPY
+        if is_copys
+        else reasons.reason(readings, bad, standings, joined.delivery, joined.disposition, receipt),
         met_at=met_at if receipt.is_met else None,
     )
 
@@ -115,13 +121,27 @@ def _level(joined: _Joined) -> Level | None:
 
 
 def _met_at(joined: _Joined, level: Level | None, demand: Demand) -> datetime | None:
-    """Return when the first evidence that satisfies the demand reached our server, or None if none has."""
+    """Return when the first evidence that satisfies the demand reached our server, or None if none has or it failed."""
     confirmed = [one.event.observed_at for one in joined.readings if one.kind is EventKind.CONFIRMED]
     if confirmed:
         return min(confirmed)
-    if level is None or RANK[level] < RANK[demand.require]:
+    if level is None or RANK[level] < RANK[demand.require] or _is_hopeless(joined, demand):
         return None
     return min((one.event.observed_at for one in _proofs(joined.readings, demand.require)), default=None)
+
+
+def _met_by_copy_at(readings: Sequence[Reading]) -> datetime | None:
+    """Return when the receipt of a copy sent again was met first; of each copy what was said last counts.
+
+    Last is what the copy's own version says, not a clock: so that it stands wherever the copy stands in the end.
+    """
+    said = sorted(
+        (one.event for one in readings if one.event.is_of_copy),
+        key=lambda event: (int(event.detail["version"]), event.id),
+    )
+    last = {event.detail["recipient"]: event for event in said}
+    met = (event.observed_at for event in last.values() if Receipt(event.detail["receipt"]).is_met)
+    return min(met, default=None)
 
 
 def _proofs(readings: Sequence[Reading], level: Level) -> list[Reading]:
@@ -134,13 +154,18 @@ def _receipt(joined: _Joined, met_at: datetime | None, demand: Demand) -> Receip
         return Receipt.MET
     if EventKind.WAIVED in kinds or joined.delivery is Delivery.CANCELLED:
         return Receipt.WAIVED
-    must_be_read = RANK[demand.require] >= RANK[Level.DISPLAYED]
-    if joined.is_failed or (must_be_read and joined.disposition in _NOT_READ):
-        return Receipt.FAILED
     if met_at is not None:
         is_late = demand.deadline is not None and met_at > demand.deadline
         return Receipt.MET_LATE if is_late else Receipt.MET
+    if _is_hopeless(joined, demand):
+        return Receipt.FAILED
     return Receipt.OVERDUE if EventKind.OVERDUE in kinds else Receipt.OPEN
+
+
+def _is_hopeless(joined: _Joined, demand: Demand) -> bool:
+    """Whether the receipt of this message itself can't be met any more."""
+    must_be_read = RANK[demand.require] >= RANK[Level.DISPLAYED]
+    return joined.is_failed or (must_be_read and joined.disposition in _NOT_READ)
 
 
 def _trust(joined: _Joined, level: Level | None) -> Trust | None:

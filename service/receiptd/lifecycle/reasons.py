@@ -48,6 +48,7 @@ ONE_BRANCH = "Known of one branch behind the address; of others nothing was hear
 UNCERTAIN = "The submission server gave no answer to the complete message: whether it took it is not known."
 RESTORED = "The database was restored from a backup: whether the message was sent since is not known."
 CONFIRMED = "A person confirmed the receipt."
+COPY = "A copy that was sent again has its receipt; it says nothing of what became of this message itself."
 WAIVED = "A person decided that no receipt is needed."
 CANCELLED = "The message was cancelled before it was sent."
 HELD = "The recipient's server asks the sender to answer a challenge before it lets the message through."
@@ -57,7 +58,7 @@ DENIED = "The recipient declined to say whether the message was displayed."
 ERROR = "The recipient's mail program reported an error and did not say that the message was displayed."
 
 TEXTS = (
-    ALIAS, CONTRADICTED, REFUSED, OVERRIDDEN, ONE_BRANCH, UNCERTAIN, RESTORED, CONFIRMED, WAIVED, CANCELLED, HELD,
+    ALIAS, CONTRADICTED, REFUSED, OVERRIDDEN, ONE_BRANCH, UNCERTAIN, RESTORED, CONFIRMED, COPY, WAIVED, CANCELLED, HELD,
     AUTOMATIC, DELETED, DENIED, ERROR,
 )  # fmt: skip
 

@@ -198,11 +198,17 @@ _END = {
 }
 
 
+_NOTHING_OF_THIS = "It says nothing of what became of this message itself."
+
+
 def _end(moved: Moved, outcome: str) -> str:
-    """Return why it is over; a person's word is not a receipt that came."""
-    if outcome != "waived" and any(event.kind is EventKind.CONFIRMED for event in moved.new_events):
+    """Return why it is over; a person's word is not a receipt that came, and a copy's is not this message's."""
+    if outcome == "waived":
+        return _END[outcome]
+    if any(event.kind is EventKind.CONFIRMED for event in moved.new_events):
         return "A person confirmed the receipt."
-    return _END[outcome]
+    copy = next((str(event.detail["reason"]) for event in moved.new_events if event.is_of_copy), None)
+    return _END[outcome] if copy is None else f"{copy[0].upper()}{copy[1:]}. {_NOTHING_OF_THIS}"
 
 
 async def _tell_subscribers(

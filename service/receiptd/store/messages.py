@@ -119,20 +119,6 @@ async def _recipients(session: AsyncSession, messages: Sequence[str]) -> list[Re
     return list((await session.exec(query)).all())
 
 
-async def copies(session: AsyncSession, recipients: Sequence[Recipient]) -> dict[str, list[Recipient]]:
-    """Return whoever was sent a message again that went to *recipients*, and again that copy, by address."""
-    found: dict[str, list[Recipient]] = {}
-    rows = list(recipients)
-    while rows:
-        resent = select(EventRow.detail).where(
-            col(EventRow.recipient).in_([row.id for row in rows]), EventRow.kind == EventKind.RESENT
-        )
-        rows = await _recipients(session, sorted({detail["copy"] for detail in (await session.exec(resent)).all()}))
-        for row in rows:
-            found.setdefault(row.address, []).append(row)
-    return found
-
-
 async def first_accepted_at(session: AsyncSession) -> datetime | None:
     """Return when the first message was handed over; None before that."""
     return (await session.exec(select(func.min(Message.created_at)))).one()

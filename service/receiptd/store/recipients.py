@@ -28,7 +28,7 @@ from receiptd.facts import (
 )
 from receiptd.models import EventCopy, EventRow, Message, Recipient, id_of
 from receiptd.settings import EscalationLevel, Settings
-from receiptd.store import incidents
+from receiptd.store import copies, incidents
 from receiptd.store.incidents import Moved
 
 MOST_EVENTS = 200
@@ -148,7 +148,8 @@ async def record(
     beside = beside or Beside()
     values = dict(beside.columns)
     _set(row, values)
-    after = lifecycle.fold(await events_of(session, recipient), demand_of(row))
+    events = await events_of(session, recipient)
+    after = lifecycle.fold(events, demand_of(row))
     _set(row, values, _state_columns(after))
     _set(row, values, _submission_columns(row, after, told))
     if after.receipt.is_met and not before.receipt.is_met:
@@ -161,7 +162,31 @@ async def record(
     _set(row, values, {"judge_at": next_judgement(row, policy.levels(settings, message.policy))})
     values["event_count"] = row.event_count
     await _compare_and_set(session, row, version, values)
+    if message.resent_from is not None:
+        await _tell_forebears(session, settings, message, row, events, replace(told, by=f"copy:{row.id}"), now=now)
     return moved
+
+
+async def _tell_forebears(
+    session: AsyncSession,
+    settings: Settings,
+    copy: Message,
+    row: Recipient,
+    events: Sequence[Event],
+    told: Told,
+    *,
+    now: datetime,
+) -> None:
+    """Let those to whom the same was sent before know whether the receipt of this copy is met.
+
+    Only the copy's own reports count: what a later one has told it tells the others itself.
+    """
+    own = lifecycle.fold((event for event in events if not event.is_of_copy), demand_of(row))
+    told = replace(told, observed_at=own.met_at or told.observed_at)
+    for forebear in await copies.before(session, copy, row):
+        fact = copies.news(forebear, await events_of(session, forebear), copy, row, own)
+        if fact is not None:
+            await record(session, settings, forebear, [fact], told, now=now)
 
 
 class Stale(Exception):
