@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.offices import office_in
 from tests.acceptance.readers import has, is_met
 from tests.nursery import Nursery
-from tests.office import Office, event, kinds
+from tests.office import Office, await_that, event, kinds
 from tests.servers.world import World
 
 pytestmark = pytest.mark.servers
@@ -42,6 +42,34 @@ def test_a_mailbox_without_room_for_now_delays_and_fails_nothing(office: Office)
     detail = event(shown, "delayed")["detail"]
     assert (detail["status"], detail["cause"]) == ("4.2.2", "mailbox_full")
     assert not office.receiver.about("brimful@b.test")
+
+
+# A forward that waits at a server of the recipient's; what its delivery and receipt come to; whom the reports name.
+# OpenSMTPD tries a second time after more than six minutes only: here it gives up before.
+FORWARDS = {
+    "Postfix": ("late@b.test", "expanded", "met", "after2@later.test"),
+    "Exim": ("late@exim.test", "relayed", "met", "late@exim.test"),
+    "OpenSMTPD": ("waiting@osmtpd.test", "failed", "failed", "never@later.test"),
+}
+
+
+@pytest.fixture(scope="module")
+def forwarded(office: Office) -> dict[str, str]:
+    """Send all of them before any is awaited."""
+    return {server: office.post(address) for server, (address, *_) in FORWARDS.items()}
+
+
+@pytest.mark.parametrize("server", FORWARDS)
+def test_a_letter_that_waits_at_a_server_of_the_recipients_is_delayed_until_more_is_known(
+    office: Office, forwarded: dict[str, str], server: str
+) -> None:
+    address, delivery, receipt, named = FORWARDS[server]
+    await_that(lambda: "delayed" in kinds(office.message(forwarded[server])))
+    recipient = office.wait(forwarded[server], has(delivery=delivery, receipt=receipt))["recipients"][0]
+    delayed = event(office.message(forwarded[server]), "delayed")
+    assert (delayed["final_recipient"] or address, delayed["detail"]["stated_action"]) == (named, "delayed")
+    assert named in {branch["final_recipient"] for branch in recipient["branches"]}
+    assert {alert.type for alert in office.receiver.about(address)} <= {f"receipt.{receipt}"}
 
 
 def test_a_letter_that_waited_is_as_good_as_any_when_it_comes_in_time(office: Office) -> None:

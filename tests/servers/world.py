@@ -90,14 +90,15 @@ class World:
     * `mx` and `mailbox`: the mail exchanger of a.test (Postfix) and its mailboxes (Dovecot): `receipts@a.test`, and a
       fresh one for each `new_receipts_address`; reports about spammy@box.test land in Junk
     * `b` and `b-mailbox`: b.test, Postfix handing to Dovecot: "relayed"; users alice, bob, carol; full (552),
-      brimful (452 for now), reject (Sieve), vacation (Sieve)
+      brimful (452 for now), reject (Sieve), vacation (Sieve); alias late (after2@later.test)
     * `box`: box.test, a Postfix with mailboxes: "delivered"; alice, bob, jürgen, picky (refused after DATA), spammy;
-      aliases team (alice@box.test, bob@b.test), forward (bob@b.test), mixed (one branch fails). Also bücher.test (bob),
-      nodsn.test (no DSN in EHLO), catchall.test, alias.test (each address an alias), silent.test (250 and gone),
-      later.test (`after2@` is taken after two seconds, `never@` never)
+      aliases team (alice@box.test, bob@b.test), forward (bob@b.test), mixed (one branch fails), waiting (expires).
+      Also bücher.test (bob), nodsn.test (no DSN in EHLO; bob, and gone, an alias that fails), catchall.test,
+      alias.test (each address an alias), silent.test (250 and gone), later.test (`after2@` is taken after two seconds, `never@` never)
     * `exim` and `osmtpd`: exim.test and osmtpd.test; users alice, bob; redirects gone (to an unknown user),
-      waiting (to never@later.test until it expires), at exim.test also forward (bob@b.test), at osmtpd.test also torn
-      (alice and never@later.test)
+      waiting (to never@later.test until it expires), forward (bob@b.test); at exim.test also late (after2@later.test)
+      and team (alice, bob@b.test), at osmtpd.test also pair (alice, bob@b.test) and torn (alice, never@later.test).
+      What comes to gate.exim.test and gate.osmtpd.test they hand on to a server without DSN
 
     The relay itself refuses forbidden@b.test (550 to RCPT), busy@b.test (450 to RCPT), unwanted@b.test (554 after
     DATA), and what is over 2 MB. down.test never answers, and any other domain does not exist.
