@@ -94,7 +94,8 @@ class World:
     * `box`: box.test, a Postfix with mailboxes: "delivered"; alice, bob, jürgen, picky (refused after DATA), spammy;
       aliases team (alice@box.test, bob@b.test), forward (bob@b.test), mixed (one branch fails), waiting (expires).
       Also bücher.test (bob), nodsn.test (no DSN in EHLO; bob, and gone, an alias that fails), catchall.test,
-      alias.test (each address an alias), silent.test (250 and gone), later.test (`after2@` is taken after two seconds, `never@` never)
+      alias.test (each address an alias), silent.test (250 and gone),
+      later.test (`after2@` is taken after two seconds, `never@` never)
     * `exim` and `osmtpd`: exim.test and osmtpd.test; users alice, bob; redirects gone (to an unknown user),
       waiting (to never@later.test until it expires), forward (bob@b.test); at exim.test also late (after2@later.test)
       and team (alice, bob@b.test), at osmtpd.test also pair (alice, bob@b.test) and torn (alice, never@later.test).
