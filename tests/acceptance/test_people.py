@@ -15,7 +15,7 @@ import pytest
 
 from receiptd import client
 from receiptd.errors import NotPermitted
-from tests.acceptance.readers import deliver, has
+from tests.acceptance.readers import arrived, deliver, has, read_receipt
 from tests.office import PATIENCE, Json, Office, await_that, environment, event, kinds
 from tests.servers.world import World
 
@@ -177,6 +177,37 @@ def test_a_copy_sent_again_has_a_name_of_its_own(office: Office) -> None:
     [copy] = [one for one in office.daemon.get("/v1/messages")["items"] if one["resent_from"] == old]
     shown = office.wait(copy["id"], has(delivery="relayed"))
     assert shown["message_id"] != office.message(old)["message_id"]
+
+
+def test_the_receipt_of_a_copy_sent_again_ends_the_firsts_incident_once(office: Office, world: World) -> None:
+    old = office.post("bob@b.test", require="delivered", within="1s")
+    office.wait(old, has(delivery="relayed", receipt="overdue"))
+    _told_of(office, old, "receipt.overdue")
+    done = office.run("resend", old)
+    assert done.status == 0, done.said
+    [copy] = [one for one in office.daemon.get("/v1/messages")["items"] if one["resent_from"] == old]
+    message = arrived(world, office, copy["id"], "bob@b.test")
+    asked = message["Disposition-Notification-To"]
+    deliver(world, "bob@b.test", asked, read_receipt("bob@b.test", asked, message["Message-ID"]))
+    shown = office.wait(old, has(receipt="met_late"))
+    assert shown["recipients"][0]["delivery"] == "relayed", "a copy proves nothing of the first"
+    assert event(office.message(copy["id"]), "displayed")["evidence"] == shown["events"][-2]["evidence"]
+    resolved = _told_of(office, old, "receipt.resolved")
+    assert resolved["reason"].startswith("The copy sent again at ")
+    again = office.run("resend", old)
+    assert (again.status, f"the receipt of copy {copy['id']} is met" in again.said) == (os.EX_DATAERR, True)
+
+
+def _told_of(office: Office, message: str, kind: str) -> Json:
+    """Return what level 1 was told of a message under this type, as soon as it was; once is often enough."""
+
+    def told() -> list[Json]:
+        alerts = [one for one in list(office.receiver.alerts) if (one.endpoint, one.type) == ("ops", kind)]
+        return [one.data for one in alerts if one.data["message"]["id"] == message]
+
+    await_that(told)
+    (data,) = told()
+    return data
 
 
 def test_the_door_for_senders_lets_nobody_decide(office: Office) -> None:
