@@ -1,0 +1,239 @@
+"""How a report finds its recipient: every key by itself, in what real servers wrote, from the bytes to the state.
+
+The servers keep different keys: Postfix gives back everything, Exim leaves the envelope id in xtext, OpenSMTPD gives
+back none, relays rename messages, a forward names somebody else, and a provider may allow no sub-addresses.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from receiptd import token as tokens
+from receiptd.accept import Taken
+from receiptd.facts import Event, MatchedBy, Source, Trust
+from receiptd.models import Attempt, Recipient
+from receiptd.smtp.reply import Reply, alias_message_id
+from tests.recorded import about
+from tests.stage import Stage, staged
+
+ALICE = "alice@box.test"
+DELIVERED = "ret-full-success"
+FULL, QUOTA = "full@exim.test", "failed-quota-exim"
+ASKED = b"Disposition-Notification-To: receipts@a.test"
+SES = "010201935f0c1a2b-1f2e3d4c-5b6a-7988-a7b6-c5d4e3f2a1b0-000000"
+NO_SUBADDRESS = {"address": "receipts@a.test", "subaddress": ""}
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def bare(tmp_path: Path) -> AsyncIterator[Stage]:
+    """Open a stage whose provider allows no sub-addresses: everything comes to the one address."""
+    async with staged(tmp_path, receipts=NO_SUBADDRESS) as stage:
+        yield stage
+
+
+async def heard(stage: Stage, taken: Taken, raw: bytes, number: int = 0) -> tuple[str, str, str, str]:
+    """Let *raw* come; return a recipient's delivery and receipt, and by which key and how surely the report was his."""
+    await stage.receive(raw.replace(b"\n", b"\r\n"))
+    row = await stage.recipient(taken, number)
+    event = await _last_told(stage, taken, row)
+    return str(row.delivery), str(row.receipt), str(event.matched_by), str(event.trust)
+
+
+async def _last_told(stage: Stage, taken: Taken, row: Recipient) -> Event:
+    whole = await stage.whole(taken)
+    reports = [one for one in whole.events if one.recipient == row.id and one.source in (Source.DSN, Source.MDN)]
+    return reports[-1]
+
+
+def without_key(name: str, taken: Taken) -> bytes:
+    """Return the recorded report without token anywhere, and with a Message-ID that is none of ours."""
+    return about(name, taken, token="", message_id="<renamed@relay.test>")
+
+
+def with_line(raw: bytes, before: bytes, line: str) -> bytes:
+    """Return *raw* with one more line before the first that begins so."""
+    assert before in raw
+    return raw.replace(before, line.encode() + b"\n" + before, 1)
+
+
+# --- the token, in one place alone --------------------------------------------------------------------------------
+
+
+async def test_in_the_address_that_the_report_came_to(stage: Stage) -> None:
+    taken = await stage.submitted(ALICE)
+    came_to = f"receipts+{taken.recipients[0].token}@a.test".encode()
+    raw = about(DELIVERED, taken, token="").replace(b"Delivered-To: receipts@a.test", b"Delivered-To: " + came_to)
+    assert await heard(stage, taken, raw) == ("delivered", "met", MatchedBy.RETURN_PATH, Trust.KEYED)
+
+
+async def test_in_the_envelope_id(stage: Stage) -> None:
+    taken = await stage.submitted(ALICE)
+    raw = with_line(
+        about(DELIVERED, taken, token=""),
+        *(b"X-Postfix-Queue-ID:", f"Original-Envelope-Id: {taken.recipients[0].token}"),
+    )
+    assert await heard(stage, taken, raw) == ("delivered", "met", MatchedBy.ENVELOPE_ID, Trust.KEYED)
+
+
+async def test_in_an_envelope_id_that_exim_left_in_xtext(stage: Stage) -> None:
+    """Exim gives ENVID back as it came: a relay before it may have written any octet of it in hexadecimal."""
+    taken = await stage.submitted(FULL)
+    token = taken.recipients[0].token
+    in_xtext = f"+{ord(token[0]):02X}{token[1:]}"
+    raw = with_line(about(QUOTA, taken, token=""), b"Reporting-MTA:", f"Original-Envelope-ID: {in_xtext}")
+    assert await heard(stage, taken, raw) == ("failed", "failed", MatchedBy.ENVELOPE_ID, Trust.KEYED)
+
+
+async def test_in_the_returned_request_for_a_read_receipt(stage: Stage) -> None:
+    taken = await stage.submitted(ALICE)
+    raw = about(DELIVERED, taken, token="")
+    assert ASKED in raw
+    raw = raw.replace(ASKED, ASKED.replace(b"@", f"+{taken.recipients[0].token}@".encode()))
+    assert await heard(stage, taken, raw) == ("delivered", "met", MatchedBy.RETURNED_HEADER, Trust.KEYED)
+
+
+async def test_in_the_returned_receipt_token_where_there_are_no_sub_addresses(bare: Stage) -> None:
+    taken = await bare.submitted(ALICE)
+    raw = with_line(about(DELIVERED, taken, token=""), ASKED, f"Receipt-Token: {taken.recipients[0].token}")
+    assert await heard(bare, taken, raw) == ("delivered", "met", MatchedBy.RETURNED_HEADER, Trust.KEYED)
+
+
+# --- no token -----------------------------------------------------------------------------------------------------
+
+
+async def test_by_the_message_id_and_the_recipient_it_names_among_several(bare: Stage) -> None:
+    taken = await bare.submitted("bob@box.test", ALICE)
+    raw = about(DELIVERED, taken, token="")
+    assert await heard(bare, taken, raw, 1) == ("delivered", "met", MatchedBy.MESSAGE_ID, Trust.PLAUSIBLE)
+    assert (await bare.recipient(taken, 0)).delivery == "accepted"
+
+
+async def test_a_token_is_worth_more_than_a_message_id_that_a_relay_changed(stage: Stage) -> None:
+    taken = await stage.submitted(ALICE)
+    token = taken.recipients[0].token
+    raw = without_key(DELIVERED, taken).replace(b"receipts@a.test", f"receipts+{token}@a.test".encode())
+    raw = with_line(raw, b"X-Postfix-Queue-ID:", f"Original-Envelope-Id: {token}")
+    *_, trust = await heard(stage, taken, raw)
+    assert trust == Trust.PLAUSIBLE, "the returned message isn't known to be ours"
+
+
+async def test_without_any_key_it_fits_nobody(bare: Stage) -> None:
+    taken = await bare.submitted(ALICE)
+    await bare.receive(without_key(DELIVERED, taken).replace(b"\n", b"\r\n"))
+    assert (await bare.recipient(taken)).delivery == "accepted"
+
+
+# --- a relay that renames messages --------------------------------------------------------------------------------
+
+
+async def renamed(stage: Stage, taken: Taken, host: str, reply: str) -> str:
+    """Let the relay *host* have accepted the message with *reply*; return the Message-ID that it tells."""
+    alias = alias_message_id(Reply(250, reply), host)
+    assert alias is not None
+    async with stage.store.write() as session:
+        session.add(
+            Attempt(
+                id=tokens.make(),
+                recipient=taken.recipients[0].id,
+                started_at=stage.instant,
+                finished_at=stage.instant,
+                outcome="accepted",
+                alias_message_id=alias,
+                node="here",
+            )
+        )
+    return alias
+
+
+@pytest.mark.parametrize(
+    ("host", "reply"),
+    [
+        ("email-smtp.eu-west-1.amazonaws.com", f"Ok {SES}"),
+        ("smtp.office365.com", "2.6.0 <AM0PR01@eurprd01.prod.outlook.com> [InternalId=7] Queued mail for delivery"),
+    ],
+    ids=["Amazon SES", "Microsoft 365"],
+)
+@pytest.mark.parametrize("has_token", [False, True])
+async def test_by_the_message_id_that_the_relay_told_in_its_250(
+    bare: Stage, host: str, reply: str, has_token: bool
+) -> None:
+    taken = await bare.submitted(ALICE)
+    alias = await renamed(bare, taken, host, reply)
+    raw = about(DELIVERED, taken, token="", message_id=alias)
+    if has_token:
+        raw = with_line(raw, ASKED, f"Receipt-Token: {taken.recipients[0].token}")
+    found = (MatchedBy.RETURNED_HEADER, Trust.KEYED) if has_token else (MatchedBy.ALIAS, Trust.PLAUSIBLE)
+    assert await heard(bare, taken, raw) == ("delivered", "met", *found)
+
+
+@pytest.mark.parametrize("name", ["X-Microsoft-Original-Message-ID", "X-Google-Original-Message-ID"])
+@pytest.mark.parametrize("has_token", [False, True])
+async def test_by_our_message_id_in_the_field_to_which_the_relay_moved_it(
+    bare: Stage, name: str, has_token: bool
+) -> None:
+    taken = await bare.submitted(ALICE)
+    raw = with_line(without_key(DELIVERED, taken), ASKED, f"{name}: {taken.message.message_id}")
+    if has_token:
+        raw = with_line(raw, ASKED, f"Receipt-Token: {taken.recipients[0].token}")
+    found = (MatchedBy.RETURNED_HEADER, Trust.KEYED) if has_token else (MatchedBy.ALIAS, Trust.PLAUSIBLE)
+    assert await heard(bare, taken, raw) == ("delivered", "met", *found)
+
+
+# --- forwarded addresses ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "named", "delivery"),
+    [
+        ("forward-exim-b", "fwd-b@exim.test", "fwd-b@exim.test", "relayed"),
+        ("forward-osmtpd-nodsn", "fwd-nodsn@osmtpd.test", "alice@nodsn.test", "relayed"),
+        ("forward-postfix-nodsn", "fwd-nodsn@b.test", "fwd-nodsn@b.test", "expanded"),
+        ("forward-sendmail-b", "fwd-b@sendmail.test", "alice@b.test", "relayed"),
+        ("sieve-redirect--b", "redirect@b.test", "redirect@b.test", "relayed"),
+        ("fwd-fail-postfix--b--failed", "fwd-nosuch@b.test", "nosuch@late.test", "failed"),
+        ("fwd-fail-osmtpd", "fwd-nosuch@osmtpd.test", "nosuch@b.test", "failed"),
+    ],
+)
+async def test_a_forward_is_the_recipients_whatever_address_the_report_names(
+    stage: Stage, name: str, address: str, named: str, delivery: str
+) -> None:
+    taken = await stage.submitted(address)
+    met = "failed" if delivery == "failed" else "met"
+    got, receipt, _, trust = await heard(stage, taken, about(name, taken))
+    assert (got, receipt, trust) == (delivery, met, Trust.KEYED)
+    branches = {branch["final_recipient"] for branch in (await stage.recipient(taken)).branches}
+    assert named in branches
+
+
+# --- several recipients, several reports --------------------------------------------------------------------------
+
+
+async def test_several_reports_about_several_recipients_find_each_its_own_in_any_order(stage: Stage) -> None:
+    """One message to three: a mailbox, nobody, and a server that hands on; all returned the same Message-ID."""
+    said = {"ret-full-success": "delivered", "partial-box--a": "failed", "relayed-nodsn--a": "relayed"}
+    for order in itertools.permutations(enumerate(said)):
+        taken = await stage.submitted(ALICE, "nosuch@box.test", "alice@nodsn.test")
+        for number, name in order:
+            await stage.receive(about(name, taken, taken.recipients[number]).replace(b"\n", b"\r\n"))
+        rows = (await stage.whole(taken)).recipients
+        assert [(str(row.delivery), row.trust) for row in rows] == [(one, Trust.KEYED) for one in said.values()]
+
+
+async def test_one_report_about_two_recipients_is_told_of_both_and_keyed_for_the_one_whose_token_it_holds(
+    stage: Stage,
+) -> None:
+    taken = await stage.submitted(ALICE, "bob@box.test")
+    await stage.receive(about("partial-box--b--delivered", taken).replace(b"\n", b"\r\n"))
+    events = [event for event in (await stage.whole(taken)).events if event.source is Source.DSN]
+    trust = {event.recipient: event.trust for event in events if event.kind == "delivered"}
+    assert trust == {taken.recipients[0].id: Trust.KEYED, taken.recipients[1].id: Trust.PLAUSIBLE}
