@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from receiptd.facts import Action, Cause, ReportedRecipient
-from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases
+from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases, proof
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
@@ -29,20 +29,26 @@ _OF_CONVERSATIONS = frozenset(("in-reply-to", "references", "list-id", "list-uns
 
 
 def is_bounce(header: Fields, said: Notice) -> bool:
-    """Whether this reports a failed or delayed delivery: by sender, subject and sentences, two of the three."""
+    """Whether this reports a failed or delayed delivery: by sender, subject, sentences and what it shows."""
     if "x-failed-recipients" in header:
         return True
     is_daemon, is_called = _is_from_daemon(header), is_called_so(header)
     if is_daemon and is_called:
         return True
-    if is_daemon or (is_called and not _is_conversation(header)) or dialects.LIST_REFUSALS.are_in(_subject(header)):
-        return dialects.SENTENCE.are_in(said.plain)
-    return False
+    if is_daemon:
+        return dialects.SENTENCE.are_in(said.plain) or (not _is_conversation(header) and proof.gives_reply(said))
+    if is_called and not _is_conversation(header):
+        return dialects.SENTENCE.are_in(said.plain) and proof.is_shown(header, said)
+    return dialects.LIST_REFUSALS.are_in(_subject(header)) and dialects.SENTENCE.are_in(said.plain)
 
 
 def is_called_so(header: Fields) -> bool:
     """Whether the subject is one that bounces bear."""
-    return dialects.SUBJECT.are_in(_subject(header))
+    return _is_name_of_bounce(_subject(header))
+
+
+def _is_name_of_bounce(plain: str) -> bool:
+    return dialects.SUBJECT.are_in(plain) or (not plain.isascii() and dialects.SUBJECT_ABROAD.are_in(plain))
 
 
 def _subject(header: Fields) -> str:
@@ -108,6 +114,9 @@ def _class(action: Action, reply_code: int | None, cause: Cause) -> str:
 
 
 def _action(subject: str, text: str) -> Action:
+    """Return what is told; behind a bounce's name stands the subject of the original (`Undeliverable: Delayed`)."""
+    name = subject.partition(":")[0]
+    subject = name if _is_name_of_bounce(name) else subject
     if dialects.DELAYED.are_in(subject):
         return Action.DELAYED
     if dialects.DELAYED.are_in(text) and not dialects.GAVE_UP.are_in(f"{subject} {text}"):

@@ -12,7 +12,7 @@ from receiptd.interpret.phrases import Phrases
 
 DAEMON = Phrases("""
     mailer-daemon | mailer_daemon | mailerdaemon | mail-daemon | maildaemon | mail daemon | mdaemon@ | [mmdf]
-    [uucp] | postmaster | post_master | post-master | post office | mail delivery | mail.delivery.system
+    [uucp] | postmaster | post_master | post-master | mail delivery | mail.delivery.system | microsoftexchange
     mail deliver system | delivery subsystem | delivery system | mail system | mail administrator | mailadmin
     system administrator | systemadministrator | administrateur syst | microsoft outlook | microsoft exchange
     [imss] | interscan | mailmarshal | surfcontrol | mimesweeper | symantec_antivirus | mail gateway | mailgateway
@@ -25,28 +25,57 @@ SUBJECT = Phrases("""
     delivery notification | delivery warning | delivery has * failed | delivery has been | delivery incomplete
     delivery unsuccessful | delivery delay | deliver* failed | mail failure | failed mail | failed delivery
     message delivery | mail delivery | could not be delivered | couldn't be delivered | could not send | cannot send
-    unable to deliver | undeliver | non-deliver | nondeliver | not delivered | not been delivered
-    not yet delivered | returned mail | returned message | returned e-mail | returned email | returning mail
-    returning message | return to sender | returned to sender | failure notice | mail system error | mail error
-    processing error | [bounce] | [bounced] | permanent * failure | permanent error | error sending
-    error delivering | sending your mail | still being retried | delayed mail | message delayed | warning: message
-    warning: could not | mail * rejected | message rejected | message * blocked | rejected mail | message you sent
-    user unknown | unknown user | message status | message undeliver | nameserver error | invalid recipient
-    invalid address | mailbox full | unzustellbar | nicht zugestellt | nicht zustellbar
-    zustellung * fehlgeschlagen | zustellung * verz | zustellbenachrichtigung | zustellungsfehler | zurückgesandt
-    rückläufer | unzustellbarkeit | fehler beim versenden | non remis | non délivr | non delivr | échec | echec de
-    impossible de remettre | non distribu | pas été remis | avis de non-remise | retour * expéditeur
-    utilisateur non recens | utilisateur inconnu | message non | no se ha podido entregar | no se pudo entregar
-    no entregad | devuelto | error de entrega | entrega fallida | fallo * entrega | no se puede entregar
-    não entreg | não foi entreg | falha * entrega | devolvid | retornada | mancata consegna | non recapitabil
-    impossibile recapitare | impossibile consegnare | messaggio non consegnat | onbestelbaar | kan niet worden
-    niet bezorgd | niet afgeleverd | mislukt | ej levererat | kunne ikke leveres | ikke levert
-    toimitus * epäonnistu | iletilemedi | niedostarcz | nie dostarczon | nedoru | kézbesít | nelivrat | 退信 | 退回
-    投递失败 | 无法投递 | 傳送失敗 | 传输失败 | 发送失败 | 配信不能 | 配信エラー | 配信できません | 送信できません
-    送信エラー | 配達できません | 配送できません | メッセージ配送 | エラーメール | 配送 | 不達 | 배달 실패 | 반송
-    не доставлен | недоставлен | ошибка доставки | не может быть доставлен | невозможно доставить
+    unable to deliver | undeliver | non-deliver | nondeliver | not delivered | not been delivered | not yet delivered
+    returned mail | returned message | returned e-mail | returned email | returning mail | returning message
+    return to sender | returned to sender | failure notice | mail system error | mail error | processing error
+    [bounce] | [bounced] | permanent * failure | permanent error | error sending | error delivering
+    sending your mail | still being retried | delayed mail | message delayed | warning: message | warning: could not
+    mail * rejected | message rejected | message * blocked | rejected mail | message you sent | user unknown
+    unknown user | message status | nameserver error | invalid recipient | invalid address | mailbox full
+    unzustellbar | nicht zugestellt | nicht zustellbar | zustellung * fehlgeschlagen | zustellung * verz
+    zustellbenachrichtigung | zustellungsfehler | fehler beim versenden | non remis | non delivr | echec de
+    impossible de remettre | non distribu | avis de non-remise | utilisateur non recens | utilisateur inconnu
+    message non | no se ha podido entregar | no se pudo entregar | devuelto | error de entrega | entrega fallida
+    fallo * entrega | no se puede entregar | falha * entrega | devolvid | retornada | mancata consegna
+    non recapitabil | impossibile recapitare | impossibile consegnare | onbestelbaar | kan niet worden | niet bezorgd
+    niet afgeleverd | mislukt | ej levererat | ikke levert | iletilemedi | niedostarcz | nie dostarczon | nedoru
+    nelivrat | message returned | address not found | delivery to * failed | recipient not found | error * delivery
+    mail not accepted | delivery notice | sending failed | bounced message | bounced mail | bounce notification
+    message bounced | mail-zustellung | zustellung nicht | absender zur | konnte nicht * werden | nicht ausgeliefert
+    nicht versendet | zustellproblem | zustellfehler | fehler bei der zustellung | fehler bei der nachricht | non livr
+    retour du message | n'a pas pu * remis | n'a pas pu * livr | erreur de livraison | erreur de distribution
+    erreur d'envoi | message retard | no se ha entregado | no pudo ser entregad | no pudo entregarse | no fue entregad
+    imposible entregar | no es posible entregar | no entrega | no pudimos entregar | error en la entrega
+    error al entregar | error al enviar | no s'ha pogut | nao entreg | nao foi entreg | nao foi possivel
+    erro na entrega | erro de entrega | erro ao enviar | mancato recapito | recapito non riuscito | non recapitat
+    non consegnat | impossibile inviare | consegna fallita | errore di consegna | errore nella consegna
+    consegna non riuscita | consegna * fallita | invio non riuscito | niet worden bezorgd | niet worden afgeleverd
+    bezorging | kan niet bezorg | niet verzonden | oleverer | kan inte leverer | inte levererat | kunde inte leverer
+    leveransfel | leverans misslyck | ikke leveret | kan ikke lever | ulevert | levering mislyk | levering * mislyk
+    kunne ikke lever | leveringsfejl | leveringsfeil | ei voi toimittaa | toimittamaton | ei toimitet
+    ei voitu toimittaa | toimitusvirhe | nie udalo sie | zwrot poczty | niedorecz | nepodarilo | nu a putut fi livrat
+    nu a fost livrat | nelivrabil | teslim edil | iletilemiyor | nedostavljivo | kohaletoimetamat | nepristatyt
 """)
 """What bounces are called."""
+
+SUBJECT_ABROAD = Phrases("""
+    zurückgesandt | rückläufer | non délivr | échec | pas été remis | retour * expéditeur | não entreg
+    não foi entreg | toimitus * epäonnistu | 退信 | 退回 | 投递失败 | 无法投递 | 傳送失敗 | 传输失败 | 发送失败
+    配信不能 | 配信エラー | 配信できません | 送信できません | 送信エラー | 配達できません | 配送できません
+    メッセージ配送 | エラーメール | 不達 | 배달 실패 | 반송 | не доставлен | недоставлен | ошибка доставки
+    не может быть доставлен | невозможно доставить | übermittlung fehl | pas été livr | pas été distribu
+    n'a pas pu * délivr | não é possível entregar | não pôde ser | não pode ser entreg | não foi possível
+    nie można dostarczyć | nie udało się | zwrot wiadomości | błąd dostarcz | niedoręcz | nelze doruč | nepodařilo
+    nebyla doruč | nebyl doruč | kézbesíthetetlen | nem kézbesíthető | sikertelen kézbesítés | gönderilemedi
+    не удалось доставить | не удается доставить | не удаётся доставить | не отправлено | сбой доставки
+    уведомление о недоставке | возвращено отправителю | не вдалося доставити | недоставимо
+    δεν είναι δυνατή η παράδοση | αποτυχία παράδοσης | δεν παραδόθηκε | nije isporučen | neisporuč | nav piegādājams
+    neizdevās piegādāt | 无法送达 | 未送达 | 未能送达 | 无法传递 | 无法发送 | 無法傳遞 | 無法送達 | 未傳遞 | 未送達
+    寄送失敗 | 退件 | 送信失敗 | 配信失敗 | 配達不能 | 返送 | 戻りメール | 배달되지 않음 | 배달할 수 없 | 전송 실패
+    발송 실패 | 수신 실패 | 전송하지 못 | 보내지 못 | לא ניתן למסירה | לא נמסר | המסירה נכשלה | غير قابل للتسليم
+    تعذر التسليم | فشل التسليم | không gửi được | không thể gửi | ไม่สามารถส่ง
+""")
+"""What they are called in letters outside ASCII."""
 
 FORWARDED = (
     "fwd:",
@@ -70,35 +99,51 @@ LIST_REFUSALS = Phrases("are not member | you are not a member | not a member of
 """What list managers call the refusal of a post, answering it."""
 
 SENTENCE = Phrases("""
-    not be delivered | not delivered | not been delivered | not yet been delivered | n't be delivered | not be sent
-    not be relayed | not be reached | not reach the following | not receive this message | not be processed
-    not deliver | did not reach | undeliver | unable to deliver | unable to send | unable to relay
-    unable to process | was unable to | delivery to the following | delivery to * fail | delivery failed
-    delivery fail | delivery has failed | delivery error | delivery attempt | fail to deliver | failed to deliver
-    fatal error | permanent failure | permanent error | permanently fail | failed permanently | failed recipient
-    failed address | returned mail | returned message | returned to sender | being returned
-    been returned | was returned | was rejected | been rejected | rejected your message | rejected recipient
-    was refused | been blocked | was blocked | been delayed | is delayed | delivery errors | failure reason
-    trouble delivering | having trouble | has been postponed | [deferred] | user unknown | unknown user
-    unknown recipient | no such user | no such recipient | no such mailbox | no such person | no such address
-    mailbox full | mailbox is full | mailbox unavailable | mailbox not found | mailbox disabled | recipient unknown
-    recipient rejected | recipient not found | address rejected | exceeds allowed | exceeded * quota | over quota
-    invalid final delivery | invalid recipient | invalid address | invalid user | not a valid user
-    not a valid recipient | not a valid address | not listed in | does not exist | doesn't exist | no longer exist
-    did not exactly match | not recognized | not known here | no matches to nameserver | could not be found
-    requested action not taken | not a member of | duplicated message-id | couldn't deliver | cannot be delivered
-    cannot deliver | can not be delivered | not accepting mail | were unable to | was undeliverable | had * errors
-    failed with | nicht zugestellt | nicht zustellen | nicht ausgeliefert | nicht versendet | nicht übermittelt
-    unzustellbar | zustellung * fehlgeschlagen | konnte * nicht | unbekannter empfänger | empfänger unbekannt
-    n'a pas pu | n'ont pas pu | pas pu etre | pas été remis | pas été délivr | pas été distribu | impossible de
-    n'existe pas | destinataires suivants | destinataire inconnu | échec de | non remis | no se ha podido
-    no se pudo | no se puede | no ha podido | no fue posible | no ha sido posible | no pudo ser | no existe
-    não pôde ser | não foi possível | não foi entregue | não existe | nao foi possivel | non è stato | non e' stato
-    impossibile | non esiste | kon niet | niet worden | bestaat niet | kunde inte | kunne ikke | ei voitu
-    iletilemedi | teslim edilemedi | nie można | nie został | nie mogła | nebyl | nelze | 送信できません
-    配信できません | 配信されません | 届けられません | 届きません | 送信に失敗 | 配達できません | 発信できません
-    送れません | エラー | 配送できません | 送信できなかった | 無法 | 无法 | 失败 | 失敗 | 退信 | 不存在 | 전송
-    배달 | не доставлен | не может быть | не удалось | не было доставлено | не существует | невозможно
+    not be delivered | not been delivered | not yet been delivered | n't be delivered | not be sent | not be relayed
+    not be reached | not reach the following | not receive this message | not be processed | not deliver
+    did not reach | undeliver | unable to deliver | unable to send | unable to relay | unable to process
+    was unable to | delivery to the following | delivery to * fail | delivery fail | delivery has failed
+    delivery error | delivery attempt | fail to deliver | failed to deliver | fatal error | permanent failure
+    permanent error | permanently fail | failed permanently | failed recipient | failed address | returned mail
+    returned message | returned to sender | being returned | been returned | was returned | was rejected
+    been rejected | rejected your message | rejected recipient | was refused | been blocked | was blocked
+    been delayed | is delayed | failure reason | trouble delivering | having trouble | has been postponed | [deferred]
+    user unknown | unknown user | unknown recipient | no such user | no such recipient | no such mailbox
+    no such person | no such address | mailbox full | mailbox is full | mailbox unavailable | mailbox not found
+    mailbox disabled | recipient unknown | recipient rejected | recipient not found | address rejected
+    exceeds allowed | exceeded * quota | over quota | invalid final delivery | invalid recipient | invalid address
+    invalid user | not a valid user | not a valid recipient | not a valid address | not listed in | does not exist
+    doesn't exist | no longer exist | did not exactly match | not recognized | not known here
+    no matches to nameserver | could not be found | requested action not taken | not a member of
+    duplicated message-id | couldn't deliver | not accepting mail | were unable to | had * errors | failed with
+    nicht zugestellt | nicht zustellen | nicht ausgeliefert | nicht versendet | nicht übermittelt | unzustellbar
+    konnte * nicht | unbekannter empfänger | empfänger unbekannt | n'a pas pu | n'ont pas pu | pas pu etre
+    pas été remis | pas été délivr | pas été distribu | impossible de | n'existe pas | destinataires suivants
+    destinataire inconnu | échec de | non remis | no se ha podido | no se pudo | no se puede | no ha podido
+    no fue posible | no pudo ser | no existe | não pôde ser | não foi possível | não existe | nao foi possivel
+    non è stato | non e' stato | impossibile | non esiste | kon niet | niet worden | bestaat niet | kunde inte
+    kunne ikke | ei voitu | iletilemedi | teslim edilemedi | nie można | nie został | nie mogła | nebyl | nelze
+    送信できません | 配信できません | 配信されません | 届けられません | 届きません | 配達できません | 発信できません
+    送れません | エラー | 配送できません | 送信できなかった | 無法 | 无法 | 失败 | 失敗 | 退信 | 不存在 | 전송 | 배달
+    не доставлен | не может быть | не удалось | не было доставлено | не существует | невозможно | delivery has been
+    no valid recipients | mail failed | has failed to these | couldn't be found | wasn't delivered | can't deliver
+    did not accept | didn't accept | bounced back | not been accepted | not accepted | fehler bei der | nicht erreicht
+    nicht erreichbar | nicht übertragen | nicht gesendet | nicht gefunden | nicht ausliefern | schlugen fehl
+    schlug fehl | fehlgeschlagen | dauerhafter fehler | permanenter fehler | zurückgewiesen | abgelehnt | abgewiesen
+    n'a pas été | n'est pas parvenu | n'avons pas pu | n'avoir pu | erreur permanente | a échoué | introuvable
+    a été rejeté | a été refusé | no pudimos | no llegó | no ha sido | error permanente | error en la entrega
+    fue rechazado | no se encontró | no s'ha pogut | não pudemos | não atingiu | não foi entreg | não conseguimos
+    erro permanente | falha na entrega | foi rejeitad | não encontrad | non riuscit | non ha raggiunto
+    mancata consegna | mancato recapito | è stato rifiutato | errore permanente | è stato rilevato un errore
+    is mislukt | niet bezorgd | niet bereik | geweigerd | misslyckades | inte levereras | inte nås | gick inte att
+    avvisades | mislykkedes | mislyktes | ikke leveres | ikke nås | nådde ikke | nåede ikke | epäonnistui
+    ei saavuttanut | ei voi toimittaa | ei tavoitettu | ei toimitettu | nie powiodło | nie udalo | nie udało
+    nie dotarła | nie dostarczono | nezdařil | nepodařilo | nepodarilo | zlyhal | nedorazil | nem sikerült
+    nem jutott el | nem kézbesíthető | nu a reușit | nu a putut | teslim edilemiyor | ulaşmadı | ulaşılamadı
+    gönderilemedi | недоступны | не удается | не удаётся | сбой доставки | ошибка | не вдалося | неуспешна
+    не е доставено | απέτυχε | δεν ήταν δυνατή | δεν βρέθηκε | nije uspjela | nije moguće | ni uspela | ni bilo mogoče
+    nurjus | nepavyko | neizdevās | 未能 | 未送达 | 退回 | 配信不能 | 見つかりません | 못했습니다 | 수 없습니다 | 실패
+    נכשלה | לא נמצא | فشل | تعذر | không thành công | không thể | ล้มเหลว | ไม่สามารถ
 """)
 """Sentences of failure and delay."""
 
@@ -108,16 +153,21 @@ DELAYED = Phrases("""
     attempts will continue | not yet been delivered | has not been delivered after | not yet delivered
     not been delivered yet | still undelivered | has been postponed | no action is required on your part
     need not resend | not need to resend | not need to re-send | do not resend | temporarily delayed
-    delivery delayed | temporary failure report | delivery * is delayed | verzögert | verspätet
-    wird weiterhin versucht | noch nicht zugestellt | retardé | n'a pas encore | retraso | retrasado | aún no se ha
-    in ritardo | vertraagd | försenad | 遅延 | 延迟 | задерж | opóźnion
+    delivery delayed | temporary failure report | delivery * is delayed | verzögert | verspätet | nur eine warnung
+    müssen * nicht erneut | wird weiter versucht | weitere zustellversuche | wird weiterhin versucht
+    noch nicht zugestellt | retardé | n'a pas encore | pas encore été | nouvelle tentative | retraso | retrasado
+    aún no se ha | todavía no se ha | se seguirá intentando | ainda não foi | atrasad | in ritardo | non è ancora
+    ulteriori tentativi | vertraagd | nog niet bezorgd | nog niet afgeleverd | försenad | ännu inte | forsinket
+    endnu ikke | ennå ikke | viivästy | opóźnion | jeszcze nie | zpožděn | késlelt | gecik | задерж | ещё не доставлен
+    еще не доставлен | отложен | 遅延 | まだ配信 | 再送信を試み | 延迟 | 延遲 | 尚未送达 | 尚未送達 | 지연
 """)
 GAVE_UP = Phrases("""
     permanent error | permanent failure | permanent fatal | permanently | fatal error | i've given up | giving up on
     not going to try again | has been returned | will be deleted from queue | no further delivery
     no further attempts | too long | not be delivered for | cannot send message for | (failure)
-    returning message to sender | retry timeout exceeded | retry time not reached for any host after
-    message expired | endgültig | définitif
+    returning message to sender | retry timeout exceeded | retry time not reached for any host after | message expired
+    endgültig | définitif | dauerhafter fehler | permanenter fehler | wird nicht erneut versucht | erreur permanente
+    error permanente | erro permanente | errore permanente | varaktigt | trwały błąd | постоянная ошибка | 永久
 """)
 """What makes a delay final."""
 
@@ -154,14 +204,17 @@ COPY_FIELDS = (
 
 HEADING = Phrases("""
     following recipient | following address | following e-mail | following email | following person | following user
-    following destination | recipients were affected | recipients affected | not delivered to:
-    not be delivered to: | could not be delivered to | was not delivered to | to the following: | to one or more
-    failed recipient | failed addresses | failed address | fatal errors | delivery errors | not deliver
-    unable to deliver | undeliverable to | the following failed | transient non-fatal | addressees | had * errors
-    address to which * not yet | delivery to the following | recipient(s) | folgende * empfänger
-    folgende * adresse | folgenden | an folgende | empfänger konnte | suivants | suivante | destinataire
-    siguiente * destinatari | siguientes | siguiente dirección | destinatarios | seguintes | seguenti | volgende
-    følgende | 以下のメール | 以下のアドレス | 次の | 以下 | 下列 | 收件人 | следующ | получател | następuj
+    following destination | recipients were affected | recipients affected | not be delivered to:
+    could not be delivered to | to the following: | to one or more | failed recipient | failed address | fatal errors
+    delivery errors | not deliver | unable to deliver | undeliverable to | the following failed | transient non-fatal
+    addressees | had * errors | address to which * not yet | delivery to the following | recipient(s)
+    folgende * empfänger | folgende * adresse | folgenden | an folgende | empfänger konnte | suivants | suivante
+    destinataire | siguientes | siguiente dirección | seguintes | seguenti | volgende | følgende | følgjande
+    följande | a estes destinat | deze geadresseerden | disse mottakerne | disse modtagere | dessa mottagare | seuraav
+    těmto | následující | týmto | adresat | następny | címzett | destinatari | alıcı | gönderilem | одержувач
+    παραλήπτ | primatelj | prejemnik | adressaati | gavėj | adresātiem | 收件者 | 受信者 | 宛先 | 받는 사람 | 수신자
+    נמענים | المستلمين | người nhận | ผู้รับ | pod wskazane adresy | 次の | 以下 | 下列 | 收件人 | следующ | получател
+    następuj
 """)
 """Lines that announce a list of recipients."""
 

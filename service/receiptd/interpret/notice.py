@@ -53,6 +53,12 @@ class Notice:
         """The copy of the original below, if there is one."""
         return self._whole[self._copy_at :]
 
+    @property
+    def returns_message(self) -> bool:
+        """Whether a message is attached, or the header of one."""
+        attached = (part for part in self._root.parts if part is not self._root)
+        return any(part.embeds_message or part.type.startswith("text/rfc822-header") for part in attached)
+
     @lazy
     def lines(self) -> tuple[str, ...]:
         """The lines of what the server says."""

@@ -1,0 +1,72 @@
+"""What a server's own notice shows and the word of a person or a shop doesn't: its replies, and what it returns.
+
+A parcel that "could not be delivered", a colleague who asks about a "failure notice": subject and sentences alone are
+no bounce where an automaton that delivers mail didn't sign.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from receiptd.interpret import addresses, codes, dialects, envelope, phrases
+from receiptd.interpret.fields import Fields
+from receiptd.interpret.notice import Notice
+
+_REPLY = re.compile(r"(?<![\w.])(?:[45]\d\d[ -]{1,3}#?|#)[45]\.\d{1,3}\.\d{1,3}(?![\w.])")
+_RETURNED = re.compile(r"^[ \t]{0,8}message-id[ \t]?:", re.IGNORECASE | re.MULTILINE)
+_BEFORE_NAME = " \t*•·-–<\"'(["
+_AFTER_NAME = " \t>\"')]:;,."
+_SIGHT = 100
+_NEAR = 3
+"""Lines from a name in which the reply stands that names it."""
+
+
+def gives_reply(said: Notice) -> bool:
+    """Return whether the reply of an SMTP server stands there, status code and all: nobody else writes like that."""
+    return any(_REPLY.search(line) for line in said.lines if not _is_quoted(line))
+
+
+def is_shown(header: Fields, said: Notice) -> bool:
+    """Return whether the notice returns the original, or lists who failed as servers do."""
+    return said.returns_message or bool(_RETURNED.search(said.copy)) or _lists_failed(header, said.lines)
+
+
+def _lists_failed(header: Fields, lines: Sequence[str]) -> bool:
+    writer = addresses.first(header.first("from")) or ""
+    readers = {address.lower() for address in (writer, *envelope.recipients(header))}
+    above = ""
+    for number, line in enumerate(lines):
+        name = _listed(line)
+        if name and name[0].lower() not in readers:
+            if _gives_code("\n".join(lines[number : number + _NEAR])):
+                return True
+            is_foreign = name[0].rpartition("@")[2].lower() != writer.rpartition("@")[2]
+            if is_foreign and not name[1] and _announces(above):
+                return True
+        above = line if line.strip() else above
+    return False
+
+
+def _listed(line: str) -> tuple[str, str] | None:
+    """Return the address that begins *line* and what follows it; a person's quotation lists nobody."""
+    bare = line.lstrip(_BEFORE_NAME) if "@" in line and not _is_quoted(line) else ""
+    found = addresses.ADDRESS.match(bare)
+    return (found[0], bare[found.end() :].strip(_AFTER_NAME)) if found else None
+
+
+def _gives_code(text: str) -> bool:
+    return any(status[0] in "45" for status in codes.statuses(text)) or any(
+        code >= 400 for code in codes.reply_codes(text)
+    )
+
+
+def _announces(line: str) -> bool:
+    if dialects.NOT_A_RECIPIENT.search(line[-_SIGHT:]):
+        return False  # `If it was not delivered, write to:`
+    plain = phrases.plain(line)
+    return dialects.HEADING.are_in(plain) or dialects.SENTENCE.are_in(plain)
+
+
+def _is_quoted(line: str) -> bool:
+    return line.lstrip(" \t").startswith(">")

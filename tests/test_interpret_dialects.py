@@ -1,0 +1,102 @@
+"""How servers of many countries say that a message didn't arrive, and who says so without being a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from receiptd.facts import Action, Cause, Report, ReportKind
+from receiptd.interpret import interpret
+
+COPY = (
+    "Return-Path: <me@a.org>\nReceived: from a.org by b.org; Tue, 24 Nov 2026 02:34:02 +0000\nMessage-ID: <1@a.org>\n"
+)
+
+
+def mail(text: str, *, sender: str = "postmaster@b.org", subject: str = "failure notice", header: str = "") -> Report:
+    head = f"From: {sender}\nTo: me@a.org\nSubject: {subject}\n{header}Content-Type: text/plain; charset=utf-8\n\n"
+    return interpret(f"{head}{text}\n".encode())
+
+
+EXCHANGE = {
+    "Unzustellbar": ("Fehler bei der Nachrichtenzustellung an folgende Empfänger oder Gruppen:", "Nicht gefunden."),
+    "Non remis": ("Échec de la remise pour ces destinataires ou groupes :", "L'adresse est introuvable."),
+    "No se puede entregar": ("No se pudo entregar a estos destinatarios o grupos:", "No se encontró la dirección."),
+    "Non recapitato": ("Recapito non riuscito per i seguenti destinatari o gruppi:", "Indirizzo non trovato."),
+    "Não é possível entregar": ("Falha na entrega a estes destinatários ou grupos:", "Endereço não encontrado."),
+    "Onbestelbaar": ("De levering aan de volgende geadresseerden is mislukt:", "Het adres is niet gevonden."),
+    "Kan inte levereras": ("Leverans till följande mottagare misslyckades:", "Det gick inte att hitta adressen."),
+    "Kan ikke leveres": ("Levering til følgende modtagere mislykkedes:", "Adressen blev ikke fundet."),
+    "Ikke levert": ("Levering til disse mottakerne mislyktes:", "Finner ikke adressen."),
+    "Toimittamaton": ("Toimitus epäonnistui seuraaville vastaanottajille:", "Osoitetta ei löydy."),
+    "Niedostarczone": ("Dostarczenie do następujących adresatów nie powiodło się:", "Nie można odnaleźć adresu."),
+    "Nedoručitelné": ("Doručení těmto příjemcům se nezdařilo:", "Adresu se nepodařilo najít."),
+    "Kézbesíthetetlen": ("Nem sikerült a kézbesítés a következő címzetteknek:", "A cím nem található."),
+    "Nelivrat": ("Livrarea nu a reușit pentru acești destinatari:", "Adresa nu a putut fi găsită."),
+    "Не удается доставить": ("Не удалось выполнить доставку следующим получателям:", "Пользователь не найден."),
+    "Не доставлено": ("Не вдалося доставити цим одержувачам:", "Адресу не знайдено."),
+    "Teslim edilemiyor": ("Şu alıcılara teslim edilemedi:", "Adres bulunamadı."),
+    "Δεν είναι δυνατή η παράδοση": ("Η παράδοση απέτυχε σε αυτούς τους παραλήπτες:", "Δεν βρέθηκε."),
+    "配信不能": ("次の受信者への配信に失敗しました:", "アドレスが見つかりませんでした。"),
+    "无法传递": ("未能向以下收件人传递邮件:", "找不到地址。"),
+    "無法傳遞": ("傳遞至下列收件者失敗:", "找不到地址。"),
+    "배달할 수 없음": ("다음 받는 사람에게 배달하지 못했습니다.", "주소를 찾을 수 없습니다."),
+    "לא ניתן למסירה": ("המסירה נכשלה לנמענים אלה:", "הכתובת לא נמצאה."),
+    "غير قابل للتسليم": ("فشل التسليم إلى هؤلاء المستلمين:", "تعذر العثور على العنوان."),
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGE)
+def test_a_bounce_is_understood_in_the_language_of_its_server(name: str) -> None:
+    heading, reason = EXCHANGE[name]
+    report = mail(f"{heading}\n\nbob@c.org\n{reason}\n\n{COPY}", subject=f"{name}: Delayed train")
+    (told,) = report.recipients
+    assert (report.kind, report.original_message_id) == (ReportKind.BOUNCE, "<1@a.org>")
+    assert (told.final_recipient, told.action, told.status) == ("bob@c.org", Action.FAILED, "5.0.0")
+    assert told.cause is Cause.USER_UNKNOWN
+
+
+@pytest.mark.parametrize("name", ["Unzustellbar", "Non recapitato", "Toimittamaton", "未送达", "배달되지 않음"])
+def test_a_bounce_that_nobody_signed_is_told_by_what_it_returns(name: str) -> None:
+    text = f"Delivery has failed to these recipients:\n\nbob@c.org\n550 5.1.1 not found\n\n{COPY}"
+    assert mail(text, sender="IT <helpdesk@b.org>", subject=f"{name}: Contract").kind is ReportKind.BOUNCE
+
+
+def test_an_smtp_reply_in_an_unknown_language_is_a_bounce_where_a_daemon_wrote_it() -> None:
+    report = mail("Barua haikufika.\n\nbob@c.org: 550 5.1.1 hayupo\n", sender="MAILER-DAEMON@b.org", subject="Barua")
+    assert [(told.final_recipient, told.status, told.reply_code) for told in report.recipients] == [
+        ("bob@c.org", "5.1.1", 550)
+    ]
+
+
+NO_BOUNCES = {
+    "parcel": ("Your parcel could not be delivered", "Your parcel was undeliverable. Write to help@dhl.org."),
+    "paket": ("Ihre Sendung konnte nicht zugestellt werden", "Wir trafen niemanden an.\n\nIhr Team\nservice@dhl.org"),
+    "colis": ("Échec de livraison de votre colis", "Nous n'avons pas pu livrer : destinataire inconnu. sav@post.org"),
+    "paquete": ("No se ha podido entregar su paquete", "La dirección no existe. clientes@correos.org"),
+    "pacco": ("Mancata consegna del pacco", "Non è stato possibile consegnare. assistenza@brt.org"),
+    "encomenda": ("Falha na entrega da sua encomenda", "O endereço não existe. apoio@ctt.org"),
+    "pakket": ("Je pakket kan niet worden bezorgd", "Het adres bestaat niet. service@postnl.org"),
+    "paczka": ("Paczka nie została dostarczona", "Nie można było odnaleźć adresu. pomoc@inpost.org"),
+    "посылка": ("Посылка не доставлена", "Получатель не найден, не удалось связаться. help@pochta.org"),
+    "荷物": ("【配達できませんでした】お荷物", "住所が存在しません。support@sagawa.org"),
+    "包裹": ("您的包裹无法投递", "地址不存在。kefu@sf.org"),
+    "shop": ("Delivery delayed: your order", "We are unable to deliver before Friday. orders@shop.org"),
+    "order": ("Delivery notification: order 5513", "If it was not delivered, write to:\nhelp@shop.org"),
+    "colleague": ("failure notice", "I got this for bob@c.org. What does 'user unknown' mean?\n\nCarla"),
+    "quotation": ("Delivery failed?", "What is this?\n\n> <bob@c.org>: 550 5.1.1 User unknown\n\nEve"),
+    "Kollegin": ("Rückläufer", "Hallo, deine Mail an bob@c.org konnte nicht zugestellt werden, rufst du ihn an?"),
+    "collègue": ("message non remis", "Ton message à bob@c.org n'a pas pu être remis, peux-tu vérifier ?"),
+    "коллега": ("недоставлено письмо", "Моё письмо на bob@c.org не удалось отправить, почему?"),
+    "同事": ("退信问题", "发给 bob@c.org 的邮件失败了,请检查。"),
+    "ticket": ("[#5512] Mail to bob@c.org could not be delivered", "Our team looks into 'user unknown'."),
+    "quota": ("Your mailbox is full", "It was not possible to deliver. Write to helpdesk@b.org."),
+    "fax": ("Fax delivery failed", "Your fax could not be sent: no answer. fax@fax.org"),
+    "newsletter": ("Delivery problem? Read our guide", "When mail is rejected with 550 5.1.1: hello@tool.org"),
+    "phishing": ("Delivery failure notification", "5 messages were blocked, me@a.org. Click https://evil.org"),
+}
+
+
+@pytest.mark.parametrize("name", NO_BOUNCES)
+def test_whoever_writes_of_what_did_not_arrive_sends_no_bounce(name: str) -> None:
+    subject, text = NO_BOUNCES[name]
+    assert mail(text, sender="Service <service@b.org>", subject=subject).kind is ReportKind.ORDINARY
