@@ -219,6 +219,21 @@ def test_the_headers_of_a_report_without_original_are_no_original() -> None:
     assert report.original_message_id == "<2@a.org>"
 
 
+def test_a_local_part_that_is_quoted_for_nothing_is_the_same_name() -> None:
+    quoted = BOB.replace("bob", '"bob"')
+    assert fails_bob(interpret(dsn(f"{MESSAGE}\n\n{quoted}\n")))
+    (told,) = interpret(dsn(f"{MESSAGE}\n\n{quoted.replace('bob', 'bob b')}\n")).recipients
+    assert told.final_recipient == '"bob b"@b.org'
+
+
+def test_the_text_of_a_report_behind_a_gateways_warning_is_the_reports() -> None:
+    warning = "--=_o\nContent-Type: text/plain\n\nThis comes from outside.\n\n--=_o\n"
+    report = dsn(BOB.partition("\nDiagnostic")[0], text="<bob@b.org>: 550 no such user").decode()
+    kind = 'Content-Type: multipart/report; report-type=delivery-status; boundary="=_b"\n'
+    outer = f'Content-Type: multipart/mixed; boundary="=_o"\n\n{warning}{kind}'
+    assert fails_bob(interpret(report.replace(kind, outer).encode()))
+
+
 def test_comments_may_stand_before_a_status_and_an_action() -> None:
     block = BOB.replace("failed", "(bad (worse)) failed").replace("Status: 5", "Status: (permanent) 5")
     assert fails_bob(interpret(dsn(f"{MESSAGE}\n\n{block}\n")))

@@ -8,7 +8,7 @@ from itertools import islice
 from receiptd.interpret import fields
 
 _MOST = 500
-_QUOTES = "«»„“”‚‘’「」『』（）【】，。；："
+_QUOTES = "«»„“”‚‘’「」『』（）【】，。；：،、\u200b\u200e\u200f\u2060\ufeff"
 # A run of characters is tried once, at its beginning (look-behind, possessive): linear on any text.
 ADDRESS = re.compile(
     rf"(?:(?<![^\s<>()\[\],;:\"`@\\|{{}}{_QUOTES}])([^\s<>()\[\],;:\"`@\\|{{}}{_QUOTES}]{{1,128}}+)"
@@ -20,6 +20,11 @@ _XTEXT = re.compile(r"\+([2-9A-F][0-9A-F])")
 _QUOTED = re.compile(r"<?(\"(?:[^\"\\]|\\.){1,128}+\")@([^\s<>]{1,255}+)")
 _WORD = re.compile(r"<?([^\s<>()]{1,320}+)>?")
 _LOCAL_NAME = re.compile(r"<?([\w.+~&%$#*=-]{1,128})>?")
+_DOT_ATOM = re.compile(r"\"[\w.!#$%&'*+/=?^`{|}~-]{1,64}\"", re.ASCII)
+_STUCK = re.compile(
+    r"([a-z\d-]{1,63}+(?:\.[a-z\d-]{1,63}+){1,10}+)[\u0600-\u06ff\u3040-\u9fff\uac00-\ud7af]", re.IGNORECASE
+)
+"""A domain, and the word of a language without spaces that follows it."""
 
 
 def find(text: str) -> list[str]:
@@ -51,7 +56,8 @@ def of_field(value: str | None) -> str | None:
     if rest.startswith(("|", '"|', "/")):
         return None
     if quoted := _QUOTED.match(rest):
-        return f"{quoted[1]}@{quoted[2].lower()}"
+        local = quoted[1][1:-1] if _DOT_ATOM.fullmatch(quoted[1]) else quoted[1]
+        return f"{local}@{quoted[2].rstrip('.').lower()}"
     if (word := _WORD.fullmatch(rest)) and "@" in word[1]:
         local, _, domain = word[1].rpartition("@")
         return f"{local}@{domain.rstrip('.').lower()}" if local and domain else None
@@ -73,6 +79,8 @@ def _joined(plain: str, quoted: str, domain: str) -> str:
     return f"{local}@{domain.rstrip('.-').lower()}"
 
 
+    if not domain.isascii() and (stuck := _STUCK.match(domain)):
+        domain = stuck[1]
 def _unescape(found: re.Match[str]) -> str:
     point = int(found[1], 16)
     return chr(point) if 0x20 <= point <= 0x10FFFF and not 0xD800 <= point <= 0xDFFF else found[0]

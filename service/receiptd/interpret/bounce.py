@@ -22,7 +22,8 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 _BARE_NAME = re.compile(r"[ \t]{1,20}<?([a-z][\w.-]{1,40})>?(?:[ \t]{2,20}\S[^\n]{0,100})?", re.IGNORECASE)
-_OWN_POST = ("mailer-daemon@", "postmaster@", "mail-daemon@", "abuse@", "hostmaster@", "webmaster@", "support@", "noc@")
+_SERVERS_POST = ("mailer-daemon@", "postmaster@", "mail-daemon@")
+_HELPERS_POST = ("abuse@", "hostmaster@", "webmaster@", "support@", "noc@")
 _LONGEST_LIST = 200
 _SIGHT = 100
 _OF_CONVERSATIONS = frozenset(("in-reply-to", "references", "list-id", "list-unsubscribe", "list-post", "newsgroups"))
@@ -129,12 +130,16 @@ def _named(header: Fields, said: Notice, original: Returned) -> list[str]:
     if listed:
         return list(dict.fromkeys(listed))
     strangers = _not_recipients(header, original)
-    for find in (_below_heading, _alone):
-        if listed := _without(find(said), strangers):
-            return listed
-    for find in (_labelled, _in_sentences, _anywhere):
-        if found := _without(find(said), strangers):
-            return [address for address in found if not address.lower().startswith(_OWN_POST)] or found
+    if found := _without(_below_heading(said), strangers):
+        return _but(_SERVERS_POST, found) or found
+    writers: list[str] = []
+    for find, others in _PLACES:
+        found = _without(find(said), strangers)
+        if named := _but(others, found):
+            return named
+        writers = writers or found
+    if writers:
+        return writers
     if named := _local_names(header, said):
         return named
     return list(dict.fromkeys(original.recipients)) if len(set(original.recipients)) == 1 else []
@@ -151,6 +156,10 @@ def _without(found: Iterable[str], strangers: frozenset[str]) -> list[str]:
     for address in found:
         unique.setdefault(address.lower(), address)
     return [address for key, address in unique.items() if key not in strangers]
+
+
+def _but(others: tuple[str, ...], found: Iterable[str]) -> list[str]:
+    return [address for address in found if not address.lower().startswith(others)]
 
 
 def _below_heading(said: Notice) -> list[str]:
@@ -223,3 +232,12 @@ def _local_names(header: Fields, said: Notice) -> list[str]:
             below = [found for below in said.lines[at + 1 : at + 6] if (found := _BARE_NAME.fullmatch(below.rstrip()))]
             return [f"{found[1]}@{domain}" for found in below]
     return []
+
+
+_PLACES = (
+    (_alone, _SERVERS_POST),
+    (_labelled, (*_SERVERS_POST, *_HELPERS_POST)),
+    (_in_sentences, (*_SERVERS_POST, *_HELPERS_POST)),
+    (_anywhere, (*_SERVERS_POST, *_HELPERS_POST)),
+)
+"""Where recipients stand without heading, the surest place first, and who else is named there."""

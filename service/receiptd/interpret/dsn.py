@@ -93,7 +93,7 @@ def read_text(text: str) -> Status:
 def read_attached(root: Part) -> Status:
     """Read a delivery-status part whose type a gateway took away: Exchange makes `ATT00001.txt` of it."""
     behind = [part for part in root.below if not part.children][1:]
-    plain = [part for part in behind if part.type in _DEGRADED and b"-Recipient:" in part.raw[part.body : part.end]]
+    plain = [part for part in behind if part.type in _DEGRADED and b"ecipient:" in part.raw[part.body : part.end]]
     found = (read_text(f"\n{part.text(_LONGEST_ATTACHED)}") for part in plain[:_MOST_ATTACHED])
     return next((status for status in found if status.recipients), Status(Fields([]), ()))
 

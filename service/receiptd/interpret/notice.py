@@ -76,7 +76,7 @@ def _without_preamble(text: str) -> str:
 
 
 def _first_text(root: Part, limit: int) -> str:
-    for part in root.parts:
+    for part in _from_report(root):
         if not part.type.startswith("text/") or part.type in _NO_NOTICE:
             continue
         same = (_plain_beside(root, part), part) if part.type == "text/html" else (part,)
@@ -86,6 +86,15 @@ def _first_text(root: Part, limit: int) -> str:
     if root.children:
         return ""
     return root.text(limit) if root.is_multipart or root.type.startswith("message/") else ""
+
+
+def _from_report(root: Part) -> list[Part]:
+    """Return the parts from the report on: gateways put a warning of their own before it."""
+    parts = root.parts
+    if root.type == "multipart/mixed":
+        at = next((at for at, part in enumerate(parts) if part.type == "multipart/report"), 0)
+        return parts[at:]
+    return parts
 
 
 def _plain_beside(root: Part, markup: Part) -> Part | None:
@@ -105,6 +114,8 @@ def _copy_begins(text: str) -> int:
             line, lines[number + 1] if number + 1 < len(lines) else ""
         ):
             return at
+        if line == "-- " and text[:at].strip():
+            return at  # a signature, where scanners and companies say more than the server
         at += len(line) + 1
     return len(text)
 
