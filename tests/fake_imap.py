@@ -92,11 +92,12 @@ class FakeImap:
             return f"* CAPABILITY {self.capability}\r\nTAG OK done\r\n"
         if command.startswith("LIST"):
             return self.listed + "TAG OK done\r\n"
-        if command.startswith("SELECT"):
+        if command.startswith(("SELECT", "EXAMINE")):
+            right = "READ-WRITE" if command.startswith("SELECT") else "READ-ONLY"
             following = max(self.messages, default=0) + 1
             return (
                 f"* {len(self.messages)} EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY 7] fine\r\n"
-                f"* OK [UIDNEXT {following}] next\r\nTAG OK [READ-WRITE] done\r\n"
+                f"* OK [UIDNEXT {following}] next\r\nTAG OK [{right}] done\r\n"
             )
         if command.startswith("UID SEARCH"):
             return f"* SEARCH {' '.join(map(str, self._named(command.split()[3])))}\r\nTAG OK done\r\n"

@@ -89,6 +89,17 @@ async def test_what_came_is_stored_raw_with_the_time_our_server_had_it(post: Pos
     assert "BODY.PEEK" in " ".join(post.imap.got), "nothing is marked as read"
 
 
+@pytest.mark.parametrize(("after", "verb"), [("keep", "EXAMINE"), ("seen", "SELECT")])
+async def test_a_folder_in_which_nothing_is_to_be_changed_is_opened_for_reading_alone(
+    tmp_path: Path, after: str, verb: str
+) -> None:
+    """SELECT itself changes it: what other programs were to be told of as recent is so no longer (RFC 3501 §6.3.1)."""
+    async with posted(tmp_path, box={"after": after}) as post:
+        post.put(_mail(1))
+        assert await post.collect() == 1
+        assert {line.split()[0] for line in post.imap.got if "INBOX" in line and "LIST" not in line} == {verb}
+
+
 async def test_each_message_is_fetched_once(post: Post) -> None:
     post.put(_mail(1), _mail(2))
     await post.collect()
@@ -177,7 +188,7 @@ async def test_cursor_and_rows_are_one_transaction(post: Post, monkeypatch: pyte
 async def test_when_the_server_renumbers_a_folder_it_is_read_anew_and_what_is_known_stays_known(post: Post) -> None:
     post.put(_mail(1), _mail(2))
     await post.collect()
-    post.imap.on("SELECT", RENUMBERED)
+    post.imap.on("SELECT|EXAMINE", RENUMBERED)
     post.imap.messages = {uid: Message(_mail(number), date=DATE) for uid, number in ((1, 2), (2, 1), (3, 3))}
     assert await post.collect() == 1
     folder = await post.folder()
@@ -200,7 +211,7 @@ async def test_junk_is_found_by_its_use_whatever_its_name(tmp_path: Path) -> Non
         post.imap.listed = BOTH
         post.put(_mail(1))
         await post.collect()
-        assert {line.split(" ", 1)[1].strip('"') for line in post.imap.commands("SELECT")} == {"INBOX", "Spam"}
+        assert {line.split(" ", 1)[1].strip('"') for line in post.imap.commands("EXAMINE")} == {"INBOX", "Spam"}
         folder = await post.folder("Junk")
         assert folder is not None
         assert folder.uid == 1
@@ -225,7 +236,7 @@ async def test_another_folder_that_is_missing_holds_nothing_and_is_told_once(
 
 
 async def test_a_mailbox_without_its_inbox_is_blind(post: Post) -> None:
-    post.imap.on("SELECT", "TAG NO [NONEXISTENT] no such folder\r\n")
+    post.imap.on("SELECT|EXAMINE", "TAG NO [NONEXISTENT] no such folder\r\n")
     with pytest.raises(MailboxFault, match="INBOX"):
         await post.collect()
     assert await post.folder() is None
@@ -279,7 +290,7 @@ async def test_a_mailbox_that_refuses_to_move_is_no_fault_and_is_asked_again(tmp
 async def test_after_a_renumbering_the_old_numbers_touch_nobody_elses_mail(tmp_path: Path) -> None:
     async with posted(tmp_path, box={"after": "delete"}) as post:
         await _matched(post)
-        post.imap.on("SELECT", RENUMBERED)
+        post.imap.on("SELECT|EXAMINE", RENUMBERED)
         post.imap.messages = {1: Message(_mail(9), date=DATE)}
         await post.collect()
         assert [line for line in post.imap.got if "STORE" in line or "EXPUNGE" in line] == []

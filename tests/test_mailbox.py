@@ -97,6 +97,12 @@ async def test_selecting_tells_validity_next_uid_and_number() -> None:
         assert await mailbox.select("INBOX") == Selected(uidvalidity=8, uidnext=77, exists=9, is_read_only=True)
 
 
+async def test_a_folder_may_be_opened_for_reading_alone() -> None:
+    async with FakeImap(messages=_letters(3)) as server, _inside(server, folder=None) as mailbox:
+        assert await mailbox.examine("INBOX") == Selected(uidvalidity=7, uidnext=4, exists=3, is_read_only=True)
+        assert server.commands("SELECT") == []
+
+
 async def test_a_next_uid_that_isn_t_told_is_searched_for() -> None:
     async with FakeImap(messages=_letters(3)) as server, _inside(server, folder=None) as mailbox:
         server.on("SELECT", "* 3 EXISTS\r\n* OK [UIDVALIDITY 8]\r\nTAG OK ok\r\n")

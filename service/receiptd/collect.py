@@ -12,7 +12,7 @@ import structlog
 from receiptd import telemetry
 from receiptd.errors import ReceiptdError
 from receiptd.interpret import glance
-from receiptd.mailbox import Fetched, Mailbox, MailboxRefused
+from receiptd.mailbox import Fetched, Mailbox, MailboxRefused, Selected
 from receiptd.models import ReportRow
 from receiptd.pulse import pause
 from receiptd.settings import MailboxSettings
@@ -56,7 +56,7 @@ async def _note_missing(store: Store, box: MailboxSettings, name: str, missing: 
 
 async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str, real: str) -> int:
     started_at, offset = store.now(), store.clock_offset()
-    selected = await mailbox.select(real)
+    selected = await _open(mailbox, box, real)
     upto, last_read = await _cursor(store, box.name, name, selected.uidvalidity)
     since = await _since(store, last_read) if _is_shared(store, box) and not upto else None
     new = 0
@@ -74,6 +74,11 @@ async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str,
     async with store.write() as session:
         await reports.complete(session, box.name, name, started_at)
     return new
+
+
+async def _open(mailbox: Mailbox, box: MailboxSettings, folder: str) -> Selected:
+    """Open *folder* with no more rights than are needed: SELECT takes \\Recent away from people's own programs."""
+    return await (mailbox.examine(folder) if box.after == "keep" else mailbox.select(folder))
 
 
 def _is_shared(store: Store, box: MailboxSettings) -> bool:
@@ -203,7 +208,7 @@ async def _wait(store: Store, mailbox: Mailbox, box: MailboxSettings) -> None:
 
 async def _came_meanwhile(store: Store, mailbox: Mailbox, box: MailboxSettings, inbox: str) -> bool:
     """Open INBOX and say whether it holds more than was read: what came before it is open, IDLE never tells."""
-    selected = await mailbox.select(inbox)
+    selected = await _open(mailbox, box, inbox)
     name = next((name for name in box.folders if name.upper() == "INBOX"), None)
     if name is None:
         return False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import imaplib
+import re
+import ssl
 from collections.abc import Iterator
 from email.message import EmailMessage
 from email.utils import make_msgid
@@ -11,8 +14,8 @@ import pytest
 from tests.acceptance.offices import office_in
 from tests.acceptance.readers import deliver, has
 from tests.nursery import Nursery
-from tests.office import Office, kinds
-from tests.servers.world import World
+from tests.office import PATIENCE, Office, kinds
+from tests.servers.world import HOST, World
 
 pytestmark = pytest.mark.servers
 
@@ -38,10 +41,10 @@ def office(nursery: Nursery, world: World, clerk: str) -> Iterator[Office]:
         yield office
 
 
-def _ask(office: Office, clerk: str, address: str) -> tuple[str, str]:
+def _ask(office: Office, clerk: str, address: str, level: str = "delivered") -> tuple[str, str]:
     """Send a letter that needs an answer; return its id and Message-ID when it is out."""
     letter = office.send(address, options=("-f", clerk, "--require", "replied"))
-    shown = office.wait(letter, has(delivery="delivered"))
+    shown = office.wait(letter, has(delivery=level))
     assert shown["recipients"][0]["receipt"] == "open"
     return letter, shown["message_id"]
 
@@ -68,6 +71,19 @@ def test_a_persons_answer_is_a_reply_and_a_robots_is_not(office: Office, world: 
     stored = office.reports()
     assert "Re: An invoice" in {report["subject"] for report in stored}
     assert not [report for report in stored if (report["subject"] or "").startswith("Private")]
+
+
+def test_the_mailbox_of_a_person_is_left_as_it_was(office: Office, world: World, clerk: str) -> None:
+    """Not even "recent" is taken from a message: the person's own program is to be told of it."""
+    asked, asked_id = _ask(office, clerk, "carol@b.test", level="relayed")
+    _write(world, "carol@b.test", clerk, Subject="Re: An invoice", In_Reply_To=asked_id)
+    office.wait(asked, has(level="replied", receipt="met"))
+    context = ssl.create_default_context(cafile=str(world.ca_file))
+    with imaplib.IMAP4_SSL(HOST, world.imap.imaps, ssl_context=context, timeout=PATIENCE) as imap:
+        imap.login(clerk, world.password)
+        told = imap.status("INBOX", "(MESSAGES RECENT UNSEEN)")[1][0].decode()
+        everything, recent, unseen = map(int, re.findall(r"\d+", told.rpartition("(")[2]))
+    assert everything == recent == unseen > 0
 
 
 def test_an_answer_can_be_required_only_where_it_would_be_seen(office: Office) -> None:

@@ -91,14 +91,14 @@ def _renumber(imap: FakeImap, first: int, uidvalidity: int) -> None:
     """Give all messages other UIDs, from *first* on, as a server does that lost its index."""
     imap.messages = dict(enumerate(imap.messages.values(), first))
     imap.on(
-        "SELECT",
+        "EXAMINE",
         f"* {len(imap.messages)} EXISTS\r\n* OK [UIDVALIDITY {uidvalidity}] anew\r\n"
         f"* OK [UIDNEXT {first + len(imap.messages)}] next\r\nTAG OK [READ-WRITE] done\r\n",
     )
 
 
 async def test_a_mailbox_without_inbox_is_blind_and_no_deadline_is_judged(shop: Workshop) -> None:
-    shop.imap.on("SELECT", "TAG NO no such mailbox\r\n")
+    shop.imap.on("EXAMINE", "TAG NO no such mailbox\r\n")
     bob = await shop.send("bob@b.test")
     await shop.submit()
     async with _watching(shop):
@@ -120,7 +120,7 @@ async def test_a_mailbox_without_inbox_is_blind_and_no_deadline_is_judged(shop: 
 
 async def test_a_mailbox_that_lists_no_inbox_is_told_at_once_though_no_deadline_waits(shop: Workshop) -> None:
     shop.imap.listed = '* LIST () "/" Archive\r\n'
-    shop.imap.on("SELECT", "TAG NO [NONEXISTENT] Mailbox doesn't exist: INBOX\r\n")
+    shop.imap.on("EXAMINE", "TAG NO [NONEXISTENT] Mailbox doesn't exist: INBOX\r\n")
     async with _watching(shop):
         await _await_health(shop, is_up=False)
         await shop.monitor()

@@ -67,7 +67,7 @@ async def _folder(settings: MailboxSettings, mailbox: Mailbox, what: str, wanted
     if name is None:
         return warn(what, f"there is no folder {wanted}: correct folders, or make it if the server sorts mail there")
     try:
-        selected = await mailbox.select(name)
+        selected = await (mailbox.examine(name) if settings.after == "keep" else mailbox.select(name))
     except FolderMissing as error:
         return fail(what, str(error))
     called = name if name == wanted else f"{wanted} (here {name})"

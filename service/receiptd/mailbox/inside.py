@@ -66,8 +66,15 @@ class Mailbox:
 
     async def select(self, name: str) -> Selected:
         """Open the folder *name*, as `resolve` returns it; raise FolderMissing if there is none."""
+        return await self._opened("SELECT", name)
+
+    async def examine(self, name: str) -> Selected:
+        """Open the folder *name* as `select` does, for reading alone: nothing in it loses even its \\Recent."""
+        return await self._opened("EXAMINE", name)
+
+    async def _opened(self, verb: str, name: str) -> Selected:
         self._wire.forget_counts()
-        answer = await self._wire.ask("SELECT", _quoted(name))
+        answer = await self._wire.ask(verb, _quoted(name))
         if not answer.is_ok:
             self._wire.state = AUTH
             await self._explain_no_folder(name, answer)
