@@ -19,12 +19,12 @@ _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([2-9A-F][0-9A-F])")
 _QUOTED = re.compile(r"<?(\"(?:[^\"\\]|\\.){1,128}+\")@([^\s<>]{1,255}+)")
 _WORD = re.compile(r"<?([^\s<>()]{1,320}+)>?")
-_LOCAL_NAME = re.compile(r"<?([\w.+~&%$#*=-]{1,128})>?")
 _DOT_ATOM = re.compile(r"\"[\w.!#$%&'*+/=?^`{|}~-]{1,64}\"", re.ASCII)
 _STUCK = re.compile(
     r"([a-z\d-]{1,63}+(?:\.[a-z\d-]{1,63}+){1,10}+)[\u0600-\u06ff\u3040-\u9fff\uac00-\ud7af]", re.IGNORECASE
 )
 """A domain, and the word of a language without spaces that follows it."""
+_LOCAL_NAME = re.compile(r"<?([\w.+~&%$#*=-]{1,128})>?")
 
 
 def find(text: str) -> list[str]:
@@ -76,11 +76,11 @@ def _joined(plain: str, quoted: str, domain: str) -> str:
     if plain[:5].lower() == "smtp=":  # Exchange's X.400 spelling
         plain = plain[5:]
     local = plain.lstrip(".'*=/!") or plain or quoted
+    if not domain.isascii() and (stuck := _STUCK.match(domain)):
+        domain = stuck[1]
     return f"{local}@{domain.rstrip('.-').lower()}"
 
 
-    if not domain.isascii() and (stuck := _STUCK.match(domain)):
-        domain = stuck[1]
 def _unescape(found: re.Match[str]) -> str:
     point = int(found[1], 16)
     return chr(point) if 0x20 <= point <= 0x10FFFF and not 0xD800 <= point <= 0xDFFF else found[0]
