@@ -15,7 +15,7 @@ import pytest
 
 from receiptd import decide
 from receiptd.accept import Taken
-from receiptd.facts import Event, EventKind, Level, Trust
+from receiptd.facts import Event, EventKind, Level, Source, Trust
 from receiptd.models import Recipient
 from receiptd.settings import Settings
 from tests.recorded import about
@@ -176,6 +176,24 @@ async def test_opensmtpds_end_of_its_queue_time(stage: Stage, said: bytes, deliv
     taken = await stage.submitted("x@delayed.test")
     raw = about("fwd-delayed-osmtpd--osmtpd--delayed-2", taken).replace(b": Envelope expired", said)
     assert (await come(stage, taken, raw)).delivery == delivery
+
+
+@pytest.mark.parametrize(
+    ("first", "known", "receipt"),
+    [((), ("accepted", "accepted"), "open"), ((FAILED,), ("failed", "accepted"), "failed")],
+)
+async def test_a_letter_that_arrives_when_it_is_sent_again(
+    stage: Stage, first: tuple[str, ...], known: tuple[str, str], receipt: str
+) -> None:
+    """The receipt of a copy that a person sent again is met."""
+    taken = await stage.submitted(BOB)
+    assert tracks(await come(stage, taken, *(about(name, taken) for name in first)))[2] == receipt
+    copy = await decide.resend(stage.store, taken.message.id, by="uid:0")
+    await stage.tell(copy.recipients[0].id, EventKind.ACCEPTED, source=Source.SMTP, submitted_at=stage.instant)
+    await come(stage, copy, about(DELIVERED, copy))
+    row = await stage.recipient(taken)
+    assert tracks(row) == (known[0], "none", "met", known[1]), "the copy proves nothing of the first"
+    assert row.incident_opened_at is None
 
 
 # --- read receipts ------------------------------------------------------------------------------------------------
@@ -411,7 +429,7 @@ def test_every_row_of_the_table_is_shown() -> None:
     table = design.partition("| facts | state |\n")[2].partition("\n\n")[0].splitlines()[1:]
     rows = {_plain(line.split(" | ")[0]) for line in table}
     shown = {_plain(test.__doc__ or "") for name, test in globals().items() if name.startswith("test_")}
-    assert len(rows) == 18
+    assert len(rows) == 19
     assert rows <= shown
 
 
