@@ -17,6 +17,7 @@ ADDRESS = re.compile(
 )
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([2-9A-F][0-9A-F])")
+_USUAL = re.compile(r"rfc822; ?<?([^\s<>()\"|/@][^\s<>()\"@]{0,127}+)@([A-Za-z0-9.-]{1,253})>?", re.IGNORECASE)
 _QUOTED = re.compile(r"<?(\"(?:[^\"\\]|\\.){1,128}+\")@([^\s<>]{1,255}+)")
 _WORD = re.compile(r"<?([^\s<>()]{1,320}+)>?")
 _DOT_ATOM = re.compile(r"\"[\w.!#$%&'*+/=?^`{|}~-]{1,64}\"", re.ASCII)
@@ -50,6 +51,8 @@ def of_field(value: str | None) -> str | None:
     """
     if not value:
         return None
+    if usual := _USUAL.fullmatch(value):
+        return f"{usual[1]}@{usual[2].rstrip('.').lower()}"
     kind, rest = fields.untyped(value)
     if kind == "utf-8":
         rest = _UNICODE_ESCAPE.sub(_unescape, rest)

@@ -35,7 +35,7 @@ _PER_RECIPIENT = frozenset(
     )
 )
 _OF_ALL = frozenset(("action", "status"))
-_ALIAS_FIELDS = ("x-actual-recipient", "x-original-recipient", "x-display-recipient")
+_ALIAS_FIELDS = dict.fromkeys(("x-actual-recipient", "x-original-recipient", "x-display-recipient"))
 _WORD = re.compile(r"[\s\"']*([A-Za-z-]{2,30})")
 _ACTIONS = {
     "failed": Action.FAILED, "failure": Action.FAILED, "fail": Action.FAILED, "bounced": Action.FAILED,
@@ -124,7 +124,7 @@ def _sort(blocks: list[Fields]) -> Status:
 
 def _groups(block: Fields) -> list[Fields]:
     """Part a block where it begins to name a second recipient; per-message fields before the first stand alone."""
-    if len(block) == len(block.names) and "reporting-mta" not in block:
+    if not block.repeats and not ("reporting-mta" in block and block.has_any(_NAMES_RECIPIENT)):
         return [block]
     groups: list[list[tuple[str, str]]] = [[]]
     seen: set[str] = set()
@@ -269,7 +269,8 @@ class _Recipient:
 
 
 def _aliases(block: Fields, final: str | None, original: str | None) -> tuple[str, ...]:
-    found = [address for name in _ALIAS_FIELDS for value in block.all(name) if (address := addresses.of_field(value))]
+    names = _ALIAS_FIELDS if block.has_any(_ALIAS_FIELDS) else ()
+    found = [address for name in names for value in block.all(name) if (address := addresses.of_field(value))]
     found += [addresses.from_xtext(address) for address in (original, final) if address and "+" in address]
     return tuple(dict.fromkeys(alias for alias in found if alias not in (final, original)))
 

@@ -35,21 +35,14 @@ class Fields:
     Most fields of most headers nobody asks for, and the longest (Received, DKIM-Signature) least of all.
     """
 
-    __slots__ = ("_as_they_stand", "_by_name")
+    __slots__ = ("_as_they_stand", "_topmost")
 
     def __init__(self, as_they_stand: list[tuple[str, str]]) -> None:
         self._as_they_stand = as_they_stand
-        self._by_name: dict[str, list[str]] = {}
-        by_name = self._by_name
-        for said, value in as_they_stand:
-            name = said.lower()
-            if name in by_name:
-                by_name[name].append(value)
-            else:
-                by_name[name] = [value]
+        self._topmost = {name.lower(): value for name, value in reversed(as_they_stand)}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._by_name
+        return name in self._topmost
 
     def __len__(self) -> int:
         return len(self._as_they_stand)
@@ -61,26 +54,34 @@ class Fields:
     @property
     def names(self) -> AbstractSet[str]:
         """The names that occur, in lower case."""
-        return self._by_name.keys()
+        return self._topmost.keys()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a name occurs more than once."""
+        return len(self._topmost) < len(self._as_they_stand)
 
     def has_any(self, names: AbstractSet[str]) -> bool:
         """Return whether one of *names* occurs."""
-        return not names.isdisjoint(self._by_name)
+        return not self._topmost.keys().isdisjoint(names)
 
     def first(self, name: str) -> str | None:
         """Return the topmost value of *name*."""
-        values = self._by_name.get(name)
-        return _unfolded(values[0]) if values else None
+        value = self._topmost.get(name)
+        return None if value is None else _unfolded(value)
 
     def all(self, name: str) -> list[str]:
         """Return every value of *name*, topmost first."""
-        values = self._by_name.get(name)
-        return [_unfolded(value) for value in values] if values else []
+        if name not in self._topmost:
+            return []
+        if not self.repeats:
+            return [_unfolded(self._topmost[name])]
+        return [_unfolded(value) for said, value in self._as_they_stand if said.lower() == name]
 
     def only(self, name: str) -> str | None:
         """Return the value of *name* unless it is missing or stated twice (RFC 3464 §2.2)."""
-        values = self._by_name.get(name, ())
-        return _unfolded(values[0]) if len(values) == 1 else None
+        values = self.all(name)
+        return values[0] if len(values) == 1 else None
 
 
 def _unfolded(value: str) -> str:

@@ -98,8 +98,9 @@ def content_type(value: str | None) -> tuple[str, dict[str, str]]:
         return "text/plain", {}
     found = _TYPE.match(value)
     parameters: dict[str, str] = {}
-    for name, quoted, bare in _PARAMETER.findall(value[:4000]):
-        parameters.setdefault(name.lower(), quoted or bare)
+    if ";" in value:
+        for name, quoted, bare in _PARAMETER.findall(value[:4000]):
+            parameters.setdefault(name.lower(), quoted or bare)
     return (found[1].lower() if found else "text/plain"), parameters
 
 

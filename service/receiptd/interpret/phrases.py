@@ -8,14 +8,18 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_GRAM, _LONG = 3, 500
+_GRAM = 3
+_SHORTEST = 2 * _GRAM - 1
+"""A phrase at least so long shows a whole run wherever it begins between two that are looked up."""
 _GAPS = {" * ": r" (?:.{0,60}? )?", "*": r".{0,60}?", "[": r"(?<!\w)", "]": r"(?!\w)"}
 _TYPOGRAPHIC = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"'})
 
 
 def plain(text: str) -> str:
     """Return *text* as phrases are compared: lower case, on one line, with typewriter quotes."""
-    return " ".join(text.lower().translate(_TYPOGRAPHIC).split())
+    lowered = text.lower()
+    straight = lowered.replace("`", "'") if lowered.isascii() else lowered.translate(_TYPOGRAPHIC)
+    return " ".join(straight.split())
 
 
 class Phrases:
@@ -49,30 +53,29 @@ class Phrases:
 class Tables(Generic[T]):
     """Tables of phrases, of which the first that fits wins.
 
-    A text is held against those phrases alone of which it has the three characters in a row that fewest others have.
+    Of a text every third run of three characters is looked up. Wherever a phrase stands in it, the runs that are seen
+    are its first, fourth … or second, fifth … or third, sixth …: it is listed under the rarest run of each of the three.
     """
 
     def __init__(self, tables: Sequence[tuple[T, Phrases]]) -> None:
         self._names = [name for name, _ in tables]
         entries = [(rank, *entry) for rank, (_, phrases) in enumerate(tables) for entry in phrases]
-        common = Counter(gram for _, literal, _ in entries for gram in _grams(literal))
+        common = Counter(
+            gram for _, literal, _ in entries for start in range(_GRAM) for gram in _grams(literal[start:])
+        )
         self._by_gram: dict[str, list[tuple[int, str, re.Pattern[str] | None]]] = {}
-        self._short = [entry for entry in entries if len(entry[1]) < _GRAM]
+        self._short = [entry for entry in entries if len(entry[1]) < _SHORTEST]
         for entry in entries:
-            if grams := _grams(entry[1]):
-                self._by_gram.setdefault(min(sorted(grams), key=common.__getitem__), []).append(entry)
+            if len(entry[1]) >= _SHORTEST:
+                seen = [min(sorted(_grams(entry[1][start:])), key=common.__getitem__) for start in range(_GRAM)]
+                for gram in dict.fromkeys(seen):
+                    self._by_gram.setdefault(gram, []).append(entry)
 
     def first_in(self, text: str) -> T | None:
         """Return the name of the first table of which a phrase stands in *text*, which is `plain`."""
-        best = len(self._names)
-        seen = (
-            self._by_gram.keys() & _grams(text)
-            if len(text) < _LONG
-            else (gram for gram in self._by_gram if gram in text)
-        )
-        for gram in seen:
+        best = _first(self._short, text, len(self._names))
+        for gram in self._by_gram.keys() & _grams(text):
             best = _first(self._by_gram[gram], text, best)
-        best = _first(self._short, text, best)
         return self._names[best] if best < len(self._names) else None
 
 
@@ -84,7 +87,8 @@ def _first(entries: Sequence[tuple[int, str, re.Pattern[str] | None]], text: str
 
 
 def _grams(text: str) -> set[str]:
-    return {text[at : at + _GRAM] for at in range(len(text) - _GRAM + 1)}
+    """Return every third run of three characters."""
+    return {text[at : at + _GRAM] for at in range(0, len(text) - _GRAM + 1, _GRAM)}
 
 
 def _pattern(phrase: str) -> str:

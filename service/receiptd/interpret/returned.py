@@ -20,6 +20,7 @@ _HEADER_LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _QUOTE = re.compile(r"^[> \t]{1,4}(?=[!-9;-~]{1,76}[ \t]?:)", re.MULTILINE)
+_QUOTES = (">", " ", "\t")
 _ENVELOPE_FOR = re.compile(r"\bfor\s+<?([^\s<>;]{1,320}@[^\s<>;]{1,255})>?")
 _LONGEST_HEADER = 64 * 1024
 _MOST_BLOCKS = 20
@@ -99,7 +100,8 @@ def in_text(text: str) -> Returned:
             break
         end = text.find("\n\n", found.start())
         at = min(end if end >= 0 else len(text), found.start() + _LONGEST_HEADER)
-        block = fields.parse(_QUOTE.sub("", text[found.start() : at]))
+        lines = text[found.start() : at]
+        block = fields.parse(_QUOTE.sub("", lines) if lines.startswith(_QUOTES) else lines)
         if "message-id" in block:
             return Returned(block)
         if len(block) > len(best):
