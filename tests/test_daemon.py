@@ -22,9 +22,10 @@ from receiptd import cli, errors, systemd, telemetry
 from receiptd import daemon as daemons
 from receiptd.daemon import Daemon, Step
 from receiptd.facts import Delivery
-from receiptd.models import Folder, Recipient
+from receiptd.models import Folder, Recipient, ReportRow
 from receiptd.pulse import Pulse
-from receiptd.store import Store, ensure
+from receiptd.settle import settle
+from receiptd.store import Store, ensure, evidence, reports
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import FakeSMTP, Hang
 from tests.house import letter
@@ -320,6 +321,31 @@ async def test_the_journal_tells_when_it_begins_to_end_and_when_it_has_ended(
             smtp.say_unasked("250 2.0.0 Ok: queued as last")
             await running.ended()
         assert logs[-1]["event"] == "receiptd has stopped"
+
+
+async def test_the_journal_tells_once_of_all_that_a_sweep_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "MOST", 1)
+    monkeypatch.setattr(evidence, "_AT_ONCE", 2)
+    async with in_this_process(tmp_path, monkeypatch) as running:
+        store = running.daemon.store
+        came = [reports.Raw(uid, store.now(), 20, f"Subject: {uid}\n\nBuy!".encode()) for uid in range(1, 7)]
+        async with store.write() as session:
+            await reports.keep(session, "elsewhere", "INBOX", 1, came, upto=6, now=store.now())
+        await settle(store)
+        with capture_logs() as logs:
+            await running.start()
+            while await _count(store) > 1:
+                await asyncio.sleep(0.002)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await running.ended()
+    assert [line["noise"] for line in logs if "removed" in line["event"]] == [5]
+
+
+async def _count(store: Store) -> int:
+    async with store.read() as session:
+        return len((await session.exec(select(ReportRow.id))).all())
 
 
 async def test_what_does_not_end_in_time_is_cut_off_and_uncertain_at_the_next_start(
