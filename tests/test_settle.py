@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -117,6 +118,19 @@ async def test_the_token_of_a_report_is_not_listed_with_it(stage: Stage) -> None
     await stage.receive(dsn(token).replace(b"Delivery Status", f"Undelivered: receipts+{token}@a.test".encode()))
     (row,) = await _rows(stage)
     assert token not in (row.subject or "")
+
+
+async def test_a_report_of_fifty_megabytes_is_settled_in_three_times_its_size(stage: Stage) -> None:
+    taken = await stage.submitted()
+    attached = b"--=\nContent-Type: application/octet-stream\n\n" + (b"y" * 77 + b"\n") * 640_000 + b"\n--=--\n"
+    raw = dsn(taken.recipients[0].token).replace(b"--=--\n", attached)
+    tracemalloc.start()
+    try:
+        await stage.receive(raw)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(raw), "it is in memory here once more than counts"
+    finally:
+        tracemalloc.stop()
+    assert (await stage.recipient(taken)).delivery is Delivery.DELIVERED
 
 
 # --- before our own word, more than one, and again ----------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import imaplib
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +99,20 @@ async def test_big_messages_come_whole_and_bigger_ones_cut(mailbox: Mailbox, del
     assert (letter.raw, letter.truncated) == (LETTER, False)
     header, _ = [one async for one in mailbox.fetch_headers(uids)]
     assert (header.raw, header.truncated) == (b"Subject: big\r\n\r\n", False)
+
+
+async def test_a_message_of_fifty_megabytes_is_fetched_in_three_times_its_size(
+    mailbox: Mailbox, deliver: Deliver
+) -> None:
+    deliver(b"Subject: big\r\n\r\n" + b"a line that is long enough\r\n" * 1_785_000)
+    uids = await mailbox.search_from(1)
+    tracemalloc.start()
+    try:
+        (whole,) = [one async for one in mailbox.fetch(uids, max_report=50 << 20)]
+        assert whole.size == len(whole.raw) > 49_000_000
+        assert tracemalloc.get_traced_memory()[1] < 3 * whole.size
+    finally:
+        tracemalloc.stop()
 
 
 async def test_messages_are_marked_moved_and_deleted(mailbox: Mailbox, deliver: Deliver) -> None:
