@@ -63,6 +63,7 @@ async def test_the_journal_tells_each_alert_that_is_taken_by_its_ids_alone(desk:
     assert (told["event"], told["webhook"], told["type"]) == ("a webhook took an alert", "ops", "receipt.failed")
     assert (told["alert"], told["recipient"]) == (alert.id, alert.recipient)
     assert told["message"] == alert.data["message"]["id"]
+    assert None not in told.values(), "what an alert doesn't have is left out"
     assert alert.data["recipient"]["address"] not in str(logs)
 
 

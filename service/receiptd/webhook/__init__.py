@@ -191,14 +191,14 @@ async def _deliver(store: Store, endpoints: Endpoints, post: Post) -> bool:
 
 def _of_what(alert: Alert) -> dict[str, Any]:
     """Return what finds an alert again: ids alone, for the journal is no place for addresses."""
-    return {
+    told = {
         "type": alert.type,
         "alert": alert.id,
         "message": alert.data.get("message", {}).get("id"),
         "recipient": alert.recipient,
-        "recipients": alert.data.get("count"),
         "about": alert.subject,
     }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 async def _settle(session: AsyncSession, *, store: Store, post: Post, answer: Answer) -> None:
