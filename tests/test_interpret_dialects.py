@@ -61,6 +61,40 @@ def test_a_bounce_that_nobody_signed_is_told_by_what_it_returns(name: str) -> No
     assert mail(text, sender="IT <helpdesk@b.org>", subject=f"{name}: Contract").kind is ReportKind.BOUNCE
 
 
+DELAYS = {
+    "Remise différée": "La remise à ces destinataires est retardée :",
+    "Entrega atrasada": "A entrega a estes destinatários está atrasada:",
+    "Levering vertraagd": "De levering aan deze geadresseerden is vertraagd:",
+    "Доставка задерживается": "Доставка следующим получателям задерживается:",
+    "配信遅延": "次の受信者への配信が遅延しています:",
+    "Verzögerte Zustellung": "Nur eine Warnung: Sie müssen die Nachricht nicht erneut senden.",
+}
+
+
+@pytest.mark.parametrize("name", DELAYS)
+def test_a_delay_is_understood_in_the_language_of_its_server(name: str) -> None:
+    report = mail(f"{DELAYS[name]}\n\nbob@c.org\n", subject=f"{name}: Contract")
+    assert [(told.final_recipient, told.action, told.status) for told in report.recipients] == [
+        ("bob@c.org", Action.DELAYED, "4.0.0")
+    ]
+
+
+def test_a_reason_above_the_name_counts_where_nothing_stands_below_it() -> None:
+    (told,) = mail("--- Failure Reasons ---\n\nUser not listed in public Name & Address Book\nbob@c.org\n").recipients
+    assert told.cause is Cause.USER_UNKNOWN
+
+
+def test_the_failure_of_a_certified_message_is_told_by_its_receipt() -> None:
+    """Italy's PEC signs its receipts and has a field of its own for what they say."""
+    report = mail(
+        'nel messaggio proveniente da me@a.org e destinato all\'utente "bob@c.org" è stato rilevato un errore 5.1.1',
+        sender="posta-certificata@pec.b.org",
+        subject="AVVISO DI MANCATA CONSEGNA: Contratto",
+        header="X-Ricevuta: errore-consegna\n",
+    )
+    assert [(told.final_recipient, told.status) for told in report.recipients] == [("bob@c.org", "5.1.1")]
+
+
 def test_an_smtp_reply_in_an_unknown_language_is_a_bounce_where_a_daemon_wrote_it() -> None:
     report = mail("Barua haikufika.\n\nbob@c.org: 550 5.1.1 hayupo\n", sender="MAILER-DAEMON@b.org", subject="Barua")
     assert [(told.final_recipient, told.status, told.reply_code) for told in report.recipients] == [

@@ -31,7 +31,7 @@ _OF_CONVERSATIONS = frozenset(("in-reply-to", "references", "list-id", "list-uns
 
 def is_bounce(header: Fields, said: Notice) -> bool:
     """Whether this reports a failed or delayed delivery: by sender, subject, sentences and what it shows."""
-    if "x-failed-recipients" in header:
+    if "x-failed-recipients" in header or header.first("x-ricevuta") in dialects.CERTIFIED:
         return True
     is_daemon, is_called = _is_from_daemon(header), is_called_so(header)
     if is_daemon and is_called:
@@ -88,6 +88,8 @@ def _told(address: str | None, action: Action, near: str, whole: str) -> Reporte
     status, reply_code = _codes(near) or _codes(whole) or (None, None)
     words = notice.unfolded(near) or notice.unfolded(whole)
     cause = causes.of(words, status, reply_code)
+    if cause is Cause.OTHER and whole:
+        cause = causes.of(notice.unfolded(whole), status, reply_code)
     origin = dialects.ALIAS_OF.search(near)
     return ReportedRecipient(
         action=action,

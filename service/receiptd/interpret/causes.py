@@ -112,37 +112,39 @@ _TABLE = (
         mailbox currently unavailable for
     """),
     (Cause.USER_UNKNOWN, """
-        user unknown | unknown user | user not found | user doesn't | user does not | no such user
-        not a known user | unknown recipient | recipient unknown | recipient not found | recipient address rejected
-        recipient rejected | recipient not recognized | recipient does not | recipient name is not
-        no such recipient | invalid recipient | unknown mailbox | mailbox unknown | mailbox not found
-        mailbox unavailable | mailbox does not | no such mailbox | no mailbox | mailbox name not | mailbox invalid
-        invalid mailbox | mailbox doesn't | can't open mailbox | unknown address | address unknown
-        address not found | address does not | address rejected | no such address | invalid address
-        address invalid | bad address | bad destination mailbox | illegal address | address wasn't found
-        unknown account | account unknown | account not found | account that you tried to reach does not
-        no such account | account does not | no account | unknown local part | unknown local-part | local part
-        unrouteable address | unroutable address | unrouteable mail | undeliverable address | invalid user
-        bad user | not a valid user | invalid final delivery userid | unknown alias | no such person | no such alias
-        no such name | no one by that name | doesn't have a * account | does not have a * account | does not exist
-        doesn't exist | no longer exist | not listed in | not our customer | couldn't be found | could not be found
-        wasn't found | no users here | not in * directory | resolver.adr | recipnotfound | recipientnotfound
-        nameserver query | does not like recipient | no longer available | no longer employed | no longer with
-        no longer at | no longer valid | not a valid mailbox | not known here | not valid | no valid recipient
-        isn't a valid | is not a valid | non-existent | nonexistent | unbekannt | existiert nicht | nicht gefunden
-        nicht bekannt | ungültige * adresse | kein * postfach | n'existe pas | inconnu | non recens | invalide
-        no existe | desconocid | inexistente | não existe | non esiste | sconosciut | inesistente | bestaat niet
-        onbekend | ukendt | okänd | ukjent | 宛先 | ユーザ | 存在しません | 不存在 | 无此用户 | 無此使用者 | пользовател
+        user unknown | unknown user | user not found | receiver not found | nicht * aufgeführt | user doesn't
+        user does not | no such user | not a known user | unknown recipient | recipient unknown
+        recipient not found | recipient address rejected | recipient rejected | recipient not recognized
+        recipient does not | recipient name is not | no such recipient | invalid recipient | unknown mailbox
+        mailbox unknown | mailbox not found | mailbox unavailable | mailbox does not | no such mailbox | no mailbox
+        mailbox name not | mailbox invalid | invalid mailbox | mailbox doesn't | can't open mailbox
+        unknown address | address unknown | address not found | address does not | address rejected
+        no such address | invalid address | address invalid | bad address | bad destination mailbox
+        illegal address | address wasn't found | unknown account | account unknown | account not found
+        account that you tried to reach does not | no such account | account does not | no account
+        unknown local part | unknown local-part | local part | unrouteable address | unroutable address
+        unrouteable mail | undeliverable address | invalid user | bad user | not a valid user
+        invalid final delivery userid | unknown alias | no such person | no such alias | no such name
+        no one by that name | doesn't have a * account | does not have a * account | does not exist | doesn't exist
+        no longer exist | not listed in | not our customer | couldn't be found | could not be found | wasn't found
+        no users here | not in * directory | resolver.adr | recipnotfound | recipientnotfound | nameserver query
+        does not like recipient | no longer available | no longer employed | no longer with | no longer at
+        no longer valid | not a valid mailbox | not known here | not valid | no valid recipient | isn't a valid
+        is not a valid | non-existent | nonexistent | unbekannt | existiert nicht | nicht gefunden | nicht bekannt
+        ungültige * adresse | kein * postfach | n'existe pas | inconnu | non recens | invalide | no existe
+        desconocid | inexistente | não existe | non esiste | sconosciut | inesistente | bestaat niet | onbekend
+        ukendt | okänd | ukjent | 宛先 | ユーザ | 存在しません | 不存在 | 无此用户 | 無此使用者 | пользовател
         не существует | нет такого | nie istnieje | neexistuje | nicht ermittelt | adresse inexistante | introuvable
-        no se encontró | no se ha encontrado | no encontrad | desconhecid | não encontrad | não foi possível encontrar
-        indirizzo non valido | indirizzo * non è stato trovato | non trovato | niet gevonden | niet worden gevonden
-        findes ikke | finnes ikke | finner ikke | ikke fundet | ikke funnet | finns inte | hittades inte
-        inte att hitta | ei löydy | ei löytynyt | ei ole olemassa | ei ole * tiliä | nieznany | nie ma takiego
-        brak takiego | brak konta | nie można odnaleźć | neznám* uživatel | nepodařilo najít | nepodarilo nájsť
-        ismeretlen | nem létezik | nem található | necunoscut | nu există | nu a putut fi găsit | bulunamadı
-        kullanıcı yok | адрес * не найден | получатель не найден | не знайдено | не може да бъде намерен
-        не сте намер | δεν υπάρχει | δεν βρέθηκε | 見つかりません | 找不到 | 查无此 | 존재하지 않 | 없는 사용자
-        찾을 수 없 | לא נמצא | تعذر العثور | không tìm thấy | ไม่พบ
+        no se encontró | no se ha encontrado | no encontrad | desconhecid | não encontrad
+        não foi possível encontrar | não foi encontrad | niet is gevonden | nie znaleziono | inte hittades
+        見つからない | indirizzo non valido | indirizzo * non è stato trovato | non trovato | niet gevonden
+        niet worden gevonden | findes ikke | finnes ikke | finner ikke | ikke fundet | ikke funnet | finns inte
+        hittades inte | inte att hitta | ei löydy | ei löytynyt | ei ole olemassa | ei ole * tiliä | nieznany
+        nie ma takiego | brak takiego | brak konta | nie można odnaleźć | neznám* uživatel | nepodařilo najít
+        nepodarilo nájsť | ismeretlen | nem létezik | nem található | necunoscut | nu există | nu a putut fi găsit
+        bulunamadı | kullanıcı yok | адрес * не найден | получатель не найден | не знайдено
+        не може да бъде намерен | не сте намер | δεν υπάρχει | δεν βρέθηκε | 見つかりません | 找不到 | 查无此
+        존재하지 않 | 없는 사용자 | 찾을 수 없 | לא נמצא | تعذر العثور | không tìm thấy | ไม่พบ
     """),
     (Cause.HOST_UNKNOWN, """
         host unknown | unknown host | host not found | domain not found | host or domain name not found

@@ -55,6 +55,9 @@ SUBJECT = Phrases("""
     kunne ikke lever | leveringsfejl | leveringsfeil | ei voi toimittaa | toimittamaton | ei toimitet
     ei voitu toimittaa | toimitusvirhe | nie udalo sie | zwrot poczty | niedorecz | nepodarilo | nu a putut fi livrat
     nu a fost livrat | nelivrabil | teslim edil | iletilemiyor | nedostavljivo | kohaletoimetamat | nepristatyt
+    entrega retrasada | entrega atrasada | recapito in ritardo | consegna ritardata | levering vertraagd
+    levering forsinket | teslim gecik | zustellstatus | stato della consegna | status de entrega | estado de entrega
+    leveransstatus | stanie dostarcz | teslim durumu | bezorgstatus
 """)
 """What bounces are called."""
 
@@ -73,9 +76,15 @@ SUBJECT_ABROAD = Phrases("""
     neizdevās piegādāt | 无法送达 | 未送达 | 未能送达 | 无法传递 | 无法发送 | 無法傳遞 | 無法送達 | 未傳遞 | 未送達
     寄送失敗 | 退件 | 送信失敗 | 配信失敗 | 配達不能 | 返送 | 戻りメール | 배달되지 않음 | 배달할 수 없 | 전송 실패
     발송 실패 | 수신 실패 | 전송하지 못 | 보내지 못 | לא ניתן למסירה | לא נמסר | המסירה נכשלה | غير قابل للتسليم
-    تعذر التسليم | فشل التسليم | không gửi được | không thể gửi | ไม่สามารถส่ง
+    تعذر التسليم | فشل التسليم | không gửi được | không thể gửi | ไม่สามารถส่ง | remise différée | remise retardée
+    verzögerte zustellung | état de remise | försenad leverans | leveransen är försenad | dostarczenie opóź
+    доставка задерж | статусе доставки | 配信遅延 | 配信の遅延 | 配信ステータス | 延迟传递 | 传递延迟 | 传递状态
+    延遲傳遞 | 배달 지연 | 전송 상태
 """)
 """What they are called in letters outside ASCII."""
+
+CERTIFIED = ("errore-consegna", "non-accettazione")
+"""What X-Ricevuta calls a failure in Italy's certified mail (PEC)."""
 
 FORWARDED = (
     "fwd:",
@@ -143,7 +152,10 @@ SENTENCE = Phrases("""
     gönderilemedi | недоступны | не удается | не удаётся | сбой доставки | ошибка | не вдалося | неуспешна
     не е доставено | απέτυχε | δεν ήταν δυνατή | δεν βρέθηκε | nije uspjela | nije moguće | ni uspela | ni bilo mogoče
     nurjus | nepavyko | neizdevās | 未能 | 未送达 | 退回 | 配信不能 | 見つかりません | 못했습니다 | 수 없습니다 | 실패
-    נכשלה | לא נמצא | فشل | تعذر | không thành công | không thể | ล้มเหลว | ไม่สามารถ
+    נכשלה | לא נמצא | فشل | تعذر | không thành công | không thể | ล้มเหลว | ไม่สามารถ | no se ha entregado
+    no se ha encontrado | remise * est retardée | se ha retrasado | está atrasad | in ritardo | is vertraagd
+    är försenad | er forsinket | jest opóźnion | задерживается | 遅延してい | 已延迟 | gecikti | niet is gevonden
+    nie znaleziono | receiver not found
 """)
 """Sentences of failure and delay."""
 
