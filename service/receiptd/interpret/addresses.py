@@ -17,6 +17,7 @@ ADDRESS = re.compile(
 )
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([2-9A-F][0-9A-F])")
+_SIMPLE = re.compile(r"<?([A-Za-z0-9_][\w+.-]{0,63}+)@([A-Za-z0-9.-]{0,250}[A-Za-z0-9])>?", re.ASCII)
 _USUAL = re.compile(r"rfc822; ?<?([^\s<>()\"|/@][^\s<>()\"@]{0,127}+)@([A-Za-z0-9.-]{1,253})>?", re.IGNORECASE)
 _QUOTED = re.compile(r"<?(\"(?:[^\"\\]|\\.){1,128}+\")@([^\s<>]{1,255}+)")
 _WORD = re.compile(r"<?([^\s<>()]{1,320}+)>?")
@@ -30,6 +31,8 @@ _LOCAL_NAME = re.compile(r"<?([\w.+~&%$#*=-]{1,128})>?")
 
 def find(text: str) -> list[str]:
     """Return the addresses of *text*, in order, each once, at most 500."""
+    if alone := _SIMPLE.fullmatch(text):
+        return [f"{alone[1]}@{alone[2].lower()}"]
     return list(dict.fromkeys(_joined(*found.groups("")) for found in islice(ADDRESS.finditer(text), _MOST)))
 
 
@@ -40,6 +43,8 @@ def find_lower(text: str) -> set[str]:
 
 def first(text: str | None) -> str | None:
     """Return the first address of *text*."""
+    if text and (alone := _SIMPLE.fullmatch(text)):
+        return f"{alone[1]}@{alone[2].lower()}"
     found = ADDRESS.search(text) if text else None
     return _joined(*found.groups("")) if found else None
 

@@ -35,7 +35,7 @@ _PER_RECIPIENT = frozenset(
     )
 )
 _OF_ALL = frozenset(("action", "status"))
-_ALIAS_FIELDS = dict.fromkeys(("x-actual-recipient", "x-original-recipient", "x-display-recipient"))
+_ALIAS_FIELDS = dict.fromkeys(("x-actual-recipient", "x-original-recipient", "x-display-recipient")).keys()
 _WORD = re.compile(r"[\s\"']*([A-Za-z-]{2,30})")
 _ACTIONS = {
     "failed": Action.FAILED, "failure": Action.FAILED, "fail": Action.FAILED, "bounced": Action.FAILED,

@@ -32,6 +32,8 @@ def message_id(value: str | None) -> str | None:
 
 def message_ids(header: Fields, name: str) -> tuple[str, ...]:
     """Return every Message-ID that the fields *name* list, each once."""
+    if name not in header:
+        return ()
     return tuple(dict.fromkeys(found for value in header.all(name) for found in _MESSAGE_ID.findall(value)[:100]))
 
 
@@ -40,6 +42,8 @@ def return_path(header: Fields) -> str | None:
     value = header.first("return-path")
     if value is None:
         return None
+    if value == "<>":
+        return ""
     return addresses.first(value) or ("" if "<>" in value.replace(" ", "") else None)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from receiptd.interpret import charset, fields
+from receiptd.interpret.fields import Fields
 
 HORIZON = 2 * 1024 * 1024
 DEEPEST = 8
 MOST_PARTS = 64
 LONGEST_HEADER = 256 * 1024
 LONGEST_TEXT = 128 * 1024
+_SHORT_HEADER = 300
 
 _BEFORE_MESSAGE = re.compile(rb"(?:[ \t]*+\r?\n|>?From [^\r\n]*+\r?\n)*+")
 _BEFORE_PART = re.compile(rb"(?:[ \t]*+\r?\n)++(?=content-[a-z-]{1,30}[ \t]*:)", re.IGNORECASE)
@@ -37,8 +40,8 @@ class Part:
     def __init__(self, raw: bytes, start: int, end: int) -> None:
         self.raw, self.end = raw, end
         header_end, self.body = _extent_of_header(raw, start, end)
-        self.header = fields.parse(charset.plain_ends(charset.decode(raw[start:header_end])))
-        self.type, self.parameters = content_type(self.header.first("content-type"))
+        entity = _entity if header_end - start <= _SHORT_HEADER else _entity.__wrapped__
+        self.header, self.type, self.parameters = entity(raw[start:header_end])
         self.children: list[Part] = []
         self.below: list[Part] = []
         """Where this is the message's root, all parts below it in order, embedded messages unopened."""
@@ -90,6 +93,13 @@ def _begins_with_part(root: Part) -> bool:
     found = _DELIMITER_LINE.search(root.raw, max(root.body - 1, 0), min(root.end, root.body + _LONGEST_PREAMBLE))
     before = root.raw[root.body : found.start()].strip() if found else b"?"
     return not before or (b"MIME" in before and b"\n\n" not in before.replace(b"\r", b""))
+
+
+@lru_cache(maxsize=256)
+def _entity(header: bytes) -> tuple[Fields, str, Mapping[str, str]]:
+    """Return fields, type and parameters of a header: those of inner parts are the same few in every message."""
+    found = fields.parse(charset.plain_ends(charset.decode(header)))
+    return found, *content_type(found.first("content-type"))
 
 
 def content_type(value: str | None) -> tuple[str, dict[str, str]]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_GRAM = 3
-_SHORTEST = 2 * _GRAM - 1
+_GRAM, _STRIDE = 4, 3
+_SHORTEST = _GRAM + _STRIDE - 1
 """A phrase at least so long shows a whole run wherever it begins between two that are looked up."""
 _GAPS = {" * ": r" (?:.{0,60}? )?", "*": r".{0,60}?", "[": r"(?<!\w)", "]": r"(?!\w)"}
 _TYPOGRAPHIC = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"'})
@@ -53,21 +53,21 @@ class Phrases:
 class Tables(Generic[T]):
     """Tables of phrases, of which the first that fits wins.
 
-    Of a text every third run of three characters is looked up. Wherever a phrase stands in it, the runs that are seen
-    are its first, fourth … or second, fifth … or third, sixth …: it is listed under the rarest run of each of the three.
+    Of a text every third run of four characters is looked up. Wherever a phrase stands in it, the runs that are seen
+    are its first, fourth …, its second, fifth … or its third, sixth …: it is listed under the rarest of each series.
     """
 
     def __init__(self, tables: Sequence[tuple[T, Phrases]]) -> None:
         self._names = [name for name, _ in tables]
         entries = [(rank, *entry) for rank, (_, phrases) in enumerate(tables) for entry in phrases]
         common = Counter(
-            gram for _, literal, _ in entries for start in range(_GRAM) for gram in _grams(literal[start:])
+            gram for _, literal, _ in entries for start in range(_STRIDE) for gram in _grams(literal[start:])
         )
         self._by_gram: dict[str, list[tuple[int, str, re.Pattern[str] | None]]] = {}
         self._short = [entry for entry in entries if len(entry[1]) < _SHORTEST]
         for entry in entries:
             if len(entry[1]) >= _SHORTEST:
-                seen = [min(sorted(_grams(entry[1][start:])), key=common.__getitem__) for start in range(_GRAM)]
+                seen = [min(sorted(_grams(entry[1][start:])), key=common.__getitem__) for start in range(_STRIDE)]
                 for gram in dict.fromkeys(seen):
                     self._by_gram.setdefault(gram, []).append(entry)
 
@@ -87,8 +87,8 @@ def _first(entries: Sequence[tuple[int, str, re.Pattern[str] | None]], text: str
 
 
 def _grams(text: str) -> set[str]:
-    """Return every third run of three characters."""
-    return {text[at : at + _GRAM] for at in range(0, len(text) - _GRAM + 1, _GRAM)}
+    """Return every third run of four characters."""
+    return {text[at : at + _GRAM] for at in range(0, len(text) - _GRAM + 1, _STRIDE)}
 
 
 def _pattern(phrase: str) -> str:

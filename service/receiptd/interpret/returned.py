@@ -13,7 +13,7 @@ from receiptd.interpret.mime import Part
 
 _HEADER_TYPES = ("text/rfc822-headers", "message/global-headers", "text/rfc822-header", "message/rfc822-headers")
 _TOKEN_FIELDS = ("disposition-notification-to", "return-path", "receipt-token")
-_ALIASES = ("x-microsoft-original-message-id", "x-google-original-message-id")
+_ALIASES = dict.fromkeys(("x-microsoft-original-message-id", "x-google-original-message-id")).keys()
 _HEADER_LINE = re.compile(
     r"^[> \t]{0,4}(?:Return-Path|Received|Message-ID|DKIM-Signature|X-[\w-]{1,40}|From|Delivered-To|Date|To|Subject"
     r"|MIME-Version)[ \t]?:",
@@ -41,6 +41,8 @@ class Returned:
 
     @property
     def alias_message_ids(self) -> tuple[str, ...]:
+        if not self.header.has_any(_ALIASES):
+            return ()
         return tuple(
             found for name in _ALIASES for value in self.header.all(name) if (found := envelope.message_id(value))
         )
