@@ -20,7 +20,7 @@ from receiptd.settle import settle
 from receiptd.store import reports
 from receiptd.store.monitors import Health
 from tests.fake_imap import FakeImap, Message, hang_up
-from tests.stage import START, Stage, dsn, staged
+from tests.stage import START, Stage, dsn, settings_in, staged
 
 DATE = "24-Nov-2026 09:00:00 +0000"
 BOTH = '* LIST () "/" INBOX\r\n* LIST (\\Junk) "/" Spam\r\n'
@@ -163,6 +163,23 @@ async def test_many_are_fetched_fifty_at_a_time_and_each_fifty_is_committed(post
     post.imap._told.clear()
     assert await post.collect() == 20
     assert len(await post.rows()) == 120
+
+
+async def test_large_ones_are_committed_before_they_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "MOST_OCTETS", 5000)
+    alone = settings_in(tmp_path).service.model_dump() | {"max_report": 1024}
+    async with posted(tmp_path, service=alone) as post:
+        post.put(*(_mail(number) + b"x" * 2000 for number in range(1, 6)))
+        post.imap.on(r"UID FETCH 4 .*BODY", "* NO no\r\nTAG NO [UNAVAILABLE] try later\r\n")
+        with pytest.raises(MailboxDown):
+            await post.collect()
+        folder = await post.folder()
+        assert folder is not None
+        assert ([row.uid for row in await post.rows()], folder.uid, folder.read_at) == ([1, 2, 3], 3, None)
+        post.imap._told.clear()
+        assert await post.collect() == 2
 
 
 async def test_cursor_and_rows_are_one_transaction(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:

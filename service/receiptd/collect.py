@@ -62,11 +62,11 @@ async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str,
     new = 0
     for uids in _chunks(await mailbox.search_from(upto + 1, since)):
         wanted = await _ours(store, box, mailbox, uids) if _is_shared(store, box) else uids
-        raws = [_raw(fetched) async for fetched in _fetched(store, mailbox, wanted)]
-        async with store.write() as session:
-            new += await reports.keep(
-                session, box.name, name, selected.uidvalidity, raws, upto=max(uids), now=store.now()
-            )
+        async for raws, passed in _portions(_fetched(store, mailbox, wanted), max(uids)):
+            async with store.write() as session:
+                new += await reports.keep(
+                    session, box.name, name, selected.uidvalidity, raws, upto=passed, now=store.now()
+                )
     await _clear(store, box, mailbox, name, selected.uidvalidity)
     if store.clock_jumped(offset):
         # When this read began is on another clock's time: taken for now's, deadlines to come would pass as searched.
@@ -120,6 +120,18 @@ async def _cursor(store: Store, mailbox: str, folder: str, uidvalidity: int) -> 
                 _log.warning("the server renumbered a folder; it is read anew", mailbox=mailbox, folder=folder)
             await reports.restart(session, mailbox, folder, uidvalidity)
         return row.uid, row.read_at
+
+
+async def _portions(fetched: AsyncIterator[Fetched], upto: int) -> AsyncIterator[tuple[list[Raw], int]]:
+    """Yield what is fetched and up to which UID it reaches, before it grows too large to be held at once."""
+    raws, octets = list[Raw](), 0
+    async for one in fetched:
+        raws.append(_raw(one))
+        octets += len(one.raw)
+        if octets > reports.MOST_OCTETS:
+            yield raws, one.uid
+            raws, octets = [], 0
+    yield raws, upto
 
 
 def _raw(fetched: Fetched) -> Raw:
