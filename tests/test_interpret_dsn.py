@@ -234,6 +234,36 @@ def test_the_text_of_a_report_behind_a_gateways_warning_is_the_reports() -> None
     assert fails_bob(interpret(report.replace(kind, outer).encode()))
 
 
+@pytest.mark.parametrize(
+    ("usual", "odd"),
+    [
+        ("rfc822; bob@b.org", "rfc822;'bob@b.org'"),
+        ("rfc822; bob@b.org", "rfc822;bob@b.org;"),
+        ("rfc822; bob@b.org", "rfc822; rfc822; bob@b.org"),
+        ("Status: 5.1.1", "Status: 5.1.1."),
+        ("Status: 5.1.1", "Status: (5.1.1)"),
+        ("Status: 5.1.1", "Status: #5.1.1"),
+        ("Status: 5.1.1", "Status: smtp; 5.1.1"),
+        ("550 5.1.1", "<550> 5.1.1"),
+        ("550 5.1.1", "Error (550) user"),
+        ("550 5.1.1", "server replied ’550 5.1.1"),
+    ],
+)
+def test_an_odd_spelling_of_a_field_says_the_same(usual: str, odd: str) -> None:
+    assert fails_bob(interpret(dsn(f"{MESSAGE}\n\n{BOB.replace(usual, odd)}\n")))
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\r\r\n", b"\r\n"])
+def test_lines_may_end_as_converters_leave_them(end: bytes) -> None:
+    report = interpret(dsn().replace(b"\n", end))
+    assert fails_bob(report)
+    assert report.original_message_id == "<1@a.org>"
+
+
+def test_a_byte_order_mark_hides_no_field() -> None:
+    assert interpret(dsn(f"\ufeff{MESSAGE}\n\n{BOB}\n")).reporting_mta == "mx.b.org"
+
+
 def test_comments_may_stand_before_a_status_and_an_action() -> None:
     block = BOB.replace("failed", "(bad (worse)) failed").replace("Status: 5", "Status: (permanent) 5")
     assert fails_bob(interpret(dsn(f"{MESSAGE}\n\n{block}\n")))

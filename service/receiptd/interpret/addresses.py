@@ -18,7 +18,7 @@ ADDRESS = re.compile(
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([2-9A-F][0-9A-F])")
 _SIMPLE = re.compile(r"<?([A-Za-z0-9_][\w+.-]{0,63}+)@([A-Za-z0-9.-]{0,250}[A-Za-z0-9])>?", re.ASCII)
-_USUAL = re.compile(r"rfc822; ?<?([^\s<>()\"|/@][^\s<>()\"@]{0,127}+)@([A-Za-z0-9.-]{1,253})>?", re.IGNORECASE)
+_USUAL = re.compile(r"rfc822; ?<?([^\s<>()\"|/@][^\s<>()\"@;]{0,127}+)@([A-Za-z0-9.-]{1,253})>?", re.IGNORECASE)
 _QUOTED = re.compile(r"<?(\"(?:[^\"\\]|\\.){1,128}+\")@([^\s<>]{1,255}+)")
 _WORD = re.compile(r"<?([^\s<>()]{1,320}+)>?")
 _DOT_ATOM = re.compile(r"\"[\w.!#$%&'*+/=?^`{|}~-]{1,64}\"", re.ASCII)
@@ -61,6 +61,10 @@ def of_field(value: str | None) -> str | None:
     kind, rest = fields.untyped(value)
     if kind == "utf-8":
         rest = _UNICODE_ESCAPE.sub(_unescape, rest)
+    if rest[:7].lower() == "rfc822;":
+        rest = rest[7:].strip()  # some gateways put the type before the type
+    if rest.endswith((";", ",")) or rest[:1] == rest[-1:] == "'":
+        rest = rest.rstrip(";,").strip("'")
     if rest.startswith(("|", '"|', "/")):
         return None
     if quoted := _QUOTED.match(rest):

@@ -40,6 +40,7 @@ def decode(content: bytes, charset: str | None = None) -> str:
     What no database takes becomes U+FFFD: null characters, and the halves of surrogate pairs that UTF-7 can spell.
     """
     text = _decode(content, (charset or "").strip("\"' ").lower())
+    text = text.removeprefix("\ufeff")
     return storable(text) if "\0" in text else text
 
 

@@ -7,20 +7,22 @@ import re
 from receiptd.interpret import fields
 
 _STATUS = re.compile(
-    r"(?:(?<![\w.\-/@])|(?<=[245]\d\d-))#?([245])\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?!\w|\.\d|-[a-z\d])"
+    r"([245])\.(?:(?<![\w.\-/@]..)|(?<=[245]\d\d-..))(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?!\w|\.\d|-[a-z\d])"
 )
-_STATUS_FIELD = re.compile(r"\s*\"?([245])\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?![\d.])")
+_STATUS_FIELD = re.compile(
+    r"\s*(?:smtp\s*;\s*)?[\"'(#\[]{0,2}([245])\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?!\d|\.\d)", re.IGNORECASE
+)
 _CODE = re.compile(
     r"[245](?:(?<=2)5[0-2]|(?<=4)[2-7]\d|(?<=5)[0-7]\d)(?<![\w.\-/@+]...)(?![\w./@]|-\d(?!\.\d)|:[\da-f]{0,4}:)"
 )
-_BEFORE = tuple("([<\"':;=,#>\n")
+_BEFORE = tuple("([<\"':;=,#>\n‘’“”„«：；，（「")
 _BEFORE_WORDS = (
     "said", "response", "responded", "responded with", "respond", "error", "error_code", "code", "status", "reply",
     "returned", "reason", "message", "with", "smtp", "was", "server", "replied", "answered", "fehler", "erreur",
 )  # fmt: skip
 _AFTER = re.compile(
     r":[ \t]|[ \t\-:](?!\d{1,3}[ .:]\d)[^\s\d]|[ \t:-]{1,3}#?[245]\.\d{1,3}\.\d"
-    r"|[ \t](?:[45]\d\d[ \t-]|[^\w\s])|:?[ \t]*+(?:\n|$)"
+    r"|[ \t](?:[45]\d\d[ \t-]|[^\w\s])|:?[ \t]*+(?:\n|$)|>[ \t]|\)[ \t:](?!\d{3}[ .-]\d)"
 )
 _SIGHT = 24
 _VAGUE = (554, 503)
@@ -54,5 +56,5 @@ def reply_codes(text: str) -> list[int]:
 
 def _is_marked(before: str) -> bool:
     """Whether the words before a number say that it is a code."""
-    bare = before.rstrip(" \t\"'[(:;").lower()
+    bare = before.rstrip(" \t\"'[(:;‘’“”„«：（「").lower()
     return bare.endswith(_BEFORE_WORDS) or bare.endswith(("<<<", ">>>"))

@@ -80,6 +80,9 @@ class Part:
 
 def read(raw: bytes) -> Part:
     """Read a message; never raises, whatever the bytes."""
+    head = raw[:_LONGEST_PREAMBLE]
+    if b"\r" in head and (b"\r\r\n" in head or b"\n" not in head):
+        raw = _plain_ends(raw[:HORIZON])
     end = min(len(raw), HORIZON)
     root = Part(raw, _start_of_message(raw, 0, end), end)
     if "content-type" not in root.header and _begins_with_part(root):
@@ -88,9 +91,15 @@ def read(raw: bytes) -> Part:
     return root
 
 
+def _plain_ends(raw: bytes) -> bytes:
+    """Return *raw* with the ends of lines that a converter doubled, or halved, made plain."""
+    return raw.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
 def _begins_with_part(root: Part) -> bool:
     """Whether nothing but a MIME preamble stands before a delimiter line; copies of originals stand deeper."""
-    found = _DELIMITER_LINE.search(root.raw, max(root.body - 1, 0), min(root.end, root.body + _LONGEST_PREAMBLE))
+    start, end = max(root.body - 1, 0), min(root.end, root.body + _LONGEST_PREAMBLE)
+    found = _DELIMITER_LINE.search(root.raw, start, end) if root.raw.find(b"--", start, end) >= 0 else None
     before = root.raw[root.body : found.start()].strip() if found else b"?"
     return not before or (b"MIME" in before and b"\n\n" not in before.replace(b"\r", b""))
 
