@@ -6,30 +6,63 @@ import re
 
 from receiptd.interpret.phrases import Phrases
 
-AWAY_BEGINS = (
+AUTOMATIC_BEGINS = (
     "automatic reply", "automatic response", "automated reply", "automated response", "auto reply", "auto-reply",
-    "autoreply", "auto response", "auto-response", "autoresponse", "auto:", "[auto-reply", "[autoreply",
-    "[auto reply", "out of office", "out of the office", "out-of-office", "ooo:", "away from", "on vacation",
-    "vacation", "holiday reply", "i am away", "i'm away", "i am out of", "i am currently out", "currently out of",
-    "abwesenheit", "abwesend", "automatische antwort", "automatische rückantwort", "automatische rueckantwort",
-    "ich bin nicht im", "ich bin im urlaub", "ich bin außer", "im urlaub", "urlaub", "nicht im büro",
-    "nicht im haus", "außer haus", "autom. antwort", "réponse automatique", "reponse automatique",
-    "absence du bureau", "absent du bureau", "absent", "en congé", "message d'absence", "notification d'absence",
-    "respuesta automática", "respuesta automatica", "fuera de la oficina", "fuera de oficina", "estoy fuera",
-    "resposta automática", "resposta automatica", "fora do escritório", "ausência", "risposta automatica",
-    "fuori sede", "fuori ufficio", "assente", "assenza", "automatisch antwoord", "automatisch bericht", "afwezig",
-    "afwezigheid", "autosvar", "automatiskt svar", "automatisk svar", "frånvaro", "fravær", "ikke til stede",
-    "automaattinen vastaus", "poissa", "automatická odpov", "automatyczna odpowied", "odpowiedź automatyczna",
-    "nieobecno", "automatikus válasz", "răspuns automat", "otomatik yanıt", "автоответ", "автоматический ответ",
-    "αυτόματη απάντηση", "自動返信", "自動応答", "不在", "自动回复", "自动答复", "自動回覆", "外出", "자동 회신",
-    "부재중",
+    "autoreply", "auto response", "auto-response", "autoresponse", "autoresponder", "auto-responder", "[auto-reply",
+    "[autoreply", "[auto reply", "[ooo]", "[oof]", "vacation auto", "vacation reply", "vacation message",
+    "vacation notice", "holiday reply", "away message", "away notice", "out of office autoreply", "out of office reply",
+    "abwesenheitsnotiz", "abwesenheitsmeldung", "abwesenheitsbenachrichtigung", "abwesenheitsassistent",
+    "abwesenheitsnachricht", "automatische antwort", "automatische rückantwort", "automatische rueckantwort",
+    "automatische nachricht", "autom. antwort", "réponse automatique", "reponse automatique", "réponse d'absence",
+    "message d'absence", "notification d'absence", "avis d'absence", "respuesta automática", "respuesta automatica",
+    "resposta automática", "resposta automatica", "resposta automàtica", "risposta automatica",
+    "automatisch antwoord", "automatisch bericht", "afwezigheidsbericht", "afwezigheidsmelding", "autosvar",
+    "automatiskt svar", "automatisk svar", "frånvaromeddelande", "fraværsmelding", "fraværsbesked",
+    "fraværsassistent", "automaattinen vastaus", "poissaoloilmoitus", "automatická odpov", "automatyczna odpowied",
+    "odpowiedź automatyczna", "autoodpowied", "automatikus válasz", "răspuns automat", "otomatik yanıt",
+    "otomatik cevap", "automatski odgovor", "samodejni odgovor", "automaatvastus", "automatinis atsakymas",
+    "automātiska atbilde", "автоответ:", "автоматический ответ", "автоматична відповідь", "автоматичен отговор",
+    "αυτόματη απάντηση", "תגובה אוטומטית", "מענה אוטומטי", "رد تلقائي", "الرد التلقائي", "thư trả lời tự động",
+    "trả lời tự động", "การตอบกลับอัตโนมัติ", "ตอบกลับอัตโนมัติ", "balasan otomatis", "jawaban automatik", "自動返信",
+    "【自動返信", "自動応答", "不在通知", "不在のお知らせ", "自动回复", "自动答复", "自動回覆", "自動回復",
+    "자동 회신", "자동회신", "자동 응답", "자동응답", "부재 중 자동", "부재중 자동",
 )  # fmt: skip
-"""How subjects of answering machines begin, a `Re:` before them left out."""
+"""How subjects begin that say of themselves that a machine answers; a `Re:` before them doesn't count."""
+
+AWAY_BEGINS = (
+    "out of office", "out of the office", "out-of-office", "ooo", "oof", "away from my desk",
+    "away from the office", "not in the office", "nicht im büro", "nicht im haus", "außer haus", "absence du bureau",
+    "absent du bureau", "absent(e) du bureau", "hors du bureau", "fuera de la oficina", "fuera de oficina",
+    "fora do escritório", "fora do escritorio", "fuori sede", "fuori ufficio", "assente dall'ufficio",
+    "niet op kantoor", "ikke på kontoret", "ikke til stede", "inte på kontoret", "poissa toimistolta",
+    "nieobecność w biurze", "poza biurem", "mimo kancelář", "mimo kanceláriu", "irodán kívül", "în afara biroului",
+    "ofis dışında", "вне офиса", "нет на месте", "не в офисе", "поза офісом", "εκτός γραφείου", "מחוץ למשרד",
+    "خارج المكتب", "不在", "外出", "부재중", "부재 중",
+)  # fmt: skip
+"""How subjects of answering machines begin, as a whole or before the subject that they answer."""
+
+ABSENT_BEGINS = (
+    "away", "vacation", "on vacation", "i'm on vacation", "holiday", "on holiday", "on leave",
+    "on annual leave", "annual leave", "on parental leave", "on maternity leave", "maternity leave", "i am away",
+    "i'm away", "i am out of", "i'm out of", "i will be out of", "i am currently out", "i am currently on leave",
+    "i am on leave", "currently out of", "currently away", "abwesenheit", "abwesend", "ich bin nicht im",
+    "ich bin derzeit nicht", "ich bin zurzeit nicht", "ich bin im urlaub", "ich bin außer", "im urlaub", "urlaub",
+    "absent", "absence", "en congé", "en vacances", "je suis absent", "je suis en congé", "je suis en vacances",
+    "estoy fuera", "estoy de vacaciones", "de vacaciones", "ausente", "ausencia", "ausência", "estou de férias",
+    "de férias", "férias", "assente", "assenza", "sono in ferie", "in ferie", "sono fuori", "afwezig", "afwezigheid",
+    "ik ben afwezig", "niet aanwezig", "met vakantie", "op vakantie", "frånvaro", "jag är på semester", "semester",
+    "fravær", "ferie", "på ferie", "poissa", "lomalla", "nieobecno", "jestem na urlopie", "na urlopie",
+    "nepřítomnost", "v nepřítomnosti", "dovolená", "házon kívül", "szabadság", "în concediu", "izinde", "tatilde",
+    "отсутств", "я в отпуске", "в отпуске", "у відпустці", "σε άδεια", "休暇", "休假", "我正在休假", "휴가",
+)  # fmt: skip
+"""Words that people too begin a subject with: they count in an answer or of an automaton, or before a colon."""
 
 AWAY = Phrases("""
     out of office | out of the office | auto reply | auto-reply | autoreply | auto response | auto-response
-    autoresponse | automatic reply | automatic response | abwesenheit | automatische antwort | vacation
-    réponse automatique | respuesta automática | risposta automatica | [ooo]
+    autoresponse | automatic reply | automatic response | abwesen | automatische antwort | vacation | außer haus
+    im urlaub | absent | en congé | de vacaciones | fuera de | fora do | de férias | fuori | in ferie | afwezig
+    réponse automatique | respuesta automática | resposta automática | risposta automatica | [ooo] | auto-responder
+    autoresponder | отпуск | 自動 | 自动 | 不在 | 休假 | 休暇 | 자동 | 부재
 """)
 """Words anywhere in the subject that count where an automaton says that it is one."""
 
@@ -41,7 +74,10 @@ CHALLENGE = Phrases("""
     prove that you are | prove you are | not a spammer | [boxbe] | spamarrest | spam arrest | boxtrapper | [tmda]
     knowspam | sender verification | awaiting your verification | awaiting verification | bestätigen sie
     being held until | held until you | held pending | mailblocks | whitelist request | approved senders
-    confirmer votre envoi | confirme su mensaje | antispam * confirm
+    confirmer votre envoi | confirme su mensaje | antispam * confirm | waitlisted | guest list so | mailinblack
+    prove you're human | you are human | a real live human | spamblocker | tira-teima | clique aqui para confirmar
+    merci de vous authentifier | demande d'authentification | vous êtes humain | confirmar que es humano
+    junk mail * click the link
 """)
 """Requests to prove that the sender is a person."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from receiptd.facts import Action, Cause, ReportedRecipient
-from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases, proof
+from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases, proof, reply
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
@@ -33,12 +33,19 @@ def is_bounce(header: Fields, said: Notice) -> bool:
     """Whether this reports a failed or delayed delivery: by sender, subject, sentences and what it shows."""
     if "x-failed-recipients" in header or header.first("x-ricevuta") in dialects.CERTIFIED:
         return True
-    is_daemon, is_called = _is_from_daemon(header), is_called_so(header)
-    if is_daemon and is_called:
+    return _is_told(header, said) and not reply.is_away(header)
+
+
+def _is_told(header: Fields, said: Notice) -> bool:
+    is_called = is_called_so(header)
+    is_daemon, is_null = _is_from_daemon(header), envelope.return_path(header) == ""
+    if is_called and (is_daemon or is_null):
+        return True
+    if (is_daemon or is_null) and not _is_conversation(header) and proof.gives_reply(said):
         return True
     if is_daemon:
-        return dialects.SENTENCE.are_in(said.plain) or (not _is_conversation(header) and proof.gives_reply(said))
-    if is_called and not _is_conversation(header):
+        return dialects.SENTENCE.are_in(said.plain)
+    if is_null or (is_called and not _is_conversation(header)):
         return dialects.SENTENCE.are_in(said.plain) and proof.is_shown(header, said)
     return dialects.LIST_REFUSALS.are_in(_subject(header)) and dialects.SENTENCE.are_in(said.plain)
 
@@ -62,8 +69,6 @@ def is_forwarded(header: Fields) -> bool:
 
 
 def _is_from_daemon(header: Fields) -> bool:
-    if envelope.return_path(header) == "":
-        return True
     return dialects.DAEMON.are_in((header.first("from") or "<>")[:500].lower())
 
 

@@ -16,6 +16,11 @@ _MARKS = (
 )  # fmt: skip
 _CHALLENGE_MARKS = ("x-challenge", "x-tmda-fingerprint", "x-boxtrapper", "x-spamarrest-speedcode", "x-boxbe-confirm")
 _REPLY_PREFIX = re.compile(r"(?:(?:re|aw|sv|antw|tr|r|odp|vs|ref)(?:\[\d+\])?: ?){1,3}")
+_REPLY_WORDS = "re|aw|fw|fwd|sv|vs|antw|wg|tr|odp"
+_AWAY = re.compile(
+    rf"(?:{'|'.join(map(re.escape, answers.AWAY_BEGINS))})(?=\s*(?:$|[:|(\[–—,.!/-]|(?:{_REPLY_WORDS})\b))"
+)
+_BEFORE_SUBJECT = re.compile(rf"[^:]{{1,60}}?(?::| (?:{_REPLY_WORDS}):) ?\S")
 
 
 def kind(header: Fields, text: str) -> ReportKind:
@@ -39,15 +44,19 @@ def is_auto_reply(header: Fields) -> bool:
         header.first("x-precedence") or ""
     ).lower():
         return True
+    if "list-id" in header:
+        return False
     subject = phrases.plain(envelope.subject(header)[:300])
-    if "list-id" not in header and _begins_away(subject):
-        return True
     automaton = envelope.is_automatic(header) or envelope.return_path(header) == ""
-    return (
-        automaton
-        and "list-id" not in header
-        and (is_answer or answers.AWAY.are_in(subject) or envelope.return_path(header) == "")
-    )
+    is_first = is_answer and not _REPLY_PREFIX.match(subject)  # people answer with Re:
+    if _begins_away(subject, among_automata=automaton or is_first):
+        return True
+    return automaton and (is_answer or answers.AWAY.are_in(subject) or envelope.return_path(header) == "")
+
+
+def is_away(header: Fields) -> bool:
+    """Whether the subject alone says that a machine answers."""
+    return _begins_away(phrases.plain(envelope.subject(header)[:300]), among_automata=False)
 
 
 def is_challenge(header: Fields, text: str) -> bool:
@@ -60,9 +69,14 @@ def is_challenge(header: Fields, text: str) -> bool:
     return automaton and answers.CHALLENGE.are_in(phrases.plain(f"{envelope.subject(header)[:300]}\n{text[:4000]}"))
 
 
-def _begins_away(subject: str) -> bool:
+def _begins_away(subject: str, *, among_automata: bool) -> bool:
     prefix = _REPLY_PREFIX.match(subject)
-    return subject[prefix.end() if prefix else 0 :].startswith(answers.AWAY_BEGINS)
+    bare = subject[prefix.end() if prefix else 0 :]
+    if bare.startswith(answers.AUTOMATIC_BEGINS) or _AWAY.match(bare):
+        return True
+    if bare.startswith("auto:"):  # Lotus Notes; a car to Germans
+        return among_automata or answers.AWAY.are_in(bare)
+    return bare.startswith(answers.ABSENT_BEGINS) and (among_automata or bool(_BEFORE_SUBJECT.match(bare)))
 
 
 def returns_at(text: str) -> datetime | None:
