@@ -16,7 +16,7 @@ _DISPOSITIONS = {
     "processed": Action.PROCESSED, "denied": Action.DENIED, "failed": Action.FAILED, "error": Action.ERROR,
 }  # fmt: skip
 _DISPOSITION = re.compile(r"(?:([\w-]{1,40}/[\w-]{1,40})\s*;?\s*)?([A-Za-z-]{2,30})?\s*(?:/\s*(.{0,200}))?$", re.DOTALL)
-_SPACES = re.compile(r"\s*([/;,])\s*")
+_SPACES = re.compile(r"(?:(?<!\s)\s+)?([/;,])\s*")
 _DELIVERY_AGENT = re.compile(
     r"mail delivery agent|\bsieve\b|\bLDA\b|\bLMTP\b|delivery system|mail delivery subsystem", re.IGNORECASE
 )
