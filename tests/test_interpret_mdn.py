@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import struct
+
 import pytest
 
 from receiptd.facts import Action, Report, ReportKind
@@ -154,3 +157,42 @@ def test_a_delivery_agent_that_says_displayed_refuses_nothing() -> None:
 
 def test_a_notification_part_without_fields_is_none() -> None:
     assert mdn("").kind is not ReportKind.MDN
+
+
+def winmail(message_class: bytes) -> bytes:
+    """A TNEF stream as Exchange begins it: version, code page, class, each with its checksum ([MS-OXTNEF] §2.1.3)."""
+    attributes = [(0x00089006, b"\0\0\1\0"), (0x00069007, b"\xe4\x04\0\0\0\0\0\0"), (0x00078008, message_class + b"\0")]
+    stream = b"\x78\x9f\x3e\x22\x01\x00"
+    for attribute, data in attributes:
+        stream += struct.pack("<BII", 1, attribute, len(data)) + data + struct.pack("<H", sum(data) & 0xFFFF)
+    return stream
+
+
+def exchange(stream: bytes) -> Report:
+    return interpret(
+        b"From: Bob <bob@b.org>\nTo: me@a.org\nSubject: Read: Contract\nIn-Reply-To: <1@a.org>\n"
+        b'Content-Type: multipart/mixed; boundary="=_b"\n\n--=_b\nContent-Type: text/plain\n\nYour message was read.\n'
+        b'--=_b\nContent-Type: application/ms-tnef; name="winmail.dat"\nContent-Transfer-Encoding: base64\n\n'
+        + base64.encodebytes(stream)
+        + b"\n--=_b--\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("message_class", "action"),
+    [
+        (b"IPM.Microsoft Mail.Read Receipt", Action.DISPLAYED),
+        (b"Report.IPM.Note.IPNRN", Action.DISPLAYED),
+        (b"REPORT.IPM.Note.IPNNRN", Action.DELETED),
+    ],
+)
+def test_a_receipt_in_exchanges_own_format_is_read(message_class: bytes, action: Action) -> None:
+    report = exchange(winmail(message_class))
+    assert report.kind is ReportKind.MDN
+    assert [(one.action, one.final_recipient) for one in report.recipients] == [(action, "bob@b.org")]
+    assert report.original_message_id == "<1@a.org>"
+
+
+@pytest.mark.parametrize("stream", [winmail(b"IPM.Microsoft Mail.Note"), winmail(b"")[:-9], b"\x78\x9f\x3e\x22", b"x"])
+def test_any_other_winmail_is_an_answer(stream: bytes) -> None:
+    assert exchange(stream).kind is ReportKind.REPLY

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from receiptd.facts import Action, ReportedRecipient
-from receiptd.interpret import addresses, charset, codes, envelope, fields
+from receiptd.interpret import addresses, charset, codes, envelope, fields, tnef
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 
@@ -61,6 +61,23 @@ def read(part: Part, header: Fields) -> Disposition | None:
         modifiers=modifiers,
         is_refusal=agent and action is Action.DELETED,
         from_delivery_agent=agent,
+    )
+
+
+def read_exchange(root: Part) -> Disposition | None:
+    """Read a receipt that Exchange sends in its own format: to rich-text domains it writes no RFC 8098."""
+    action = tnef.disposition(root)
+    if action is None:
+        return None
+    reader = addresses.first(root.header.first("from"))
+    return Disposition(
+        recipient=ReportedRecipient(action=action, final_recipient=reader),
+        reporting_ua=None,
+        original_message_id=_answered(root.header),
+        mode=None,
+        modifiers=(),
+        is_refusal=False,
+        from_delivery_agent=False,
     )
 
 

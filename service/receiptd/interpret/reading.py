@@ -69,7 +69,7 @@ def _feedback(root: Part, _said: Notice) -> _Told | None:
 
 def _disposition(root: Part, _said: Notice) -> _Told | None:
     part = mdn.find(root)
-    told = mdn.read(part, root.header) if part else None
+    told = mdn.read(part, root.header) if part else mdn.read_exchange(root)
     if not told:
         return None
     return _Told(
