@@ -24,8 +24,8 @@ _BROADER = {
 _WORD = re.compile(r"=\?([\w.:-]{1,40})(?:\*[\w-]{0,20})?\?([bBqQ])\?([^?\s]{0,2000})\?=")
 _BETWEEN_WORDS = re.compile(r"(?<=\?=)[ \t\r\n]{1,20}(?==\?)")
 _BREAK = re.compile(
-    r"(?:</(?:div|tr|li)>\s{0,80}(?=<(?:div|tr|li)\b))?"
-    r"<(?:br|/p|/div|/tr|/li|/h\d|/title|p|div|tr|hr|pre|/pre)\b[^<>]*>(?:[ \t]{0,80}\n)?",
+    r"<(?:/(?:div|tr|li)>\s{0,80}<(?:div|tr|li)\b|(?:br|/p|/div|/tr|/li|/h\d|/title|p|div|tr|hr|pre|/pre)\b)[^<>]*>"
+    r"(?:[ \t]{0,80}\n)?",
     re.IGNORECASE,
 )
 _TAG = re.compile(r"<(?![^\s<>@=\"]{1,128}@[^\s<>@]{1,255}>)[^<>]*>")
