@@ -244,6 +244,16 @@ def test_every_state_that_a_script_may_meet_is_explained() -> None:
             assert re.search(rf"^\| (?:[\w, ]*\b)?{word}\b", text, re.MULTILINE), word
 
 
+@pytest.mark.parametrize("kind", [Delivery, Disposition, Level])
+def test_of_every_state_it_is_said_what_it_proves_and_what_not(kind: type[Delivery | Disposition | Level]) -> None:
+    rows = [re.split(r" *\| *", line) for line in page("receipts.md").splitlines() if line.startswith("| ")]
+    said = {row[1]: row[2:4] for row in rows if len(row) == 5}
+    assert set(kind) <= set(said)
+    assert all(all(said[word]) for word in kind if word != "cancelled"), (
+        "of a state that a person made nothing is left out"
+    )
+
+
 def test_the_plan_names_every_room_with_its_own_first_line() -> None:
     planned = dict(re.findall(r"^\| `([a-z]+(?:\.py|/))` \| (.+) \|$", page("design.md"), re.MULTILINE))
     service = Path(receiptd.__file__).parent

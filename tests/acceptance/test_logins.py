@@ -7,13 +7,14 @@ import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from tests.acceptance.offices import office_in
 from tests.acceptance.readers import is_met
 from tests.nursery import Nursery
-from tests.office import PATIENCE, await_that, event
+from tests.office import PATIENCE, Office, await_that, event, kinds
 from tests.servers.world import HOST, World
 
 pytestmark = pytest.mark.servers
@@ -109,6 +110,28 @@ def test_without_subaddresses_a_report_still_finds_its_letter(nursery: Nursery, 
         assert delivered["matched_by"] == "envelope_id"
         kept = office.reports()
         assert [report["verdict"] for report in kept] == ["matched"], "people's mail is none of ours"
+
+
+def test_without_subaddresses_each_server_gives_back_another_key(nursery: Nursery, world: World) -> None:
+    """Postfix and Exim give back the envelope id; OpenSMTPD, and Dovecot where its Sieve rejects, the header alone."""
+    found = {
+        "bob@b.test": ("relayed", "envelope_id", "keyed"),
+        "bob@exim.test": ("relayed", "envelope_id", "keyed"),
+        "bob@osmtpd.test": ("delivered", "returned_header", "keyed"),
+        "gone@osmtpd.test": ("failed", "returned_header", "keyed"),
+        "reject@b.test": ("refused", "returned_header", "keyed"),
+    }
+    with office_in(nursery, world, receipts='subaddress = ""') as office:
+        letters = {address: office.post(address) for address in found}
+        for address, (kind, *told) in found.items():
+            letter = letters[address]
+            await_that(partial(_is_told, office, letter, kind))
+            heard = event(office.message(letter), kind)
+            assert [heard["matched_by"], heard["trust"]] == told, address
+
+
+def _is_told(office: Office, letter: str, kind: str) -> bool:
+    return kind in kinds(office.message(letter))
 
 
 def test_an_expired_access_token_fails_nothing_and_a_new_one_is_tried_when_a_person_says_so(
