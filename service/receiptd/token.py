@@ -9,7 +9,7 @@ import secrets
 LENGTH = 24
 """Base32 characters: 120 bits, and short enough that ENVID stays under 38 (RFC 3461 §5.4)."""
 
-WORD = re.compile(r"(?<![a-z2-7])[a-z2-7]{24}(?![a-z2-7])", re.IGNORECASE)
+WORD = re.compile(r"[A-Za-z2-7]{24}(?<![A-Za-z2-7].{24})(?![A-Za-z2-7])", re.DOTALL)
 """A token standing alone; the case is a relay's to change, so compare in lower case."""
 
 
@@ -33,7 +33,8 @@ def is_of_check(token: str) -> bool:
 
 def find(text: str) -> tuple[str, ...]:
     """Return every token-shaped word of *text*, lower-cased, each once, in order."""
-    return tuple(dict.fromkeys(word.lower() for word in WORD.findall(text)))
+    found = WORD.findall(text)
+    return tuple(dict.fromkeys(word.lower() for word in found)) if found else ()
 
 
 def mask(text: str) -> str:

@@ -153,7 +153,7 @@ def recipients(status: Status, said: Notice) -> tuple[ReportedRecipient, ...]:
     """Return what the report says of each recipient, in its own order, corrected to what is meant."""
     addressed = [_addresses(block) for block in status.recipients]
     speech = _Speech(said, tuple(name for pair in addressed for name in pair if name), len(addressed))
-    message = Fields(_shared(status.message, _OF_ALL))
+    message = Fields(_shared(status.message, _OF_ALL) if status.message.has_any(_OF_ALL) else [])
     told = zip(status.recipients, addressed, strict=True)
     return tuple(_Recipient(block, message, speech, own).told() for block, own in told) or _from_text(said)
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from receiptd import token
 from receiptd.facts import FoundToken, MatchedBy, Report, ReportedRecipient, ReportKind
 from receiptd.interpret import (
     addresses,
@@ -109,7 +110,7 @@ def _of_status(status: dsn.Status, said: Notice, original: Returned) -> _Told:
 
 def _tokens_of_envelope_id(envelope_id: str | None) -> tuple[FoundToken, ...]:
     """Exim leaves the id in xtext; a plain token looks the same either way."""
-    if not envelope_id:
+    if not envelope_id or len(envelope_id) < token.LENGTH:
         return ()
     spellings = (envelope_id, addresses.from_xtext(envelope_id))
     return tuple(dict.fromkeys(found for text in spellings for found in envelope.of_place(text, MatchedBy.ENVELOPE_ID)))
