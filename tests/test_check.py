@@ -414,6 +414,13 @@ def test_what_is_sent_to_must_be_an_address(tmp_path: Path) -> None:
         check.run(tmp_path / "receiptd.toml", "nobody")
 
 
+async def test_of_a_relay_with_a_return_path_of_its_own_it_is_said_what_can_come_back(tmp_path: Path) -> None:
+    offered = Capabilities(dsn=False, smtputf8=True)
+    for host, told in (("email-smtp.eu-west-1.amazonaws.com", 1), ("mail.a.test", 0)):
+        found = check.relay._abilities(settings_in(tmp_path, submission={"url": f"smtp://{host}"}), offered)
+        assert sum("ask their readers" in finding.sentence for finding in found if finding.mark == "WARN") == told
+
+
 async def test_the_relays_limit_is_said_as_it_is(tmp_path: Path) -> None:
     offered = Capabilities(size=2_000_000, dsn=True, smtputf8=True)
     found = check.relay._abilities(settings_in(tmp_path), offered)

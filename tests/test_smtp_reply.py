@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiptd.smtp import Capabilities, Dialogue, Reply, parse_url
-from receiptd.smtp.reply import alias_message_id, read_capabilities
+from receiptd.smtp.reply import alias_message_id, read_capabilities, replaces_return_path
 from receiptd.smtp.wire import stuff_dots
 
 OUTLOOK = "smtp.office365.com"
@@ -89,6 +89,12 @@ def test_every_line_of_a_reply_is_kept() -> None:
     dialogue = Dialogue()
     dialogue.server(Reply(550, "5.1.1 no\nsuch user"))
     assert dialogue.text() == "S: 550-5.1.1 no\nS: 550 such user"
+
+
+def test_a_relay_that_replaces_the_return_path_is_known() -> None:
+    assert replaces_return_path("email-smtp.eu-west-1.amazonaws.com")
+    assert not replaces_return_path("smtp.office365.com")
+    assert not replaces_return_path("email-smtp.eu-west-1.amazonaws.com.example.org")
 
 
 SES = "0102018f9a6c1b2d-0a1b2c3d-1111-2222-3333-444455556666-000000"

@@ -9,11 +9,16 @@ from receiptd.check.account import access_token
 from receiptd.check.finding import Finding, fail, good, warn
 from receiptd.errors import ReceiptdError
 from receiptd.settings import Settings
-from receiptd.smtp import Capabilities, Relay
+from receiptd.smtp import Capabilities, Relay, parse_url, replaces_return_path
 
 WHAT = "relay"
 PATIENCE = 30
 """Seconds; a submission server that takes longer to greet and to log in would hold up every message."""
+
+_OTHER_RETURN_PATH = (
+    "it puts a return path of its own in place of ours: delivery reports go to it and not to us, and mail programs "
+    "ask their readers before they confirm; require no more than accepted, or use another relay"
+)
 
 
 def open_relay(settings: Settings) -> Relay:
@@ -46,6 +51,8 @@ async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:
 
 def _abilities(settings: Settings, offered: Capabilities) -> list[Finding]:
     found = [_dsn(settings, offered)]
+    if replaces_return_path(parse_url(settings.submission.url).host):
+        found.append(warn(WHAT, _OTHER_RETURN_PATH))
     limit, wanted = offered.size, settings.service.max_message
     if limit and limit < wanted:
         found.append(

@@ -3,7 +3,7 @@
 from receiptd.smtp.connection import TokenSource
 from receiptd.smtp.outcome import Accepted, Outcome, Refused, RelayDown, Transaction, Uncertain
 from receiptd.smtp.relay import Relay
-from receiptd.smtp.reply import Capabilities, Dialogue, Reply
+from receiptd.smtp.reply import Capabilities, Dialogue, Reply, replaces_return_path
 from receiptd.smtp.server import Server, parse_url
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "Transaction",
     "Uncertain",
     "parse_url",
+    "replaces_return_path",
 ]

@@ -134,6 +134,11 @@ _SES_ID = re.compile(r"Ok ([0-9a-z-]{30,100})", re.IGNORECASE)
 _MICROSOFT_ID = re.compile(r"2\.6\.0 (<[^<>\s@]{1,200}@[^<>\s@]{1,200}>) \[InternalId=", re.IGNORECASE)
 
 
+def replaces_return_path(host: str) -> bool:
+    """Whether the relay *host* is known to put a return path of its own in place of every other: Amazon SES does."""
+    return _SES_HOST.fullmatch(host) is not None
+
+
 def alias_message_id(reply: Reply, host: str) -> str | None:
     """Return the Message-ID under which the relay *host* goes on with the message, if its 250 tells one.
 
