@@ -134,3 +134,53 @@ NO_BOUNCES = {
 def test_whoever_writes_of_what_did_not_arrive_sends_no_bounce(name: str) -> None:
     subject, text = NO_BOUNCES[name]
     assert mail(text, sender="Service <service@b.org>", subject=subject).kind is ReportKind.ORDINARY
+
+
+LABELS = (
+    "Empfänger", "Destinataire", "Destinatario", "Destinatário", "Ontvanger", "Mottagare", "Modtager", "Vastaanottaja",
+    "Adresat", "Příjemce", "Címzett", "Alıcı", "Получатель", "Кому", "Παραλήπτης", "宛先", "收件人", "受信者", "받는 사람",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("colon", [":", " :", "："])
+def test_a_recipient_stands_after_its_label_in_every_language(label: str, colon: str) -> None:
+    report = mail(f"Server: admin@b.org\n{label}{colon} bob@c.org\n\n550 5.1.1 unknown\n", subject="Undeliverable")
+    assert [(told.final_recipient, told.status) for told in report.recipients] == [("bob@c.org", "5.1.1")]
+
+
+def test_a_line_of_addresses_alone_names_each_of_them() -> None:
+    report = mail("The message was not delivered to:\nbob@c.org, eve@d.org\n\nReason: host unknown\n")
+    assert [told.final_recipient for told in report.recipients] == ["bob@c.org", "eve@d.org"]
+
+
+@pytest.mark.parametrize("unit", ["tries", "bytes", "seconds", "MB"])
+def test_a_number_of_things_is_no_reply_code(unit: str) -> None:
+    (told,) = mail(f"<bob@c.org>: connection refused after 500 {unit}\n").recipients
+    assert (told.reply_code, told.status) == (None, "5.0.0")
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        ("Successful Mail Delivery Report", "Your message was delivered. You may still receive delivery errors."),
+        ("Delivered: Contract", "Your message has been delivered to the following recipients:\n\nbob@c.org"),
+        ("Zustellbenachrichtigung", "Ihre Nachricht wurde erfolgreich zugestellt an:\n\nbob@c.org"),
+    ],
+)
+def test_news_of_success_without_a_machine_part_fails_nobody(subject: str, text: str) -> None:
+    assert mail(text, sender="MAILER-DAEMON@b.org", subject=subject).recipients == ()
+
+
+@pytest.mark.parametrize("subject", ["Re: abuse from your network", "AW: Undeliverable: Contract"])
+def test_a_postmaster_who_answers_is_a_person(subject: str) -> None:
+    text = "Your mail to bob@c.org was rejected with 550 5.7.1, because your address was blocked.\n\nAnna"
+    report = mail(text, subject=subject, header="In-Reply-To: <1@a.org>\nReferences: <1@a.org>\n")
+    assert report.kind is ReportKind.REPLY
+
+
+def test_an_answer_that_lists_who_failed_is_a_bounce_all_the_same() -> None:
+    """Apache James answers the message with its own subject."""
+    text = "Error: Invalid user\n\n550 - no such user here\n\n  RCPT TO: bob@c.org\n"
+    report = mail(text, subject="Re:Contract", header="In-Reply-To: <1@a.org>\n")
+    assert [(told.final_recipient, told.reply_code) for told in report.recipients] == [("bob@c.org", 550)]

@@ -17,10 +17,10 @@ _MARK = r"(?:[\s>*•·\-–.)#|+=]|\d{1,4}(?=[\s):|]|\.[\s)<])){0,20}"
 _NAME = r"(?=[^\s<>\"'()\[\]][^\s<>\"()\[\]]{0,127}@)"
 _ALONE = re.compile(rf"{_MARK}[<\"'\[(]{{0,3}}{_NAME}")
 _LABELLED = re.compile(
-    rf"{_MARK}(?:to|recipients?|rcpt to|address|user|e-?mail|mailbox|destinataires?|empfänger|an|para)"
-    rf"(?:\(s\))?[ \t]{{0,8}}:[ \t]{{0,8}}[<\"'\[(]{{0,3}}{_NAME}",
+    rf"{_MARK}(?:{dialects.LABEL})(?:\(s\))?[ \t]{{0,8}}[:：][ \t]{{0,8}}[<\"'\[(]{{0,3}}{_NAME}",
     re.IGNORECASE,
 )
+_LIST = re.compile(r"[\s,;<>\"'()]*+")
 _BARE_NAME = re.compile(r"[ \t]{1,20}<?([a-z][\w.-]{1,40})>?(?:[ \t]{2,20}\S[^\n]{0,100})?", re.IGNORECASE)
 _SERVERS_POST = ("mailer-daemon@", "postmaster@", "mail-daemon@")
 _HELPERS_POST = ("abuse@", "hostmaster@", "webmaster@", "support@", "noc@")
@@ -33,12 +33,15 @@ def is_bounce(header: Fields, said: Notice) -> bool:
     """Whether this reports a failed or delayed delivery: by sender, subject, sentences and what it shows."""
     if "x-failed-recipients" in header or header.first("x-ricevuta") in dialects.CERTIFIED:
         return True
-    return _is_told(header, said) and not reply.is_away(header)
+    return _is_told(header, said) and not reply.is_away(header) and not _tells_success(header, said)
 
 
 def _is_told(header: Fields, said: Notice) -> bool:
-    is_called = is_called_so(header)
+    subject = _subject(header)
+    is_called = _is_name_of_bounce(subject)
     is_daemon, is_null = _is_from_daemon(header), envelope.return_path(header) == ""
+    if _is_answer(header) and subject.startswith(dialects.ANSWERED) and not dialects.PROGRAM.are_in(_from(header)):
+        return (is_daemon or is_null) and dialects.SENTENCE.are_in(said.plain) and proof.lists_failed(header, said)
     if is_called and (is_daemon or is_null):
         return True
     if (is_daemon or is_null) and not _is_conversation(header) and proof.gives_reply(said):
@@ -47,7 +50,7 @@ def _is_told(header: Fields, said: Notice) -> bool:
         return dialects.SENTENCE.are_in(said.plain)
     if is_null or (is_called and not _is_conversation(header)):
         return dialects.SENTENCE.are_in(said.plain) and proof.is_shown(header, said)
-    return dialects.LIST_REFUSALS.are_in(_subject(header)) and dialects.SENTENCE.are_in(said.plain)
+    return dialects.LIST_REFUSALS.are_in(subject) and dialects.SENTENCE.are_in(said.plain)
 
 
 def is_called_so(header: Fields) -> bool:
@@ -69,7 +72,22 @@ def is_forwarded(header: Fields) -> bool:
 
 
 def _is_from_daemon(header: Fields) -> bool:
-    return dialects.DAEMON.are_in((header.first("from") or "<>")[:500].lower())
+    return dialects.DAEMON.are_in(_from(header))
+
+
+def _from(header: Fields) -> str:
+    return (header.first("from") or "<>")[:500].lower()
+
+
+def _is_answer(header: Fields) -> bool:
+    return "in-reply-to" in header or "references" in header
+
+
+def _tells_success(header: Fields, said: Notice) -> bool:
+    """Whether the message arrived, and nothing else is told: without a machine part that proves nothing."""
+    if dialects.SUCCESS.are_in(_subject(header)):
+        return True
+    return dialects.SUCCESS.are_in(said.plain) and not proof.gives_code(said.text)
 
 
 def _is_conversation(header: Fields) -> bool:
@@ -174,34 +192,39 @@ def _below_heading(said: Notice) -> list[str]:
     found: list[str] = []
     open_list, above = False, 0
     for at, line in enumerate(said.lines):
-        address = (_beginning(line, _ALONE) or _x400(line)) if "@" in line else None
-        if not address:
+        listed = (_beginning(line, _ALONE) or _x400(line)) if "@" in line else []
+        if not listed:
             continue
         open_list = open_list or dialects.HEADING.are_in(phrases.plain("\n".join(said.lines[above:at])))
         above = at + 1
         if open_list:
-            found.append(address)
+            found.extend(listed)
     return found
 
 
-def _x400(line: str) -> str | None:
+def _x400(line: str) -> list[str]:
     """Old Exchange writes the address as a domain-defined attribute of an X.400 one."""
-    return addresses.first(line) if "smtp=" in line.lower() else None
+    return addresses.find(line)[:1] if "smtp=" in line.lower() else []
 
 
 def _alone(said: Notice) -> list[str]:
     """Addresses that begin a line: the list that most servers make."""
-    return [address for line in said.lines if (address := _beginning(line, _ALONE))]
+    return [address for line in said.lines for address in _beginning(line, _ALONE)]
 
 
 def _labelled(said: Notice) -> list[str]:
     """Addresses after `To:` and the like."""
-    return [address for line in said.lines if (address := _beginning(line, _LABELLED))]
+    return [address for line in said.lines for address in _beginning(line, _LABELLED)]
 
 
-def _beginning(line: str, pattern: re.Pattern[str]) -> str | None:
+def _beginning(line: str, pattern: re.Pattern[str]) -> list[str]:
+    """Return the address that begins *line*, or each where it lists nothing else."""
     found = pattern.match(line) if "@" in line else None
-    return addresses.first(line[found.end() :]) if found else None
+    if not found:
+        return []
+    rest = line[found.end() :]
+    lists_more = rest.count("@") > 1 and _LIST.fullmatch(addresses.ADDRESS.sub("", rest))
+    return addresses.find(rest)[: None if lists_more else 1]
 
 
 def _in_sentences(said: Notice) -> list[str]:

@@ -21,7 +21,8 @@ _BEFORE_WORDS = (
     "returned", "reason", "message", "with", "smtp", "was", "server", "replied", "answered", "fehler", "erreur",
 )  # fmt: skip
 _AFTER = re.compile(
-    r":[ \t]|[ \t\-:](?!\d{1,3}[ .:]\d)[^\s\d]|[ \t:-]{1,3}#?[245]\.\d{1,3}\.\d"
+    r":[ \t]|[ \t\-:](?!\d{1,3}[ .:]\d|(?:bytes|octets|[kKmM]i?B|tries|times|attempts|seconds|messages)\b)[^\s\d]"
+    r"|[ \t:-]{1,3}#?[245]\.\d{1,3}\.\d"
     r"|[ \t](?:[45]\d\d[ \t-]|[^\w\s])|:?[ \t]*+(?:\n|$)|>[ \t]|\)[ \t:](?!\d{3}[ .-]\d)"
 )
 _SIGHT = 24

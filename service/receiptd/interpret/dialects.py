@@ -20,6 +20,24 @@ DAEMON = Phrases("""
 """)
 """The From of automata that report deliveries."""
 
+PROGRAM = Phrases(
+    "mailer-daemon | mailer_daemon | mailerdaemon | mail-daemon | maildaemon | mail daemon | subsystem | <>"
+)
+"""Those among them that no person writes as."""
+
+ANSWERED = ("re:", "aw:", "sv:", "antw:", "odp:", "vs:", "ynt:", "回复:", "答复:", "回覆:")
+"""How the subject of an answer begins."""
+
+SUCCESS = Phrases("""
+    successfully delivered | delivered successfully | successful mail delivery | successful delivery
+    has been delivered to the following | recipients or groups is complete | was successfully relayed
+    erfolgreich zugestellt | erfolgreich ausgeliefert | remis avec succès | remise * est terminée | livré avec succès
+    entregado correctamente | se ha entregado correctamente | entregue com êxito | entregue com sucesso
+    consegnato correttamente | consegnato con successo | succesvol bezorgd | levererats till | доставлено успешно
+    успешно доставлен | 正常に配信 | 配信されました | 成功送达 | 投递成功 | 성공적으로 배달
+""")
+"""What tells of a message that arrived."""
+
 SUBJECT = Phrases("""
     delivery status | delivery failure | delivery failed | delivery problem | delivery error | delivery report
     delivery notification | delivery warning | delivery has * failed | delivery has been | delivery incomplete
@@ -78,8 +96,8 @@ SUBJECT_ABROAD = Phrases("""
     발송 실패 | 수신 실패 | 전송하지 못 | 보내지 못 | לא ניתן למסירה | לא נמסר | המסירה נכשלה | غير قابل للتسليم
     تعذر التسليم | فشل التسليم | không gửi được | không thể gửi | ไม่สามารถส่ง | remise différée | remise retardée
     verzögerte zustellung | état de remise | försenad leverans | leveransen är försenad | dostarczenie opóź
-    доставка задерж | статусе доставки | 配信遅延 | 配信の遅延 | 配信ステータス | 延迟传递 | 传递延迟 | 传递状态
-    延遲傳遞 | 배달 지연 | 전송 상태
+    доставка задерж | статусе доставки | 配信遅延 | 配信の遅延 | 配信ステータス | 延迟传递 | 延迟投递 | 投递延迟
+    传递延迟 | 传递状态 | 延遲傳遞 | 배달 지연 | 전송 상태
 """)
 """What they are called in letters outside ASCII."""
 
@@ -229,6 +247,14 @@ HEADING = Phrases("""
     następuj
 """)
 """Lines that announce a list of recipients."""
+
+LABEL = (
+    "to|recipients?|rcpt to|address|user|e-?mail|mailbox|destinataires?|à|empfänger|an|para|destinatarios?"
+    "|destinatários?|destinatari|ontvangers?|geadresseerden?|aan|mottagare|modtagere?|mottakere?|till?|vastaanottajat?|odbiorca"
+    "|adresat|příjemce|příjemci|címzett|destinatar|alıcı|получател[ьи]|кому|одержувач|παραλήπτης|宛先|受信者|收件人|收件者"
+    "|받는 ?사람|수신자"
+)
+"""What stands before a colon and the recipient."""
 
 NAMED = re.compile(
     r"\b(?:rcpt to|recipients?|addressee|empfänger(?:adresse)?|destinataires?|destinatarios?|failed address|mailbox"

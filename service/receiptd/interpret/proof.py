@@ -7,13 +7,13 @@ no bounce where an automaton that delivers mail didn't sign.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from receiptd.interpret import addresses, codes, dialects, envelope, phrases
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.notice import Notice
 
 _REPLY = re.compile(r"(?<![\w.])(?:[45]\d\d[ -]{1,3}#?|#)[45]\.\d{1,3}\.\d{1,3}(?![\w.])")
+_REPLY_BEGINS = re.compile(r"[ \t]{0,8}[45]\d\d(?: ?- ?|[ -]#?[45]\.\d)")
 _RETURNED = re.compile(r"^[ \t]{0,8}message-id[ \t]?:", re.IGNORECASE | re.MULTILINE)
 _BEFORE_NAME = " \t*•·-–<\"'(["
 _AFTER_NAME = " \t>\"')]:;,."
@@ -29,17 +29,21 @@ def gives_reply(said: Notice) -> bool:
 
 def is_shown(header: Fields, said: Notice) -> bool:
     """Return whether the notice returns the original, or lists who failed as servers do."""
-    return said.returns_message or bool(_RETURNED.search(said.copy)) or _lists_failed(header, said.lines)
+    return said.returns_message or bool(_RETURNED.search(said.copy)) or lists_failed(header, said)
 
 
-def _lists_failed(header: Fields, lines: Sequence[str]) -> bool:
+def lists_failed(header: Fields, said: Notice) -> bool:
+    """Return whether a reply begins a line, or an address below a sentence of failure or with its reply beside it."""
+    lines = said.lines
     writer = addresses.first(header.first("from")) or ""
     readers = {address.lower() for address in (writer, *envelope.recipients(header))}
     above = ""
     for number, line in enumerate(lines):
+        if _REPLY_BEGINS.match(line):
+            return True
         name = _listed(line)
         if name and name[0].lower() not in readers:
-            if _gives_code("\n".join(lines[number : number + _NEAR])):
+            if gives_code("\n".join(lines[number : number + _NEAR])):
                 return True
             is_foreign = name[0].rpartition("@")[2].lower() != writer.rpartition("@")[2]
             if is_foreign and not name[1] and _announces(above):
@@ -55,7 +59,8 @@ def _listed(line: str) -> tuple[str, str] | None:
     return (found[0], bare[found.end() :].strip(_AFTER_NAME)) if found else None
 
 
-def _gives_code(text: str) -> bool:
+def gives_code(text: str) -> bool:
+    """Return whether *text* names a code of failure or delay."""
     return any(status[0] in "45" for status in codes.statuses(text)) or any(
         code >= 400 for code in codes.reply_codes(text)
     )
