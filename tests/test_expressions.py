@@ -15,8 +15,8 @@ import pytest
 
 import receiptd.interpret
 
-SHORT, LONG = 1_000, 8_000
-NOTICEABLE = 0.01
+SHORT, LONG = 500, 4_000
+NOTICEABLE = 0.005
 """Seconds below which nothing can be told from noise; what grows with the square takes more for LONG."""
 MOST_GROWTH = 3 * LONG / SHORT
 
@@ -76,10 +76,10 @@ def repetitions(use: Use) -> Iterator[Callable[[int], str]]:
 
 
 def grows_too_fast(use: Use, text: Callable[[int], str]) -> bool:
-    if use.seconds(text(LONG)) < NOTICEABLE:
+    if (long := use.seconds(text(LONG))) < NOTICEABLE or long <= MOST_GROWTH * use.seconds(text(SHORT)):
         return False
-    long = min(use.seconds(text(LONG)) for _ in range(2))
-    return long > MOST_GROWTH * min(use.seconds(text(SHORT)) for _ in range(3))
+    long, short = (min(use.seconds(text(size)) for _ in range(3)) for size in (LONG, SHORT))
+    return long > MOST_GROWTH * short
 
 
 @pytest.mark.parametrize("name", USES)
