@@ -138,7 +138,8 @@ def test_whoever_writes_of_what_did_not_arrive_sends_no_bounce(name: str) -> Non
 
 LABELS = (
     "Empfänger", "Destinataire", "Destinatario", "Destinatário", "Ontvanger", "Mottagare", "Modtager", "Vastaanottaja",
-    "Adresat", "Příjemce", "Címzett", "Alıcı", "Получатель", "Кому", "Παραλήπτης", "宛先", "收件人", "受信者", "받는 사람",
+    "Adresat", "Příjemce", "Címzett", "Alıcı", "Получатель", "Кому", "Παραλήπτης", "宛先", "收件人", "受信者",
+    "받는 사람",
 )  # fmt: skip
 
 
