@@ -90,4 +90,5 @@ Status: 5.1.1
     deliver(world, "", address, bounce.encode())
     letter = office.send("bob@b.test")
     office.wait(letter, lambda recipient: is_met(recipient) and len(office.reports("unmatched")) > before)
+    assert 'receiptd_reports_total{kind="dsn",verdict="unmatched"} 1.0' in office.look("/metrics")[1].splitlines()
     assert not office.receiver.about("bob@b.test")
