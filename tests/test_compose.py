@@ -208,6 +208,9 @@ def test_an_odd_subject_is_shown_as_well_as_can_be(subject: bytes, shown: str) -
         (b"Auto-Submitted: auto-replied; owner-email=x\r\n", False, False),
         (b"Content-Type: Multipart/Report; report-type=delivery-status;\r\n boundary=x\r\n", False, False),
         (b"Newsgroups: comp.mail.misc\r\n", True, False),
+        (b"List-Id: Crew <crew.lists.a.test>\r\n", True, False),
+        (b"List-Post: <mailto:crew@lists.a.test>\r\n", True, False),
+        (b"List-Unsubscribe: <https://a.test/u>\r\n", True, True),
     ],
 )
 def test_a_report_or_an_answer_of_an_automaton_asks_for_no_report(

@@ -25,6 +25,8 @@ _REMOVED = frozenset(
         "return-path",  # RFC 5321 §4.4: not an originator's; beside ours it would forbid an automatic MDN
     }
 )
+_TO_MANY = ("newsgroups", "list-id", "list-post")
+"""What goes to newsgroups, and what a mailing list sends (RFC 2919, RFC 2369): each reader would be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Letter:
     may_request: bool
     """False in a report or an automatic answer: it must ask for no report of its own (RFC 3834, 8098 §2.1)."""
     may_request_mdn: bool
-    """Additionally False in what goes to newsgroups (RFC 8098 §2.1)."""
+    """Additionally False in what goes to newsgroups or comes from a mailing list (RFC 8098 §2.1, RFC 2919)."""
     needs_8bitmime: bool
     needs_smtputf8: bool
     """The header holds UTF-8 (RFC 6531 §3.5); an address that isn't ASCII needs it in its own envelope too."""
@@ -91,7 +93,7 @@ def seal(content: bytes, recipients: Iterable[tuple[Role, str]]) -> Letter:
         subject=header.decode(next(iter(message.values("subject")), "")),
         recipients=addressees,
         may_request=may_request,
-        may_request_mdn=may_request and not message.values("newsgroups"),
+        may_request_mdn=may_request and not any(map(message.values, _TO_MANY)),
         needs_8bitmime=not content.isascii(),
         needs_smtputf8=not field_lines.isascii() and _is_utf8(field_lines),
         longest_line=max(map(len, content.split(b"\r\n"))),
