@@ -148,8 +148,9 @@ async def test_what_a_program_generates_is_tracked_like_any_other(stage: Stage) 
 
 
 async def _ended(stage: Stage, number: int, *, met: bool, domain: str = "b.test", **wish: Any) -> None:
-    """Let so many requests at *domain* end."""
+    """Let so many requests at *domain* end, one after the other: of the same instant none is the last."""
     for _ in range(number):
+        stage.pass_time(seconds=1)
         taken = await stage.submitted(f"someone@{domain}", **wish)
         await stage.tell(taken.recipients[0].id, EventKind.CONFIRMED if met else EventKind.FAILED)
 
