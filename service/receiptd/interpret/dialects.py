@@ -279,8 +279,7 @@ NOT_A_RECIPIENT = re.compile(
 """Words right before an address that is no recipient."""
 
 ALIAS_OF = re.compile(
-    r"(?:generated (?:from|by)|expanded from|originally addressed to|ultimately generated from|forwarded from):?[ \t]*"
-    r"<?([^\s<>()]{1,128}@[^\s<>()]{1,255})>?",
-    re.IGNORECASE,
+    r"[EeFfGgOo](?i:(?<=g)enerated (?:from|by)|(?<=e)xpanded from|(?<=o)riginally addressed to|(?<=f)orwarded from)"
+    r":?[ \t]*<?([^\s<>()]{1,128}@[^\s<>()]{1,255})>?"
 )
 """The address we sent to, where the notice speaks of another."""

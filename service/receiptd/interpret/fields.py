@@ -68,7 +68,9 @@ class Fields:
     def first(self, name: str) -> str | None:
         """Return the topmost value of *name*."""
         value = self._topmost.get(name)
-        return None if value is None else _unfolded(value)
+        if value is None:
+            return None
+        return " ".join(value.split()) if "\n" in value else value.rstrip()
 
     def all(self, name: str) -> list[str]:
         """Return every value of *name*, topmost first."""

@@ -74,8 +74,8 @@ class Tables(Generic[T]):
     def first_in(self, text: str) -> T | None:
         """Return the name of the first table of which a phrase stands in *text*, which is `plain`."""
         best = _first(self._short, text, len(self._names))
-        for gram in self._by_gram.keys() & _grams(text):
-            best = _first(self._by_gram[gram], text, best)
+        seen = self._by_gram.keys() & _grams(text)
+        best = _first([entry for gram in seen for entry in self._by_gram[gram]], text, best)
         return self._names[best] if best < len(self._names) else None
 
 
