@@ -92,3 +92,20 @@ def test_an_answer_that_speaks_of_failure_fails_nobody(subject: str, text: str, 
 def test_a_challenge_is_known_in_the_words_of_its_filter(text: str) -> None:
     report = mail("Contract", text, header="Auto-Submitted: auto-replied\nIn-Reply-To: <1@a.org>\n")
     assert (report.kind, report.is_challenge) == (ReportKind.AUTO_REPLY, True)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Apple-Action: VACATION",
+        "X-POST-MessageClass: Autoresponder",
+        "Preference: auto_reply",
+        "X-MDAutoResponse: 1",
+    ],
+)
+def test_the_marks_of_large_providers_tell_an_answering_machine(header: str) -> None:
+    assert mail("Contract", header=f"{header}\n").kind is ReportKind.AUTO_REPLY
+
+
+def test_a_rule_that_files_mail_is_no_answering_machine() -> None:
+    assert mail("Contract", header="X-Apple-Action: MOVE_TO_FOLDER/INBOX\n").kind is ReportKind.ORDINARY

@@ -73,6 +73,7 @@ SAID = {
         "450 4.7.1 Recipient address rejected: Please try later. You have been grey-listed",
         "451 4.7.500 Server busy. Please try again later",
         "550 Ip frequency limited.",
+        "550 5.7.1 Daily sending quota exceeded",
     ),
     Cause.POLICY: (
         "550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup; authentication required; check failed",
@@ -81,6 +82,7 @@ SAID = {
     ),
     Cause.AUTHENTICATION: (
         "550 5.7.515 Access denied, sending domain a.org doesn't meet the required authentication level.",
+        "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
     ),
     Cause.BLOCKED: (
         "554 IP=192.0.2.1 - A problem occurred. Ask your postmaster or contact tosa@rx.t-online.de for reset.",
@@ -91,13 +93,20 @@ SAID = {
         "552-5.7.0 This message was blocked because its content presents a potential security issue.",
         "554 5.7.1 The file attachment is banned: BANNED contents from you (.exe)",
     ),
-    Cause.SECURITY: ("450 4.4.317 Cannot connect [Message=451 5.7.3 STARTTLS is required to send mail]",),
+    Cause.SECURITY: (
+        "450 4.4.317 Cannot connect [Message=451 5.7.3 STARTTLS is required to send mail]",
+        "TLS handshake failed: certificate has expired",
+    ),
     Cause.PROTOCOL: (
         "message has lines too long for transport",
+        "500 Line too long",
         "550 5.6.11 SMTPSEND.BareLinefeedsAreIllegal; message contains bare linefeeds",
     ),
     Cause.SYSTEM: ("451 4.3.0 <bob@c.org>: Temporary lookup failure",),
-    Cause.RELAY_DENIED: ("550 not local host c.org, not a gateway",),
+    Cause.RELAY_DENIED: (
+        "550 not local host c.org, not a gateway",
+        "550 5.7.1 <bob@c.org>... Relaying denied. Proper authentication required.",
+    ),
 }
 
 

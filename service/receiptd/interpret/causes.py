@@ -28,19 +28,34 @@ _TABLE = (
     (Cause.POLICY, """
         resolver.rst.sender | resolver.rst.notauthorized | resolver.rst.restricted | allowedsenderslist
         anti-spoofing policy | administrative prohibition | sender verify | has a policy that prohibited
-        due to local policy | for policy reasons
+        due to local policy | for policy reasons | only accepts mail from | only accepts messages from
+        only accepts email from
     """),
-    (Cause.AUTHENTICATION, "required authentication level"),
+    (Cause.RELAY_DENIED, "relaying denied | relay access denied"),
+    (Cause.AUTHENTICATION, """
+        required authentication level | not authenticated | authentication unsuccessful | not owned by user
+        permissions to send as
+    """),
+    (Cause.RATE_LIMITED, "sending quota | sending limit | messaging limit | temporarily deferred"),
     (Cause.MAILBOX_FULL, "speichervolumen | exhausted allowed storage | zuviele mails"),
     (Cause.MAILBOX_DISABLED, """
         account is blocked | account has been blocked | account blocked | mailbox blocked | mailbox is blocked
         mailbox has been blocked | mailbox unavailable or access denied
     """),
-    (Cause.CONTENT, "potential security issue | attachment is banned | banned contents | banned attachment"),
+    (Cause.CONTENT, """
+        potential security issue | attachment is banned | banned contents | banned attachment
+        file extension
+    """),
     (Cause.SPAM, "spam or virus | dt:spm"),
-    (Cause.SYSTEM, "temporary lookup failure"),
-    (Cause.SECURITY, "starttls is required | tls is required"),
-    (Cause.PROTOCOL, "lines too long | line length | bare linefeed | barelinefeed | conversion required"),
+    (Cause.SYSTEM, "temporary lookup failure | storagepermanentexception | storedrv.submit.exception"),
+    (Cause.SECURITY, """
+        starttls is required | tls is required | certificate has expired | certificate expired
+        tls handshake
+    """),
+    (Cause.PROTOCOL, """
+        line too long | lines too long | line length | bare linefeed | barelinefeed
+        conversion required
+    """),
     (Cause.AUTHENTICATION, """
         [dmarc] | [dkim] | [spf] | sender policy framework | unauthenticated email | unauthenticated mail
         unauthenticated sender | authentication required | authentication failed | authentication check | smtp auth
@@ -51,7 +66,8 @@ _TABLE = (
         mailbox full | mailbox is full | mailbox * full | mailfolder is full | inbox is full | account is full
         disk full | over quota | overquota | quota exceed | exceed* quota | quota is full | out of storage
         out of disk | out of space | not enough storage | not enough disk | insufficient disk
-        insufficient system storage | insufficient storage | mailbox exceeds | mailbox size limit | storage limit
+        insufficient system storage | insufficient storage | mailbox exceeds | mailbox over limit | mailbox size limit
+        storage limit
         exceeds storage | exceeded storage | mailbox has exceeded | over * storage limit | user is over
         quota violation | quota limit | maildir * full | storage quota | disk quota | postfach * voll
         speicherplatz | kontingent | mailbox * voll | boite pleine | boîte pleine | boîte * pleine | boîte * saturée
@@ -152,7 +168,8 @@ _TABLE = (
         can't find any host | couldn't find a * host | no mx | null mx | nullmx | mx record | no mail server
         no mail exchanger | name service error | name lookup | lookup failure | lookup fail | dns error | dns lookup
         dns fail | name server | no route to domain | bad destination host | bad destination system | cannot resolve
-        unable to resolve | could not resolve | name resolution | no address associated | invalid host
+        unable to resolve | could not resolve | unable to look up | name or service not known | servname provided
+        name resolution | no address associated | invalid host
         invalid domain | unresolvable | routing information | unrouteable mail domain | all relevant mx | domain of
         domain isn't
     """),
@@ -165,7 +182,8 @@ _TABLE = (
     (Cause.HOST_UNREACHABLE, """
         timed out | timeout | time-out | time out | connection refused | connection reset | connection died
         connection lost | connection failed | connection dropped | connection was dropped | connection closed
-        lost connection | no route to host | network unreachable | network is unreachable | not connect
+        lost connection | closed the connection | connection to mail exchanger | connection attempt | socket error
+        network error | no route to host | network unreachable | network is unreachable | not connect
         unable to connect | couldn't connect | unable to contact | unable to reach | cannot reach | couldn't reach
         establish * connection | [connect to] | host is unreachable | host unreachable | host is down | host down
         not responding | no answer | not respond | refused to talk | unable to open | remote host | no response
