@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,28 @@ async def test_a_forward_is_the_recipients_whatever_address_the_report_names(
     assert (got, receipt, trust) == (delivery, met, Trust.KEYED)
     branches = {branch["final_recipient"] for branch in (await stage.recipient(taken)).branches}
     assert named in branches
+
+
+# --- before our own word ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "delivery", "receipt"),
+    [
+        (DELIVERED, ALICE, "delivered", "met"),
+        (QUOTA, FULL, "failed", "failed"),
+        ("delayed-expired--a--d", "x@late.test", "delayed", "open"),
+    ],
+)
+async def test_a_report_that_is_faster_than_our_own_accepted_proves_it(
+    stage: Stage, name: str, address: str, delivery: str, receipt: str
+) -> None:
+    taken = await stage.take(address)
+    got = await heard(stage, taken, about(name, taken, address=address))
+    assert got == (delivery, receipt, MatchedBy.RETURN_PATH, Trust.KEYED)
+    row = await stage.recipient(taken)
+    assert (row.submitted_at, row.next_attempt_at) == (stage.instant, None), "it is not sent a second time"
+    assert row.deadline_at == stage.instant + timedelta(seconds=row.within)
 
 
 # --- several recipients, several reports --------------------------------------------------------------------------
