@@ -208,6 +208,9 @@ def test_any_mix_of_the_types_of_rfc_6522_and_6533_is_read(status_type: str, ret
 @pytest.mark.parametrize("status_type", ['text/plain; name="ATT00001.txt"', "application/octet-stream"])
 def test_a_status_part_that_a_gateway_took_the_type_of_is_read(status_type: str) -> None:
     assert fails_bob(interpret(dsn(status_type=status_type, container="multipart/mixed")))
+    assert fails_bob(interpret(dsn(BOB.lower(), status_type=status_type, container="multipart/mixed")))
+    hello = dsn(status_type=status_type, text="Hello").replace(b"Subject: Undelivered Mail", b"Subject: Hello")
+    assert fails_bob(interpret(hello))
 
 
 def test_the_headers_of_a_report_without_original_are_no_original() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 
 from receiptd.facts import Action, Cause, ReportedRecipient
 from receiptd.interpret import addresses, causes, codes, dialects, fields, notice
@@ -21,6 +22,7 @@ _LONGEST_SHARED = 1000
 """Characters of a field that counts for several recipients: a longer one, told of each, makes much of little."""
 _DEGRADED = ("text/plain", "application/octet-stream")
 _LONGEST_ATTACHED, _MOST_ATTACHED = 64 * 1024, 3
+_BEGINNINGS = ("\nreporting-mta:", "\nfinal-recipient:", "\noriginal-recipient:")
 _OPENS_RECIPIENT = ("final-recipient", "original-recipient", "action")
 _NAMES_RECIPIENT = frozenset(("final-recipient", "original-recipient", "x-actual-recipient"))
 _PER_RECIPIENT = frozenset(
@@ -63,7 +65,7 @@ def find(root: Part) -> Part | None:
     for part in root.parts:
         if part.type in _TYPES or part.type.endswith("/delivery-status"):
             return part
-    return None
+    return next(_untyped(root), None) if root.parameters.get("report-type", "").lower() == "delivery-status" else None
 
 
 def read(part: Part) -> Status:
@@ -75,14 +77,8 @@ def read(part: Part) -> Status:
 
 def read_text(text: str) -> Status:
     """Read the fields of a report that stand in plain text, among other things."""
-    start = min(
-        (
-            at
-            for name in ("Reporting-MTA:", "Final-Recipient:", "Original-Recipient:")
-            if (at := text.find("\n" + name)) >= 0
-        ),
-        default=-1,
-    )
+    lowered = text.lower()
+    start = min((at for name in _BEGINNINGS if (at := lowered.find(name)) >= 0), default=-1)
     blocks = fields.blocks(text[start:]) if start >= 0 else []
     status = _sort([block for block in blocks if any(name in block for name in (*_PER_RECIPIENT, "reporting-mta"))])
     return Status(
@@ -92,10 +88,16 @@ def read_text(text: str) -> Status:
 
 def read_attached(root: Part) -> Status:
     """Read a delivery-status part whose type a gateway took away: Exchange makes `ATT00001.txt` of it."""
-    behind = [part for part in root.below if not part.children][1:]
-    plain = [part for part in behind if part.type in _DEGRADED and b"ecipient:" in part.raw[part.body : part.end]]
-    found = (read_text(f"\n{part.text(_LONGEST_ATTACHED)}") for part in plain[:_MOST_ATTACHED])
+    found = (read_text(f"\n{part.text(_LONGEST_ATTACHED)}") for part in islice(_untyped(root), _MOST_ATTACHED))
     return next((status for status in found if status.recipients), Status(Fields([]), ()))
+
+
+def _untyped(root: Part) -> Iterator[Part]:
+    """Yield the parts behind the first that name recipients, whatever they are said to be."""
+    behind = [part for part in root.below if not part.children][1:]
+    for part in behind:
+        if part.type in _DEGRADED and part.raw.find(b"ecipient:", part.body, part.end) >= 0:
+            yield part
 
 
 def is_usable(status: Status) -> bool:
