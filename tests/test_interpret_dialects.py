@@ -185,3 +185,22 @@ def test_an_answer_that_lists_who_failed_is_a_bounce_all_the_same() -> None:
     text = "Error: Invalid user\n\n550 - no such user here\n\n  RCPT TO: bob@c.org\n"
     report = mail(text, subject="Re:Contract", header="In-Reply-To: <1@a.org>\n")
     assert [(told.final_recipient, told.reply_code) for told in report.recipients] == [("bob@c.org", 550)]
+
+
+@pytest.mark.parametrize(
+    "text", ["Your message to bob@c.org could not be delivered.", "It was not delivered to:\n\nbob@b.org"]
+)
+def test_the_null_path_and_a_name_make_a_bounce_of_any_writer(text: str) -> None:
+    report = mail(text, sender="Robot <robot@b.org>", subject="Undeliverable", header="Return-Path: <>\n")
+    assert (report.kind, len(report.recipients)) == (ReportKind.BOUNCE, 1)
+
+
+@pytest.mark.parametrize("text", ["Write to help@dhl.org.", "Your parcel was undeliverable.\n\nYours\nhelp@dhl.org"])
+def test_a_parcel_service_that_wants_no_bounces_sends_none(text: str) -> None:
+    report = mail(
+        f"Your parcel could not be delivered. {text}",
+        sender="noreply@dhl.org",
+        subject="Your parcel could not be delivered",
+        header="Return-Path: <>\n",
+    )
+    assert report.recipients == ()

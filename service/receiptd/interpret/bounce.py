@@ -42,15 +42,22 @@ def _is_told(header: Fields, said: Notice) -> bool:
     is_daemon, is_null = _is_from_daemon(header), envelope.return_path(header) == ""
     if _is_answer(header) and subject.startswith(dialects.ANSWERED) and not dialects.PROGRAM.are_in(_from(header)):
         return (is_daemon or is_null) and dialects.SENTENCE.are_in(said.plain) and proof.lists_failed(header, said)
-    if is_called and (is_daemon or is_null):
+    if is_called and is_daemon:
         return True
     if (is_daemon or is_null) and not _is_conversation(header) and proof.gives_reply(said):
         return True
     if is_daemon:
         return dialects.SENTENCE.are_in(said.plain)
     if is_null or (is_called and not _is_conversation(header)):
-        return dialects.SENTENCE.are_in(said.plain) and proof.is_shown(header, said)
+        is_proven = proof.is_shown(header, said) or (is_null and is_called and _names_others(header, said))
+        return is_proven and dialects.SENTENCE.are_in(said.plain)
     return dialects.LIST_REFUSALS.are_in(subject) and dialects.SENTENCE.are_in(said.plain)
+
+
+def _names_others(header: Fields, said: Notice) -> bool:
+    """Whether a sentence names somebody of another domain than the writer's: not the help desk of a parcel service."""
+    own = (addresses.first(header.first("from")) or "").rpartition("@")[2]
+    return any(address.rpartition("@")[2] != own for address in _in_sentences(said))
 
 
 def is_called_so(header: Fields) -> bool:

@@ -37,6 +37,7 @@ def lists_failed(header: Fields, said: Notice) -> bool:
     lines = said.lines
     writer = addresses.first(header.first("from")) or ""
     readers = {address.lower() for address in (writer, *envelope.recipients(header))}
+    is_null = envelope.return_path(header) == ""
     above = ""
     for number, line in enumerate(lines):
         if _REPLY_BEGINS.match(line):
@@ -46,7 +47,7 @@ def lists_failed(header: Fields, said: Notice) -> bool:
             if gives_code("\n".join(lines[number : number + _NEAR])):
                 return True
             is_foreign = name[0].rpartition("@")[2].lower() != writer.rpartition("@")[2]
-            if is_foreign and not name[1] and _announces(above):
+            if (is_foreign or is_null) and not name[1] and _announces(above):
                 return True
         above = line if line.strip() else above
     return False
