@@ -263,6 +263,16 @@ def test_lines_may_end_as_converters_leave_them(end: bytes) -> None:
     assert report.original_message_id == "<1@a.org>"
 
 
+def test_blank_lines_between_all_fields_make_no_recipient_more() -> None:
+    carol = BOB.replace("bob", "carol").replace("5.1.1", "5.2.2").replace("550", "552")
+    blocks = "\n\n".join((MESSAGE, f"Original-Recipient: rfc822; bob@a.org\n{BOB}", carol))
+    told = interpret(dsn("\n\n".join(blocks.split("\n")) + "\n")).recipients
+    assert [(one.final_recipient, one.original_recipient, one.status, one.reply_code) for one in told] == [
+        ("bob@b.org", "bob@a.org", "5.1.1", 550),
+        ("carol@b.org", None, "5.2.2", 552),
+    ]
+
+
 def test_a_byte_order_mark_hides_no_field() -> None:
     assert interpret(dsn(f"\ufeff{MESSAGE}\n\n{BOB}\n")).reporting_mta == "mx.b.org"
 

@@ -113,15 +113,22 @@ def _sort(blocks: list[Fields]) -> Status:
     found: list[Fields] = []
     for block in blocks:
         for group in _groups(block):
-            if group.has_any(_NAMES_RECIPIENT):
+            if found and _goes_on(found[-1], group):
+                found[-1] = Fields([*found[-1], *group])
+            elif group.has_any(_NAMES_RECIPIENT):
                 if len(found) == _MOST_RECIPIENTS:
                     return Status(Fields(message), tuple(found))
                 found.append(group)
             elif not found:
                 message.extend(group)
-            elif group.has_any(_PER_RECIPIENT) and not group.has_any(found[-1].names):
-                found[-1] = Fields([*found[-1], *group])
     return Status(Fields(message), tuple(found))
+
+
+def _goes_on(before: Fields, group: Fields) -> bool:
+    """Whether *group* tells of the recipient *before*: blank lines may stand between all fields."""
+    if group.has_any(_NAMES_RECIPIENT) and not before.names <= _NAMES_RECIPIENT:
+        return False
+    return group.has_any(_PER_RECIPIENT) and not group.has_any(before.names)
 
 
 def _groups(block: Fields) -> list[Fields]:
