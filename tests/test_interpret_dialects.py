@@ -204,3 +204,18 @@ def test_a_parcel_service_that_wants_no_bounces_sends_none(text: str) -> None:
         header="Return-Path: <>\n",
     )
     assert report.recipients == ()
+
+
+ASK = (
+    "Bei Fragen wenden Sie sich an help@b.org.", "Bitte schreiben Sie an help@b.org.", "Kontakt: help@b.org",
+    "Veuillez écrire à help@b.org.", "Adressez-vous à help@b.org.", "Póngase en contacto con help@b.org.",
+    "Per assistenza scrivere a help@b.org.", "Escreva para help@b.org.", "Neem contact op met help@b.org.",
+    "Skriv till help@b.org.", "Napisz na help@b.org.", "Пишите на help@b.org.", "お問い合わせ: help@b.org",
+    "请联系 help@b.org",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_whom_to_ask_failed_in_no_language(ask: str) -> None:
+    report = mail(f"Your message to bob@c.org could not be delivered.\n\n{ask}\n", subject="Undeliverable")
+    assert [told.final_recipient for told in report.recipients] == ["bob@c.org"]
