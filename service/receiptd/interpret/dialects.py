@@ -276,8 +276,9 @@ NOT_A_RECIPIENT = re.compile(
     r"|(?:alternate|alternative|instead|help|assistance|questions?|administrator|support|if|e\.g\.)[^\n@]{0,60}"
     r"|\b(?:wenden sie sich|schreiben sie|fragen|kontakt\w{0,6}|rückfragen|hilfe|contacte[rz]?|contacto"
     r"|contact (?:op|met)|écri(?:re|vez)|adresse[rz]|question|renseignement|escrib[ae]|póngase|consultas?|dudas|ayuda"
-    r"|scriv(?:ere|ete|a)|contatt\w{0,4}|assistenza|rivolg\w{0,6}|escrev[ae]|contat[eo]|dúvidas|ajuda|mail naar|vragen|skriv"
-    r"|hjälp|hjælp|hjelp|ota yhteyttä|napisz|pytań|pomoc\w?|kapcsolat|обращайтесь|пишите|вопрос\w{0,3}|связаться|iletişim)\b"
+    r"|scriv(?:ere|ete|a)|contatt\w{0,4}|assistenza|rivolg\w{0,6}|escrev[ae]|contat[eo]|dúvidas|ajuda|mail naar|vragen"
+    r"|skriv|hjälp|hjælp|hjelp|ota yhteyttä|napisz|pytań|pomoc\w?"
+    r"|kapcsolat|обращайтесь|пишите|вопрос\w{0,3}|связаться|iletişim)\b"
     r"[^\n@]{0,60}|(?:問い合わせ|联系|聯絡|문의)[^\n@]{0,20})$",
     re.IGNORECASE,
 )
