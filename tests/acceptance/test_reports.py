@@ -60,6 +60,16 @@ def test_a_forged_read_receipt_moves_nothing_and_stays_visible(world: World, off
     assert (recipient["disposition"], recipient["receipt"]) == ("none", "open")
 
 
+def test_our_own_copy_that_comes_to_the_receipts_address_is_noise(office: Office) -> None:
+    letter = office.post(office.receipts_address)
+    office.wait(letter, is_met)
+    await_that(lambda: "An invoice" in {report["subject"] for report in office.reports("noise")})
+    shown = office.message(letter)
+    assert not {"replied", "auto_replied"} & set(kinds(shown))
+    assert (shown["recipients"][0]["delivery"], shown["recipients"][0]["disposition"]) == ("relayed", "none")
+    assert not office.receiver.about(office.receipts_address)
+
+
 def test_a_perfect_bounce_for_a_letter_we_never_sent_stays_unmatched(world: World, office: Office) -> None:
     address = office.receipts_address.replace("@", f"+{FORGED}@")
     bounce = f"""\
