@@ -87,3 +87,16 @@ def test_an_attachment_and_an_inner_report_do_not_count() -> None:
 def test_every_place_is_told_once() -> None:
     found = report(to=f"receipts+{TOKEN}@a.org", message=f"Original-Envelope-Id: {TOKEN}\n").found_tokens
     assert found == (FoundToken(TOKEN, MatchedBy.RETURN_PATH), FoundToken(TOKEN, MatchedBy.ENVELOPE_ID))
+
+
+def test_it_does_not_count_in_the_report_that_a_person_attaches() -> None:
+    raw = (
+        "From: Anna <anna@b.org>\nTo: me@a.org\nSubject: Undelivered Mail Returned to Sender\n"
+        "Content-Type: multipart/mixed; boundary=b\n\n"
+        "--b\n\nThis mail could not be delivered, what can I do?\n"
+        '--b\nContent-Type: text/plain; name="details.txt"\n\n'
+        f"Reporting-MTA: dns; c.org\nOriginal-Envelope-Id: {TOKEN}\n\nFinal-Recipient: rfc822; bob@c.org\n"
+        "Action: failed\nStatus: 5.1.1\n"
+        "--b\nContent-Type: message/rfc822\n\nMessage-ID: <1@a.org>\n\nbody\n--b--\n"
+    )
+    assert interpret(raw.encode()).tokens == ()

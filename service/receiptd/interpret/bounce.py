@@ -39,7 +39,7 @@ def is_bounce(header: Fields, said: Notice) -> bool:
 def _is_told(header: Fields, said: Notice) -> bool:
     subject = _subject(header)
     is_called = _is_name_of_bounce(subject)
-    is_daemon, is_null = _is_from_daemon(header), envelope.return_path(header) == ""
+    is_daemon, is_null = is_from_daemon(header), envelope.return_path(header) == ""
     if _is_answer(header) and subject.startswith(dialects.ANSWERED) and not dialects.PROGRAM.are_in(_from(header)):
         return (is_daemon or is_null) and dialects.SENTENCE.are_in(said.plain) and proof.lists_failed(header, said)
     if is_called and is_daemon:
@@ -78,7 +78,8 @@ def is_forwarded(header: Fields) -> bool:
     return _subject(header).startswith(dialects.FORWARDED) and is_called_so(header)
 
 
-def _is_from_daemon(header: Fields) -> bool:
+def is_from_daemon(header: Fields) -> bool:
+    """Whether an automaton that reports deliveries signed."""
     return dialects.DAEMON.are_in(_from(header))
 
 

@@ -123,7 +123,7 @@ def _bounce(root: Part, said: Notice) -> _Told | None:
     if not original.header:
         original = returned.in_text(said.copy or said.text)
     status = dsn.read_text(f"\n{said.text}\n{said.copy}")
-    if not status.recipients:
+    if not status.recipients and bounce.is_from_daemon(root.header):
         status = dsn.read_attached(root)
     if status.recipients:
         return _of_status(status, said, original)
