@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import receiptd.interpret
+from receiptd.interpret.phrases import Phrases
 
 SHORT, LONG = 500, 4_000
 NOTICEABLE = 0.005
@@ -59,7 +60,7 @@ def uses() -> Iterator[Use]:
 def patterns(value: object) -> Iterator[re.Pattern[Any]]:
     if isinstance(value, re.Pattern):
         yield value
-    elif isinstance(value, tuple | list):
+    elif isinstance(value, tuple | list | Phrases):
         for each in value:
             yield from patterns(each)
 
