@@ -219,3 +219,13 @@ ASK = (
 def test_whom_to_ask_failed_in_no_language(ask: str) -> None:
     report = mail(f"Your message to bob@c.org could not be delivered.\n\n{ask}\n", subject="Undeliverable")
     assert [told.final_recipient for told in report.recipients] == ["bob@c.org"]
+
+
+@pytest.mark.parametrize(
+    "listed", ["1. bob@c.org", "  2) <bob@c.org>", "bob@c.org\n550 – no such user", "bob@c.org\n550 — gone"]
+)
+def test_a_notice_that_nobody_signed_lists_who_failed_by_number_or_with_a_reply(listed: str) -> None:
+    text = f"Your message could not be delivered to the following recipients:\n\n{listed}\n"
+    report = mail(text, sender="mail@b.org", subject="Undeliverable: Contract")
+    assert report.kind is ReportKind.BOUNCE
+    assert [told.final_recipient for told in report.recipients] == ["bob@c.org"]

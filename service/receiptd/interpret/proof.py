@@ -13,8 +13,9 @@ from receiptd.interpret.fields import Fields
 from receiptd.interpret.notice import Notice
 
 _REPLY = re.compile(r"(?<![\w.])(?:[45]\d\d[ -]{1,3}#?|#)[45]\.\d{1,3}\.\d{1,3}(?![\w.])")
-_REPLY_BEGINS = re.compile(r"[ \t]{0,8}[45]\d\d(?: ?- ?|[ -]#?[45]\.\d)")
+_REPLY_BEGINS = re.compile(r"[ \t]{0,8}[45]\d\d(?: ?[-–—] ?|[ -]#?[45]\.\d)")
 _RETURNED = re.compile(r"^[ \t]{0,8}message-id[ \t]?:", re.IGNORECASE | re.MULTILINE)
+_NUMBER = re.compile(r"[ \t]{0,8}\d{1,3}[.)][ \t]{1,4}")
 _BEFORE_NAME = " \t*•·-–<\"'(["
 _AFTER_NAME = " \t>\"')]:;,."
 _SIGHT = 100
@@ -55,7 +56,7 @@ def lists_failed(header: Fields, said: Notice) -> bool:
 
 def _listed(line: str) -> tuple[str, str] | None:
     """Return the address that begins *line* and what follows it; a person's quotation lists nobody."""
-    bare = line.lstrip(_BEFORE_NAME) if "@" in line and not _is_quoted(line) else ""
+    bare = _NUMBER.sub("", line, count=1).lstrip(_BEFORE_NAME) if "@" in line and not _is_quoted(line) else ""
     found = addresses.ADDRESS.match(bare)
     return (found[0], bare[found.end() :].strip(_AFTER_NAME)) if found else None
 
