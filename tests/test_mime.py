@@ -62,12 +62,12 @@ def test_a_part_whose_header_slipped_below_a_blank_line_has_its_type() -> None:
 def test_an_embedded_message_is_not_opened_but_its_header_can_be_read() -> None:
     root = mime.read(HEADER + b"--=_b\nContent-Type: message/rfc822\n\nSubject: inner\n" + HEADER + b"\n--=_b--\n")
     assert [part.type for part in root.parts] == ["multipart/mixed", "message/rfc822"]
-    assert root.parts[1].embedded().header.first("subject") == "inner"
+    assert root.parts[1].embedded_header().first("subject") == "inner"
 
 
 def test_an_encoded_message_is_decoded_where_the_standard_library_leaves_it() -> None:
     raw = b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\nU3ViamVjdDogaW5uZXIKCmJvZHkK\n"
-    assert mime.read(raw).embedded().header.first("subject") == "inner"
+    assert mime.read(raw).embedded_header().first("subject") == "inner"
 
 
 def test_a_charset_that_is_no_charset_is_guessed() -> None:

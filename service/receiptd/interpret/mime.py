@@ -70,12 +70,14 @@ class Part:
         text = charset.plain_ends(text)
         return charset.strip_html(text) if self.type == "text/html" else text
 
-    def embedded(self) -> Part:
-        """Return the message this part carries, its header read and its parts left alone."""
+    def embedded_header(self) -> Fields:
+        """Return the header of the message this part carries."""
+        raw, start, end = self.raw, self.body, self.end
         if (self.header.first("content-transfer-encoding") or "").lower() in ("base64", "quoted-printable"):
-            content = self.content(HORIZON)
-            return Part(content, _start_of_message(content, 0, len(content)), len(content))
-        return Part(self.raw, _start_of_message(self.raw, self.body, self.end), self.end)
+            raw = self.content(HORIZON)
+            start, end = 0, len(raw)
+        start = _start_of_message(raw, start, end)
+        return _fields(raw[start : _extent_of_header(raw, start, end)[0]])
 
 
 def read(raw: bytes) -> Part:
@@ -107,8 +109,12 @@ def _begins_with_part(root: Part) -> bool:
 @lru_cache(maxsize=256)
 def _entity(header: bytes) -> tuple[Fields, str, Mapping[str, str]]:
     """Return fields, type and parameters of a header: those of inner parts are the same few in every message."""
-    found = fields.parse(charset.plain_ends(charset.decode(header)))
+    found = _fields(header)
     return found, *content_type(found.first("content-type"))
+
+
+def _fields(header: bytes) -> Fields:
+    return fields.parse(charset.plain_ends(charset.decode(header)))
 
 
 def content_type(value: str | None) -> tuple[str, dict[str, str]]:

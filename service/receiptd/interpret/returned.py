@@ -121,7 +121,7 @@ def _siblings(root: Part, report: Part) -> list[Part]:
 
 def _header_of(part: Part) -> Fields:
     if part.embeds_message:
-        return part.embedded().header
+        return part.embedded_header()
     if "message-id" in part.header and "received" in part.header:
         return part.header  # a part that is the original itself, its type line left out
     if part.type in _HEADER_TYPES:
