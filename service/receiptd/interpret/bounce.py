@@ -135,9 +135,12 @@ def _told(address: str | None, action: Action, near: str, whole: str) -> Reporte
 def _codes(text: str) -> tuple[str | None, int | None] | None:
     line = notice.unfolded(text)
     status = next((code for code in codes.statuses(line) if code[0] in "45"), None)
-    found = [code for code in (*codes.reply_codes(line), *codes.reply_codes(text)) if code >= 400]
-    reply_code = next((code for code in found if status and str(code)[0] == status[0]), found[0] if found else None)
-    return (status, reply_code) if status or reply_code else None
+    found: list[int] = []
+    for said in (line, text):
+        found += [code for code in codes.reply_codes(said) if code >= 400]
+        if agreeing := [code for code in found if not status or str(code)[0] == status[0]]:
+            return status, agreeing[0]
+    return (status, found[0] if found else None) if status or found else None
 
 
 def _class(action: Action, reply_code: int | None, cause: Cause) -> str:
