@@ -119,3 +119,36 @@ def test_the_words_of_a_server_tell_the_cause_in_its_own_language(cause: Cause, 
 
 def test_full_storage_is_no_message_that_is_too_large() -> None:
     assert causes.of("452 4.3.1 no space for storage, disk full", "4.3.1", 452) is Cause.MAILBOX_FULL
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("450 4.3.2 <d@x.org>: Recipient address rejected: System is down for maintenance", Cause.SYSTEM),
+        ("451 4.3.5 <d@x.org>: Recipient address rejected: Server configuration problem", Cause.SYSTEM),
+        ("554 5.7.1 <d@x.org>: Recipient address rejected: Access denied", Cause.POLICY),
+        ("550 5.7.1 <d@x.org>: Recipient address rejected: Policy rejection", Cause.POLICY),
+        ("550 5.7.1 <d@x.org>: Recipient address rejected: Come in person", Cause.POLICY),
+        ("450 4.7.1 <d@x.org>: Recipient address rejected: Greylisted, see http://x.org", Cause.RATE_LIMITED),
+        (
+            "450 4.1.1 <d@x.org>: Recipient address rejected: unverified address: Address verification in progress",
+            Cause.RATE_LIMITED,
+        ),
+        (
+            "550 5.1.1 <d@x.org>: Recipient address rejected: User unknown in local recipient table",
+            Cause.USER_UNKNOWN,
+        ),
+        ("550 5.1.1 <d@x.org>: Recipient address rejected: x.org", Cause.USER_UNKNOWN),
+        ("550 5.4.1 Recipient address rejected: Access denied. AS(201806281)", Cause.USER_UNKNOWN),
+        ("450 4.7.1 <a.org[192.0.2.1]>: Client host rejected: Server configuration problem", Cause.SYSTEM),
+        ("450 4.7.1 Client host rejected: cannot find your hostname, [192.0.2.1]", Cause.BLOCKED),
+        ("554 5.7.1 <a.org[192.0.2.1]>: Client host rejected: Access denied", Cause.BLOCKED),
+        ("450 4.3.2 <me@a.org>: Sender address rejected: System is down for maintenance", Cause.SYSTEM),
+        ("550 5.1.0 <me@a.org>: Sender address rejected: User unknown in virtual alias table", Cause.BLOCKED),
+        ("450 4.1.8 <me@a.org>: Sender address rejected: Domain not found", Cause.BLOCKED),
+        ("451 4.3.2 System not accepting network messages", Cause.SYSTEM),
+    ],
+)
+def test_a_prefix_that_postfix_puts_before_any_words_says_nothing_itself(said: str, cause: Cause) -> None:
+    status, reply_code = codes.statuses(said)[0], codes.reply_codes(said)[0]
+    assert causes.of(said, status, reply_code) is cause

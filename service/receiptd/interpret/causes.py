@@ -16,8 +16,10 @@ _TABLE = (
     # The first line that fits wins: the specific stands before the general.
     # Whole phrases first, in which a server's words don't mean what they mean elsewhere.
     (Cause.USER_UNKNOWN, """
-        recipientnotfound | recipnotfound | recipient address rejected: access denied
+        recipientnotfound | recipnotfound | 5.4.1 * recipient address rejected: access denied | access denied. as(
     """),
+    (Cause.SYSTEM, "not accepting network messages | down for maintenance | under maintenance"),
+    (Cause.RATE_LIMITED, "verification in progress"),
     (Cause.HOST_UNKNOWN, """
         null mx | nullmx | relevant mx | dns domain | domain name not found | domain does not exist
         domain doesn't exist | domain existiert nicht | domäne nicht gefunden | domain nicht gefunden
@@ -29,7 +31,7 @@ _TABLE = (
         resolver.rst.sender | resolver.rst.notauthorized | resolver.rst.restricted | allowedsenderslist
         anti-spoofing policy | administrative prohibition | sender verify | has a policy that prohibited
         due to local policy | for policy reasons | only accepts mail from | only accepts messages from
-        only accepts email from
+        only accepts email from | recipient address rejected: access denied
     """),
     (Cause.RELAY_DENIED, "relaying denied | relay access denied"),
     (Cause.AUTHENTICATION, """
@@ -235,6 +237,9 @@ _BY_REPLY = {
     521: Cause.HOST_UNKNOWN, 556: Cause.HOST_UNKNOWN,
 }  # fmt: skip
 _MOST_TEXT = 2000
+_GENERIC = re.compile(r"(recipient address|sender address|client host|helo command) rejected: (?=\w)")
+"""What Postfix puts before the words of any table, milter or policy server: it says at which command, not why."""
+_OF_RECIPIENTS = frozenset((Cause.USER_UNKNOWN, Cause.HOST_UNKNOWN, Cause.MAILBOX_DISABLED, Cause.MOVED))
 
 
 def of(text: str, status: str | None, reply_code: int | None) -> Cause:
@@ -244,8 +249,26 @@ def of(text: str, status: str | None, reply_code: int | None) -> Cause:
         return _BY_STATUS[detail]
     words = plain(text[:_MOST_TEXT])
     return (
-        (_ASCII_WORDS if words.isascii() else _WORDS).first_in(words)
+        _behind_prefix(words, detail)
+        or _by_words(words)
         or _BY_STATUS.get(detail)
         or _BY_REPLY.get(reply_code or 0)
         or Cause.OTHER
     )
+
+
+def _behind_prefix(words: str, detail: str) -> Cause | None:
+    """Return what stands behind a generic prefix tells, if there is one; what is said of a sender is no recipient's."""
+    prefix = _GENERIC.search(words)
+    if not prefix:
+        return None
+    if prefix[1] == "recipient address":
+        if not words[prefix.end() :].startswith("access denied"):
+            words = words[: prefix.start()] + words[prefix.end() :]
+        return _by_words(words) or _BY_STATUS.get(detail)
+    cause = _by_words(words[: prefix.start()] + words[prefix.end() :])
+    return None if cause in _OF_RECIPIENTS else cause
+
+
+def _by_words(words: str) -> Cause | None:
+    return (_ASCII_WORDS if words.isascii() else _WORDS).first_in(words)
