@@ -138,8 +138,10 @@ async def test_a_persons_word_is_kept_however_many_reports_there_are(
     (bob,) = (await stage.submitted()).recipients
     for status in ("5.1.0", "5.1.1", "5.1.2"):
         await stage.receive(dsn(bob.token, action="failed", status=status))
-    report = await _came(stage, dsn(STRANGE, action="failed", status="5.2.2", recipient="ann@b.test"))
-    row = await _assign(stage, report, bob)
+    raw = dsn(STRANGE, action="failed", status="5.2.2").replace(
+        b"Final-Recipient: rfc822; bob@", b"Final-Recipient: rfc822; ann@"
+    )
+    row = await _assign(stage, await _came(stage, raw), bob)
     assert "ann@b.test" in [branch["final_recipient"] for branch in row.branches]
 
 
@@ -159,7 +161,10 @@ async def test_a_matched_report_is_cleared_from_the_mailbox_whoever_matched_it(t
 
 async def test_a_read_receipt_from_an_address_we_did_not_send_to_proves_no_more_than_a_keyed_one(stage: Stage) -> None:
     (bob,) = (await stage.submitted(require=Level.DISPLAYED)).recipients
-    row = await _assign(stage, await _came(stage, _mdn("stranger@d.test")), bob)
+    raw = _mdn("stranger@d.test").replace(
+        b"Final-Recipient", b"Original-Recipient: rfc822; bob@b.test\nFinal-Recipient"
+    )
+    row = await _assign(stage, await _came(stage, raw), bob)
     assert (row.delivery, row.disposition, row.receipt) == (Delivery.DELIVERED, Disposition.DISPATCHED, Receipt.OPEN)
 
 
@@ -182,11 +187,21 @@ async def test_only_the_blocks_that_name_the_recipient_are_about_it(stage: Stage
     assert carol.delivery is Delivery.ACCEPTED
 
 
-async def test_a_report_that_names_strangers_alone_tells_of_branches(stage: Stage) -> None:
+async def test_a_report_that_names_only_a_branch_known_behind_the_address_tells_of_it(stage: Stage) -> None:
     (team,) = (await stage.submitted("team@b.test")).recipients
-    report = await _came(stage, dsn(STRANGE, action="failed", status="5.2.2", recipient="ann@b.test"))
-    row = await _assign(stage, report, team)
+    await stage.receive(dsn(team.token, action="relayed", status="2.0.0", recipient="ann@b.test"))
+    more = b"\nFinal-Recipient: rfc822; zoe@z.test\nAction: failed\nStatus: 5.1.1\n"
+    raw = dsn(STRANGE, action="failed", status="5.2.2", recipient="ann@B.test")
+    row = await _assign(stage, await _came(stage, raw.replace(b"Status: 5.2.2\n", b"Status: 5.2.2\n" + more)), team)
     assert [(one["final_recipient"], one["delivery"]) for one in row.branches] == [("ann@b.test", "failed")]
+
+
+async def test_the_case_of_the_domain_and_a_name_that_is_missing_stand_in_nobodys_way(stage: Stage) -> None:
+    bob, carol = (await stage.submitted("bob@b.test", "carol@c.test")).recipients
+    shouted = await _came(stage, dsn(STRANGE, action="failed", status="5.1.1", recipient="bob@B.TEST"))
+    assert (await _assign(stage, shouted, bob)).delivery is Delivery.FAILED
+    nameless = dsn(STRANGE, action="failed", status="5.1.1").replace(b"bob@b.test", b"")
+    assert (await _assign(stage, await _came(stage, nameless), carol)).delivery is Delivery.FAILED
 
 
 @pytest.mark.parametrize(("to", "kind"), [(f"receipts+{STRANGE}@a.test", "auto_replied"), ("office@a.test", "replied")])
@@ -257,6 +272,27 @@ async def test_a_report_about_another_recipient_of_the_message_is_not_this_ones(
     with pytest.raises(Pointless, match=r"says nothing of carol@c\.test"):
         await _assign(stage, report, carol)
     assert (await _row(stage, report)).verdict is Verdict.UNMATCHED
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        dsn(STRANGE, action="failed", status="5.1.1", recipient="karl@k.test"),
+        _mdn("karl@k.test", disposition="deleted"),
+        b"From: postmaster@k.test\nTo: office@a.test\nSubject: complaint\nMIME-Version: 1.0\n"
+        b'Content-Type: multipart/report; report-type=feedback-report; boundary="="\n\n'
+        b"--=\n\nSpam.\n--=\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: x/1\n"
+        b"Version: 1\nOriginal-Rcpt-To: karl@k.test\n\n--=--\n",
+    ],
+    ids=["dsn", "mdn", "feedback"],
+)
+async def test_a_report_that_names_only_strangers_fails_nobody_by_a_wrong_id(stage: Stage, raw: bytes) -> None:
+    taken = await stage.submitted("dora@d.test")
+    report = await _came(stage, raw)
+    with pytest.raises(Pointless, match=r"says nothing of dora@d\.test: it names only karl@k\.test; .*confirm"):
+        await _assign(stage, report, taken.recipients[0])
+    assert (await stage.recipient(taken)).delivery is Delivery.ACCEPTED
+    assert ((await _row(stage, report)).verdict, await stage.alerts()) == (Verdict.UNMATCHED, [])
 
 
 async def test_what_is_not_sent_yet_has_no_report_and_is_sent(stage: Stage) -> None:

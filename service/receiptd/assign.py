@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import match
+from receiptd import match, token
+from receiptd.accept import a_few
 from receiptd.decide import NO_RECIPIENT, NoSuchThing, Pointless, check_reason
 from receiptd.facts import Delivery, Fact, FoundToken, MatchedBy, Report, Verdict
 from receiptd.interpret import interpret
@@ -88,9 +89,12 @@ async def _facts(session: AsyncSession, store: Store, said: Report, at: Recipien
         said,
         next(one for one in everyone if one.recipient_id == at.id),
         everyone,
+        branches=[branch["final_recipient"] for branch in at.branches],
         receipts_address=receipts.address,
         subaddress=receipts.subaddress,
     )
     if not facts:
-        raise Pointless(f"this report says nothing of {at.address}, perhaps of another recipient; {_CONFIRM}")
+        named = match.addresses(said)
+        whom = f"it names only {a_few(list(map(token.mask, named)))}" if named else "perhaps of another recipient"
+        raise Pointless(f"this report says nothing of {at.address}: {whom}; {_CONFIRM}")
     return facts

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
+from receiptd import address
 from receiptd.facts import MatchedBy, Report, ReportedRecipient, ReportKind, Trust
 from receiptd.match.candidates import Candidate, Directory
 from receiptd.match.grounds import Ground
@@ -18,6 +19,12 @@ class Aim:
     at: Candidate
     trust: Trust
     onward: bool
+
+
+def addresses(report: Report) -> tuple[str, ...]:
+    """Return whom *report* names, each address once and in its order."""
+    told = ((one.final_recipient, one.original_recipient, *one.aliases) for one in report.recipients)
+    return tuple(dict.fromkeys(text for block in told for text in block if text))
 
 
 def find(report: Report, ground: Ground) -> list[Aim]:
@@ -69,12 +76,18 @@ def _by_a_person(
 ) -> Iterator[Aim]:
     """Yield the aims of a report of which a person says that it speaks of *owner*.
 
-    No key says that its envelope had one recipient. So where blocks name the owner, only these are about it; where
-    none does, those about strangers are branches behind the owner, and what names another recipient never counts.
+    No key says that its envelope had one recipient. So only what names the owner, or a branch known behind it, is about
+    it, and what names nobody. A report that names others alone is about none of it: a wrong id must fail nobody.
     """
     read = [(block, _named(block, directory)) for block in blocks]
-    own = [block for block, named in read if owner in named or not _has_address(block) or reader is owner]
-    for block in own or [block for block, named in read if not named]:
+    known = {address.key(one).casefold() for one in ground.branches}
+    own = [
+        block
+        for block, named in read
+        if owner in named or reader is owner or (not named and _is_of_branch(block, known))
+    ]
+    nameless = [block for block, _ in read if not _has_address(block)]
+    for block in (*own, *nameless) if own or len(nameless) == len(read) else ():
         yield Aim(block, owner, ground.trust, onward=_is_onward(block, owner, directory) and reader is not owner)
 
 
@@ -106,6 +119,11 @@ def _named(block: ReportedRecipient, directory: Directory) -> list[Candidate]:
     """Return the recipients of ours that *block* names, each once."""
     found = (directory.find(text) for text in (block.original_recipient, block.final_recipient, *block.aliases))
     return list(dict.fromkeys(one for one in found if one))
+
+
+def _is_of_branch(block: ReportedRecipient, known: Container[str]) -> bool:
+    final = block.final_recipient or block.original_recipient
+    return final is not None and address.key(final).casefold() in known
 
 
 def _has_address(block: ReportedRecipient) -> bool:

@@ -54,7 +54,7 @@ def by_person(report: Report, ground: Ground, authserv_id: str | None) -> list[F
 
 def by_complainer(report: Report, ground: Ground) -> list[Fact]:
     """Return that somebody complained (RFC 5965)."""
-    if ground.only:
+    if ground.only and ground.by is not MatchedBy.PERSON:
         return [_complaint(report, ground, ground.only)]
     return [_complaint(report, ground, aim.at) for aim in aims.find(report, ground)]
 

@@ -17,7 +17,8 @@ class Ground:
     """The key that fits: *owner* is the token's recipient, or None where only a Message-ID led here.
 
     *recipients* are those of the message (of several messages, where one Message-ID was used twice).
-    *is_suspicious*: the report's keys speak against each other.
+    *is_suspicious*: the report's keys speak against each other. *branches* are the final recipients that are known
+    behind the owner's address; they are asked for where a person says whose the report is.
     """
 
     recipients: tuple[Candidate, ...]
@@ -25,6 +26,7 @@ class Ground:
     trust: Trust
     owner: Candidate | None = None
     is_suspicious: bool = False
+    branches: tuple[str, ...] = ()
 
     @property
     def only(self) -> Candidate | None:

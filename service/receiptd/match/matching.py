@@ -50,10 +50,17 @@ def match(
 
 
 def assigned(
-    report: Report, at: Candidate, candidates: Sequence[Candidate], *, receipts_address: str, subaddress: str
+    report: Report,
+    at: Candidate,
+    candidates: Sequence[Candidate],
+    *,
+    branches: Iterable[str],
+    receipts_address: str,
+    subaddress: str,
 ) -> tuple[Fact, ...]:
     """Return what *report* tells of *at*, of whom a person says that it speaks; *candidates* are all of its message.
 
+    Nothing where it names others alone, neither *at* nor one of the *branches* that are known behind it.
     The person vouches for the match, so what it tells is keyed; what it proves is what any keyed report of its kind
     proves, and an answer to a return path stays an automaton's.
     """
@@ -61,7 +68,7 @@ def assigned(
         return ()
     if grounds.is_to_return_path(report, ReturnPaths(receipts_address, subaddress)):
         report = replace(report, is_automatic=True)
-    ground = Ground(tuple(candidates), MatchedBy.PERSON, Trust.KEYED, owner=at)
+    ground = Ground(tuple(candidates), MatchedBy.PERSON, Trust.KEYED, owner=at, branches=tuple(branches))
     return tuple(_once(_facts(report, ground, None)))
 
 
