@@ -239,7 +239,8 @@ async def test_of_two_who_assign_it_at_once_one_does(stage: Stage) -> None:
 
 async def test_a_report_that_found_its_recipient_by_itself_is_not_for_anybody_to_assign(stage: Stage) -> None:
     bob, carol = (await stage.submitted("bob@b.test", "carol@c.test")).recipients
-    with pytest.raises(Pointless, match="matched already: there is nothing"):
+    where = rf"matched already \(to bob@b\.test in message {bob.message}\): there is nothing"
+    with pytest.raises(Pointless, match=where):
         await _assign(stage, await _came(stage, dsn(bob.token)), carol)
 
 

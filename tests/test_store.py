@@ -102,6 +102,7 @@ async def test_every_hot_query_uses_an_index(stage: Stage, monkeypatch: pytest.M
         await dispatches.claim(stage.store, {"ops": 10, "boss": 10})
         async with stage.store.read() as session:
             await reports.candidates(session, match.Keys((token,), (taken.message.message_id,)))
+            await reports.spoken_of(session, [taken.message.id])
             await reports.oldest_unsettled(session)
             await reports.to_clear(session, "receipts", "INBOX", 1, 10)
             await deadlines.held(session, stage.instant, stage.instant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -36,7 +37,8 @@ async def assign(store: Store, report: str, recipient: str, *, by: str, reason: 
     said = await _read(store, report)
 
     async def work(session: AsyncSession) -> Recipient:
-        row = _checked(await session.get(ReportRow, report, populate_existing=True, with_for_update=True), report)
+        locked = await session.get(ReportRow, report, populate_existing=True, with_for_update=True)
+        row = await _checked(session, locked, report)
         at = await _recipient(session, row, recipient)
         decided = {"by": by, "reason": reason}
         facts = [replace(fact, detail={**fact.detail, **decided}) for fact in await _facts(session, store, said, at)]
@@ -52,19 +54,28 @@ async def assign(store: Store, report: str, recipient: str, *, by: str, reason: 
 async def _read(store: Store, report: str) -> Report:
     """Return what the report says, as settle read it, though only its first part may be kept."""
     async with store.read() as session:
-        row = _checked(await reports.get(session, report), report)
+        row = await _checked(session, await reports.get(session, report), report)
         kept = await session.get_one(Evidence, row.evidence)
     said = evidence.recall(kept)
     return said if said is not None else await asyncio.to_thread(interpret, kept.content)
 
 
-def _checked(row: ReportRow | None, report: str) -> ReportRow:
+async def _checked(session: AsyncSession, row: ReportRow | None, report: str) -> ReportRow:
     """Return *row* if it may be assigned."""
     if row is None:
         raise NoSuchThing(f"there is no report {report!r}: `receiptd reports` lists them")
     if row.verdict not in _ASSIGNABLE:
-        raise Pointless(_WHY_NOT[row.verdict].format(f" ({row.reason})" if row.reason else ""))
+        whose = row.reason or _whose((await reports.spoken_of(session, [report])).get(report, ()))
+        raise Pointless(_WHY_NOT[row.verdict].format(f" ({whose})" if whose else ""))
     return row
+
+
+def _whose(rows: Sequence[Recipient]) -> str:
+    """Return of whom a report told something, by address and message; mostly that is one."""
+    addresses: dict[str, list[str]] = {}
+    for row in rows:
+        addresses.setdefault(row.message, []).append(row.address)
+    return "; ".join(f"to {a_few(those)} in message {message}" for message, those in addresses.items())
 
 
 async def _recipient(session: AsyncSession, report: ReportRow, recipient: str) -> Recipient:

@@ -264,7 +264,7 @@ class EventCopy(Table, table=True):
 
     id: str = Field(primary_key=True)
     event: str = Field(foreign_key="event.id", index=True)
-    told_by: str
+    told_by: str = Field(index=True)
     observed_at: datetime
     trust: Trust = Field(sa_type=_words(Trust))
 

@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import match, token
 from receiptd.facts import Verdict
-from receiptd.models import Attempt, Evidence, Folder, Message, Recipient, ReportRow, id_of
+from receiptd.models import Attempt, EventCopy, EventRow, Evidence, Folder, Message, Recipient, ReportRow, id_of
 from receiptd.store import evidence
 from receiptd.store.engine import Store
 
@@ -311,3 +311,18 @@ async def newest(
 async def get(session: AsyncSession, report: str) -> ReportRow | None:
     """Return one report."""
     return await session.get(ReportRow, report)
+
+
+async def spoken_of(session: AsyncSession, reports: Sequence[str]) -> dict[str, list[Recipient]]:
+    """Return of which recipients each report told something, in the order of their messages; one query for all."""
+    query = (
+        select(EventCopy.told_by, Recipient)
+        .join(EventRow, col(EventRow.id) == col(EventCopy.event))
+        .join(Recipient, col(Recipient.id) == col(EventRow.recipient))
+        .where(col(EventCopy.told_by).in_(reports))
+        .order_by(col(Recipient.message), col(Recipient.position))
+    )
+    found: dict[str, dict[str, Recipient]] = {}
+    for report, row in (await session.exec(query)).all():
+        found.setdefault(report, {})[row.id] = row
+    return {report: list(rows.values()) for report, rows in found.items()}

@@ -335,6 +335,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("event_copy", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_event_copy_event"), ["event"], unique=False)
+        batch_op.create_index(batch_op.f("ix_event_copy_told_by"), ["told_by"], unique=False)
 
     op.create_table(
         "dispatch_attempt",
@@ -361,6 +362,7 @@ def downgrade() -> None:
 
     op.drop_table("dispatch_attempt")
     with op.batch_alter_table("event_copy", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_event_copy_told_by"))
         batch_op.drop_index(batch_op.f("ix_event_copy_event"))
 
     op.drop_table("event_copy")
