@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlmodel import select
 
@@ -176,6 +177,15 @@ async def staged(folder: Path, **changes: Any) -> AsyncIterator[Stage]:
         yield stage
     finally:
         await stage.store.close()
+
+
+def watching(folder: Path, person: str) -> list[dict[str, str]]:
+    """Return the settings of two mailboxes: that of the receipts, and that where *person* gets the answers."""
+    password = {"password_file": str(folder / "password")}
+    return [
+        {"url": "imaps://receipts%40a.test@127.0.0.1"} | password,
+        {"name": "person", "role": "replies", "url": f"imaps://{quote(person, safe='')}@127.0.0.1"} | password,
+    ]
 
 
 def dsn(

@@ -15,7 +15,7 @@ from receiptd import compose, errors
 from receiptd.accept import KeyReused, Taken, TooBig, Wish, accept
 from receiptd.facts import EventKind, Level, Source, Trust
 from receiptd.models import Evidence, Message, Recipient
-from tests.stage import START, Stage, dsn, staged
+from tests.stage import START, Stage, dsn, staged, watching
 
 
 @pytest.fixture
@@ -118,7 +118,6 @@ async def test_the_same_address_twice_is_one_recipient_in_its_strongest_role(sta
         ({"mdn_never": ["*@*.b.test"]}, {}, True),
         ({"mdn_never": ["*@b.*"]}, {}, False),
         ({"mdn_never": ["bo?@b.test"]}, {}, False),
-        ({"mdn_never": ["@b.test"]}, {"require": Level.DISPLAYED}, False),
         ({"mdn_never": ["@b.test"]}, {"mdn": True}, True),
     ],
 )
@@ -198,10 +197,11 @@ async def test_a_level_that_was_proven_counts_though_more_was_required(stage: St
     ],
 )
 async def test_who_requires_displayed_and_asks_no_reader_for_it_is_warned(
-    stage: Stage, wish: dict[str, Any], warned: bool
+    tmp_path: Path, wish: dict[str, Any], warned: bool
 ) -> None:
-    warnings = (await _take(stage, **wish)).message.warnings
-    assert warnings == [UNASKED.format("bob@b.test")] * warned
+    async with staged(tmp_path, mailbox=watching(tmp_path, "office@a.test")) as stage:
+        warnings = (await _take(stage, **wish)).message.warnings
+        assert warnings == [UNASKED.format("bob@b.test")] * warned
 
 
 UNASKED = "displayed is required but no read receipt asked for: {} can meet it by an answer alone"
@@ -209,10 +209,11 @@ UNASKED = "displayed is required but no read receipt asked for: {} can meet it b
 
 async def test_the_warning_names_those_whom_mdn_never_spares_and_no_other(tmp_path: Path) -> None:
     receipts = {"address": "receipts@a.test", "mdn_never": ["@b.test"]}
-    async with staged(tmp_path, receipts=receipts) as stage:
+    async with staged(tmp_path, receipts=receipts, mailbox=watching(tmp_path, "office@a.test")) as stage:
         everyone = {"to": ("carol@c.test", "bob@b.test"), "cc": ("eve@b.test",)}
-        warnings = (await _take(stage, everyone, require=Level.DISPLAYED)).message.warnings
-        assert warnings == [UNASKED.format("bob@b.test")]
+        taken = await _take(stage, everyone, require=Level.DISPLAYED)
+        assert [row.mdn_requested for row in taken.recipients] == [True, False, False]
+        assert taken.message.warnings == [UNASKED.format("bob@b.test")]
         many = {"to": tuple(f"u{n}@b.test" for n in range(9))}
         (warning,) = (await _take(stage, many, require=Level.DISPLAYED)).message.warnings
         assert warning == UNASKED.format("u0@b.test, u1@b.test, u2@b.test and 6 more")
@@ -252,13 +253,8 @@ async def test_a_message_beyond_the_bound_is_refused_with_the_bound(tmp_path: Pa
         assert "larger than 1M" in await _refused(stage, TooBig, {"text": "x\n" * (1 << 20)})
 
 
-REPLIES = {"name": "office", "role": "replies", "url": "imaps://office%40a.test@127.0.0.1"}
-
-
 async def test_a_reply_may_be_required_where_a_watched_mailbox_gets_the_answers(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("x")
-    password = {"password_file": str(tmp_path / "password")}
-    boxes = [{"url": "imaps://receipts%40a.test@127.0.0.1"} | password, REPLIES | password]
+    boxes = watching(tmp_path, "office@a.test")
     policy = {"chat": {"require": "replied"}, "some": {"domain": [{"name": "b.test", "require": "replied"}]}}
     async with staged(tmp_path, mailbox=boxes, policy=policy) as stage:
         assert (await _take(stage, require=Level.REPLIED)).recipients[0].require is Level.REPLIED
@@ -309,6 +305,26 @@ async def test_one_recipient_who_has_to_answer_unseen_refuses_the_message(
     async with staged(tmp_path, policy=CHATTY) as stage:
         sentence = await _refused(stage, errors.BadData, draft, **wish)
         assert "office@a.test" in sentence
+
+
+async def test_displayed_cannot_be_required_where_no_reader_is_asked_and_no_answer_is_seen(stage: Stage) -> None:
+    sentence = await _refused(stage, errors.BadData, require=Level.DISPLAYED, mdn=False)
+    assert "bob@b.test" in sentence
+    assert "no read receipt" in sentence
+    assert 'role = "replies"' in sentence
+    assert "office@a.test" in sentence
+    many = {"to": tuple(f"u{n}@b.test" for n in range(9)), "headers": (("List-Id", "<l.a.test>"),)}
+    assert "u2@b.test and 6 more" in await _refused(stage, errors.BadData, many, require=Level.DISPLAYED)
+
+
+async def test_one_reader_whom_mdn_never_spares_refuses_a_message_that_everyone_must_display(tmp_path: Path) -> None:
+    receipts = {"address": "receipts@a.test", "mdn_never": ["@b.test"]}
+    async with staged(tmp_path, receipts=receipts) as stage:
+        both = {"to": ("carol@c.test", "bob@b.test")}
+        sentence = await _refused(stage, errors.BadData, both, require=Level.DISPLAYED)
+        assert "bob@b.test" in sentence
+        assert "carol@c.test" not in sentence
+        await _take(stage, {"to": ("carol@c.test",), "cc": ("bob@b.test",)}, require=Level.DISPLAYED)
 
 
 async def test_an_automatic_answer_is_taken_though_the_policy_wants_a_reply(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from receiptd.facts import Delivery, Event, EventKind, Level, Receipt, Source, T
 from receiptd.models import Attempt, Evidence, Message, Recipient
 from receiptd.store import queue
 from receiptd.store.messages import Whole
-from tests.stage import START, Stage, dsn, settings_in, staged
+from tests.stage import START, Stage, dsn, settings_in, staged, watching
 
 DAY = timedelta(days=1)
 Verb = Callable[[str], Awaitable[Recipient]]
@@ -381,7 +381,8 @@ def _terms(taken: Taken) -> list[tuple[str, str, int, bool]]:
 async def test_each_recipient_of_a_copy_keeps_what_was_asked_of_it(tmp_path: Path) -> None:
     receipts = {"address": "receipts@a.test", "mdn_never": ["@slow.test"]}
     draft = compose.Draft(from_="a@a.test", to=("bob@b.test", "carol@slow.test"), cc=("dave@d.test",), text="x")
-    async with staged(tmp_path, policy={"default": OF_EACH | {"domain": [SLOW]}}, receipts=receipts) as stage:
+    policy = {"default": OF_EACH | {"domain": [SLOW]}}
+    async with staged(tmp_path, policy=policy, receipts=receipts, mailbox=watching(tmp_path, "a@a.test")) as stage:
         person = await _sent(stage, draft)
         await _fail(stage, person.taken)
         copy = await person.resend()

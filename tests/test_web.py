@@ -85,11 +85,11 @@ async def test_a_complete_message_goes_to_whom_its_header_names_and_without_its_
 
 
 async def test_the_query_of_a_complete_message_says_to_whom_and_on_what_terms(home: Home) -> None:
-    query = "to=dave@d.test&require=displayed&within=3d&label=order=17&label=site=x&mdn=never"
+    query = "to=dave@d.test&require=delivered&within=3d&label=order=17&label=site=x&mdn=never"
     answer = await home.api.post(f"/v1/messages?{query}", content=RAW, headers=RFC822)
     got = await _get(home.api, f"/v1/messages/{answer.json()['id']}")
     (row,) = got["recipients"]
-    assert (row["address"], row["require"], row["mdn_requested"]) == ("dave@d.test", "displayed", False)
+    assert (row["address"], row["require"], row["mdn_requested"]) == ("dave@d.test", "delivered", False)
     assert got["labels"] == {"order": "17", "site": "x"}
 
 

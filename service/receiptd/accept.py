@@ -107,10 +107,19 @@ def _check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
 
 def check_answers(settings: Settings, letter: compose.Letter, asked: Sequence[Asked]) -> None:
     """Refuse to wait for an answer that would go where nobody looks (docs/design.md §6)."""
-    if any(one.require is Level.REPLIED for one in asked) and not _sees_answers(settings, letter):
+    if _sees_answers(settings, letter):
+        return
+    unseen = (
+        f'no [[mailbox]] with role = "replies" is that of '
+        f"{' or '.join(letter.reply_to or (letter.from_address,))}, where the answers go"
+    )
+    if any(one.require is Level.REPLIED for one in asked):
+        raise errors.BadData(f"a reply can't be required: {unseen}")
+    unasked = [one.addressee.address for one in asked if one.require is Level.DISPLAYED and not one.mdn]
+    if unasked:
+        remedy = "ask for one (--mdn), or require less" if letter.may_request_mdn else "require less"
         raise errors.BadData(
-            f'a reply can\'t be required: no [[mailbox]] with role = "replies" is that of '
-            f"{' or '.join(letter.reply_to or (letter.from_address,))}, where the answers go"
+            f"displayed can't be required of {a_few(unasked)}: no read receipt is asked for, and {unseen}; {remedy}"
         )
 
 
