@@ -314,3 +314,53 @@ def test_amazons_notification_in_json_is_read() -> None:
 )
 def test_the_cause_is_told_in_words_a_person_can_act_on(diagnostic: str, cause: Cause) -> None:
     assert bounce(f"The following address failed:\n\n<bob@c.org>: {diagnostic}\n").recipients[0].cause is cause
+
+
+WORDS = {
+    "qmail": "Remote host said: 550 5.1.1 No such user Giving up on 192.0.2.1.",
+    "exim": "host mx.c.org [192.0.2.1]: 552 5.2.2 mailbox full",
+    "sendmail": "550 5.7.1 Message rejected as spam",
+    "exchange": "The recipient name is not recognized",
+    "domino": "User bob (bob@c.org) not listed in Domino Directory",
+    "yahoo": "550: 5.1.1 <bob@c.org>... User Unknown",
+    "gmx": "5.2.1 <bob@c.org>... account disabled",
+    "german": "Benutzer unbekannt",
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_the_words_of_the_server_are_kept_beside_the_cause(name: str) -> None:
+    assert bounce(DIALECTS[name][0]).recipients[0].diagnostic_code == WORDS[name]
+
+
+def test_each_address_keeps_its_own_words_without_its_name() -> None:
+    report = bounce(
+        "This is the mail system at host b.org.\nI'm sorry to have to inform you that your message could not\n"
+        "be delivered to one or more recipients.\n\n"
+        "<bob@c.org>: host mx.c.org[192.0.2.1] said: 550 5.1.1 <bob@c.org>:\n    User unknown (in reply to RCPT TO)\n\n"
+        "<eve@d.org>: mail for d.org loops back to myself\n"
+    )
+    assert [one.diagnostic_code for one in report.recipients] == [
+        "host mx.c.org[192.0.2.1] said: 550 5.1.1 <bob@c.org>: User unknown (in reply to RCPT TO)",
+        "mail for d.org loops back to myself",
+    ]
+
+
+def test_long_explanations_before_the_reply_are_left_out() -> None:
+    report = bounce(
+        "Delivery to the following recipient failed permanently:\n\n     bob@c.org\n\nTechnical details:\n"
+        "Google tried to deliver your message, but it was rejected by the recipient domain. We recommend contacting "
+        "the other email provider. The error that the other server returned was: 550 5.1.1 No such user (state 14).\n"
+    )
+    said = "The error that the other server returned was: 550 5.1.1 No such user (state 14)."
+    assert report.recipients[0].diagnostic_code == said
+
+
+def test_where_no_words_of_a_server_stand_none_are_made_up() -> None:
+    report = bounce("The following addresses had delivery problems:\n\nTo: bob@c.org\n")
+    assert [one.diagnostic_code for one in report.recipients] == [None]
+
+
+def test_the_words_of_a_server_have_a_bound() -> None:
+    report = bounce(f"The following addresses failed:\n\n<bob@c.org>: 550 5.1.1 no {'user ' * 1000}\n")
+    assert len(report.recipients[0].diagnostic_code or "") <= 500

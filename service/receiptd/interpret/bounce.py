@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from receiptd.facts import Action, Cause, ReportedRecipient
-from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases, proof, reply
+from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases, proof, reason, reply
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
@@ -128,6 +128,7 @@ def _told(address: str | None, action: Action, near: str, whole: str) -> Reporte
         reply_code=reply_code,
         final_recipient=address,
         original_recipient=addresses.first(origin[1]) if origin else None,
+        diagnostic_code=reason.words(near, address, cause) or reason.words(whole, address, cause),
         cause=cause,
     )
 
