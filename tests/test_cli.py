@@ -228,6 +228,13 @@ def test_a_message_is_cancelled_retried_or_sent_anew(
     assert Ran(capsys, verb, "m1").out == "m9\nbob@b.org: queued, receipt open\n"
 
 
+def test_a_retry_says_why_the_message_waits(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = recipient("r1", "bob@b.org", reason="It waits for the relay: a.org:25 can\u2019t\x1b be reached.")
+    api.answers["POST", "/v1/messages/m1/retry"] = (200, message([waiting]))
+    said = "bob@b.org: queued, receipt open: It waits for the relay: a.org:25 can\u2019t\\x1b be reached."
+    assert Ran(capsys, "retry", "m1").out.splitlines() == ["m1", said]
+
+
 def test_reports_are_listed_by_what_became_of_them(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
     report = {
         "id": "p1",

@@ -393,6 +393,32 @@ async def test_a_message_is_shown_in_the_contracts_shape(home: Home) -> None:
     assert events == {"items": got["events"], "next": None}
 
 
+UNREACHABLE = "relay.test:25 can't be reached (Connection refused); check [submission] url and the firewall"
+
+
+async def test_what_is_queued_says_why_it_waits_while_the_relay_cant_be_reached(home: Home) -> None:
+    sent = await home.send()
+    path = f"/v1/messages/{sent['id']}"
+    assert (await _get(home.api, path))["recipients"][0]["reason"] is None
+    home.relay.down(home.stage.instant, UNREACHABLE, permanent=False)
+    waits = f"It waits for the relay: {UNREACHABLE}."
+    retried = (await home.api.post(f"{path}/retry")).json()
+    listed = (await _get(home.api, "/v1/messages"))["items"][0]
+    for shown in (await _get(home.api, path), listed, retried):
+        assert [row["reason"] for row in shown["recipients"]] == [waits]
+    row = sent["recipients"][0]["id"]
+    waived = (await home.api.post(f"/v1/recipients/{row}/waive", json={"reason": "x"})).json()
+    assert waived["reason"].endswith(f" {waits}"), "what a person decided is said first"
+    home.relay.up()
+    assert "waits" not in (await _get(home.api, path))["recipients"][0]["reason"]
+
+
+async def test_a_relay_that_cant_be_reached_is_no_reason_for_what_it_has_taken(home: Home) -> None:
+    taken = await home.stage.submitted()
+    home.relay.down(home.stage.instant, UNREACHABLE, permanent=False)
+    assert (await _get(home.api, f"/v1/messages/{taken.message.id}"))["recipients"][0]["reason"] is None
+
+
 NOT_THERE: list[Any] = [
     "/v1/messages/none",
     "/v1/messages/none/events",

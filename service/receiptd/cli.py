@@ -134,10 +134,16 @@ def _report(answer: Any) -> int:
     recipients = answer.get("recipients", [answer])
     if "recipients" in answer and "id" in answer:
         _print_lines([terminal.safe(answer["id"])])
-    _print_lines(terminal.recipient_line(it) for it in recipients if "address" in it and "delivery" in it)
+    _print_lines(_standing(it) for it in recipients if "address" in it and "delivery" in it)
     for warning in answer.get("warnings") or ():
         terminal.tell(f"{NAME}: warning: {warning}")
     return os.EX_OK
+
+
+def _standing(recipient: Mapping[str, Any]) -> str:
+    """Return how a recipient stands, and why."""
+    why = recipient.get("reason")
+    return terminal.recipient_line(recipient) + (f": {terminal.safe(why)}" if why else "")
 
 
 def _reason(text: str) -> str:

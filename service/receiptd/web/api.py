@@ -127,7 +127,7 @@ async def list_messages(
     )
     async with house.store.read() as session:
         found = await messages.newest(session, only, limit=limit + 1)
-    items = [shapes.message(whole, with_events=False) for whole in found[:limit]]
+    items = [shapes.message(whole, with_events=False, waits=house.waits()) for whole in found[:limit]]
     return {"items": items, "next": items[-1]["id"] if len(found) > limit else None}
 
 
@@ -142,7 +142,7 @@ async def _whole(house: House, caller: Caller, message: str) -> messages.Whole:
 @router.get("/messages/{message}")
 async def get_message(house: Rooms, caller: Anyone, message: str) -> dict[str, Any]:
     """Show one message with every event."""
-    return shapes.message(await _whole(house, caller, message), with_events=True)
+    return shapes.message(await _whole(house, caller, message), with_events=True, waits=house.waits())
 
 
 @router.get("/messages/{message}/events")
@@ -175,7 +175,7 @@ def _mail(content: bytes, name: str, **further: str) -> Response:
 async def cancel(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
     """Don't send what isn't submitted yet."""
     await decide.cancel(house.store, message, by=caller.owner)
-    return shapes.message(await _whole(house, caller, message), with_events=False)
+    return shapes.message(await _whole(house, caller, message), with_events=False, waits=house.waits())
 
 
 @router.post("/messages/{message}/retry")
@@ -184,7 +184,7 @@ async def retry(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
     await decide.retry(house.store, message)
     house.relay.retry_at = None  # a person who says so has perhaps just mended it
     house.ring()
-    return shapes.message(await _whole(house, caller, message), with_events=False)
+    return shapes.message(await _whole(house, caller, message), with_events=False, waits=house.waits())
 
 
 @router.post("/messages/{message}/resend", status_code=202)
@@ -202,7 +202,7 @@ async def acknowledge(request: Request, house: Rooms, caller: Operator, recipien
     body = await requests.read_decision(request)
     lasting = body.for_ or decide.ACKNOWLEDGED_FOR
     row = await decide.acknowledge(house.store, recipient, by=caller.owner, reason=body.reason, lasting=lasting)
-    return shapes.recipient(row)
+    return shapes.recipient(row, waits=house.waits())
 
 
 @router.post("/recipients/{recipient}/waive")
@@ -221,7 +221,7 @@ async def confirm(request: Request, house: Rooms, caller: Operator, recipient: s
 
 def _decided(house: House, row: Recipient) -> dict[str, Any]:
     house.ring()
-    return shapes.recipient(row)
+    return shapes.recipient(row, waits=house.waits())
 
 
 @router.get("/reports")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+from receiptd import token
 from receiptd.store import Store
 from receiptd.store.monitors import Health
 from receiptd.web.bounds import Share
@@ -35,6 +36,11 @@ class House:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the doors close: who follows along is let go."""
     streams: Share = field(default_factory=partial(Share, _MOST_STREAMS, _STREAMS_OF_ONE, _TOO_MANY_FOLLOW))
+
+    def waits(self) -> str | None:
+        """Return why nothing goes out now, where the relay can't be used."""
+        reason = token.mask(self.relay.reason)[:500].rstrip(".")
+        return f"It waits for the relay: {reason}." if reason else None
 
     def warnings(self) -> list[str]:
         """Return what a sender should know now about every message."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from receiptd import token
-from receiptd.facts import Event
+from receiptd.facts import Delivery, Event
 from receiptd.models import Message, Recipient, ReportRow
 from receiptd.store.alerts import rfc3339
 from receiptd.store.dispatches import Sent
@@ -24,8 +24,8 @@ def accepted(message: Message, recipients: tuple[Recipient, ...]) -> dict[str, A
     }
 
 
-def message(whole: Whole, *, with_events: bool) -> dict[str, Any]:
-    """Return a message with its recipients, and their events where asked for."""
+def message(whole: Whole, *, with_events: bool, waits: str | None = None) -> dict[str, Any]:
+    """Return a message with its recipients, and their events where asked for; *waits* as for each recipient."""
     row = whole.message
     shown: dict[str, Any] = {
         "id": row.id,
@@ -36,7 +36,7 @@ def message(whole: Whole, *, with_events: bool) -> dict[str, Any]:
         "policy": row.policy,
         "labels": row.labels,
         "resent_from": row.resent_from,
-        "recipients": [recipient(one) for one in whole.recipients],
+        "recipients": [recipient(one, waits=waits) for one in whole.recipients],
     }
     if with_events:
         shown["events"] = events(whole)
@@ -58,8 +58,9 @@ def _kept(evidence: str, known: Mapping[str, bool]) -> str:
     return "nothing" if is_cut is None else "part" if is_cut else "whole"
 
 
-def recipient(row: Recipient) -> dict[str, Any]:
-    """Return one recipient with its three tracks."""
+def recipient(row: Recipient, *, waits: str | None = None) -> dict[str, Any]:
+    """Return one recipient with its three tracks; *waits* says why nothing that is queued goes out now."""
+    reasons = [row.reason, waits if row.delivery is Delivery.QUEUED else None]
     return {
         "id": row.id,
         "address": row.address,
@@ -70,7 +71,7 @@ def recipient(row: Recipient) -> dict[str, Any]:
         "disposition": row.disposition,
         "receipt": row.receipt,
         "level": row.level,
-        "reason": row.reason,
+        "reason": " ".join(filter(None, reasons)) or None,
         "dsn_requested": row.dsn_requested,
         "mdn_requested": row.mdn_requested,
         "trust": row.trust,
