@@ -176,6 +176,32 @@ async def test_a_persons_word_stands_before_the_receipt_that_it_meets(stage: Sta
     assert kinds[-2:] == [EventKind.CONFIRMED, EventKind.MET]
 
 
+async def test_a_failure_after_a_persons_confirm_alerts_once_until_a_person_ends_it(stage: Stage) -> None:
+    person = Person(stage, await stage.submitted())
+    token = person.taken.recipients[0].token
+    await person.confirm()
+    for status in ("5.1.1", "5.1.1", "5.2.2"):
+        await stage.receive(dsn(token, action="failed", status=status))
+    await _try_all(stage)
+    row = await stage.recipient(person.taken)
+    assert (row.receipt, row.delivery, await person.told()) == (Receipt.MET, Delivery.FAILED, [("receipt.failed", 1)])
+    (alert,) = await stage.alerts()
+    assert (alert.data["unproven"], alert.data["recipient"]["receipt"]) == (False, "met")
+    assert alert.data["reason"].startswith("A person confirmed the receipt. A report says that delivery failed")
+    await person.acknowledge()
+    await stage.receive(dsn(token, action="delayed", status="4.4.1"))
+    assert (await stage.recipient(person.taken)).incident_opened_at is not None, "nothing of this is a receipt"
+    assert (await person.confirm()).incident_opened_at is None
+    assert await person.told() == [("receipt.failed", 1), ("receipt.resolved", 1)]
+
+
+async def test_who_looks_at_an_alert_about_what_is_met_has_not_ended_it(stage: Stage) -> None:
+    person = Person(stage, await stage.submitted())
+    await stage.receive(dsn(person.taken.recipients[0].token))
+    await stage.tell(person.row, EventKind.COMPLAINED, source=Source.FEEDBACK)
+    assert (await person.acknowledge()).incident_opened_at is not None
+
+
 async def test_confirming_what_was_waived_is_met(stage: Stage) -> None:
     person = Person(stage, await stage.submitted())
     await person.waive()

@@ -221,8 +221,34 @@ def test_after_waive_bad_news_is_only_recorded() -> None:
     assert told([ACCEPTED, event(EventKind.WAIVED)], FAILED, event(EventKind.COMPLAINED)) == []
 
 
-def test_after_confirm_failures_alarm_nobody() -> None:
-    assert told([ACCEPTED, event(EventKind.CONFIRMED)], FAILED) == []
+CONFIRMED = event(EventKind.CONFIRMED, source=Source.PERSON)
+
+
+def test_bad_news_after_a_persons_confirm_alarms_once() -> None:
+    confirmed = [ACCEPTED, CONFIRMED]
+    assert told(confirmed, FAILED) == [("failed", False)]
+    assert told(confirmed, event(EventKind.REFUSED)) == [("refused", False)]
+    assert told([*confirmed, FAILED], event(EventKind.FAILED, "ann@c.org")) == []
+    assert told([ACCEPTED, event(EventKind.DELIVERED), CONFIRMED], FAILED) == [("contradicted", False)]
+    assert told([*confirmed, FAILED], event(EventKind.DELIVERED)) == [("contradicted", False)]
+    must = replace(DEMAND, require=Level.DISPLAYED)
+    assert told(confirmed, event(EventKind.DELETED), demand=must) == [("refused", False)]
+    assert told(confirmed, event(EventKind.DELETED)) == []
+
+
+def test_what_a_person_knew_when_confirming_alarms_nobody_again() -> None:
+    assert told([ACCEPTED, FAILED], CONFIRMED) == []
+    assert told([ACCEPTED, FAILED, CONFIRMED], event(EventKind.FAILED, "ann@c.org")) == []
+    assert told([ACCEPTED, CONFIRMED, event(EventKind.DISPLAYED)], FAILED) == [], "the reader's own word overrides it"
+
+
+def test_after_a_persons_confirm_the_reason_says_what_speaks_against_it() -> None:
+    assert fold([ACCEPTED, CONFIRMED], DEMAND).reason == reasons.CONFIRMED
+    state = fold([ACCEPTED, CONFIRMED, event(EventKind.FAILED, cause=Cause.USER_UNKNOWN, status="5.1.1")], DEMAND)
+    assert state.receipt is Receipt.MET
+    assert state.reason == (
+        "A person confirmed the receipt. A report says that delivery failed: there is no such user (5.1.1)."
+    )
 
 
 # Sentences

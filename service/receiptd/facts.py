@@ -392,3 +392,5 @@ class RecipientState:
     """One plain sentence: why the receipt failed, or what limits the claim ("one branch of an alias failed …")."""
     met_at: datetime | None = None
     """When the evidence that satisfied the requirement reached our server."""
+    is_confirmed: bool = False
+    """Whether a person's word meets the receipt, whatever reports say."""

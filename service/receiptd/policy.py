@@ -30,6 +30,7 @@ _UNREAD = {
 }
 _FAILED = (Delivery.FAILED, Delivery.CONTRADICTED)
 _READ = (Disposition.DISPLAYED, Disposition.REPLIED)
+_NOT_READ = (Disposition.DELETED, Disposition.DENIED, Disposition.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,8 @@ def alarms(
 
     A proven alarm is raised when a state begins to fail, or fails in another way. News that moved nothing for want
     of trust is an unproven alarm, once per kind, where no proven one says as much already. A waived receipt has no
-    alarm: what comes later is recorded. Auto-replies and challenges are no incidents: see `auto_reply_reason`.
+    alarm: what comes later is recorded. One that a person's word meets stays met, and bad news after that word is an
+    alarm all the same. Auto-replies and challenges are no incidents: see `auto_reply_reason`.
     `overdue` is the clock's to raise (see `overdue_reason`), but where a copy had met the receipt and failed after all.
     """
     if after.receipt is Receipt.WAIVED:
@@ -133,6 +135,8 @@ def alarms(
     if trouble := _trouble(after):
         known = _trouble(before)
         return () if known and known.kind == trouble.kind else (trouble,)
+    if after.is_confirmed and (kind := _contested(after, demand)) and kind != _contested(before, demand):
+        return (Alarm(kind, unproven=False, reason=after.reason or _FAILURE),)
     if before.receipt.is_met and after.receipt is Receipt.OVERDUE:
         return (Alarm("overdue", unproven=False, reason=overdue_reason(after, submitted=True)),)
     unproven = (_unproven(event, after, demand) for event in new_events)
@@ -143,12 +147,28 @@ def _trouble(state: RecipientState) -> Alarm | None:
     """Return the alarm that holds in *state*."""
     if state.receipt is not Receipt.FAILED:
         return None
-    kind = "failed"
+    return Alarm(_kind(state), unproven=False, reason=state.reason or _FAILURE)
+
+
+def _kind(state: RecipientState) -> str:
+    """Return as what a state fails."""
     if state.delivery is Delivery.CONTRADICTED:
-        kind = "contradicted"
-    elif state.disposition is Disposition.REFUSED or state.delivery is not Delivery.FAILED:
-        kind = "refused"  # by the recipient's server, or the reading that was required
-    return Alarm(kind, unproven=False, reason=state.reason or "A report says that the message failed.")
+        return "contradicted"
+    if state.disposition is Disposition.REFUSED or state.delivery is not Delivery.FAILED:
+        return "refused"  # by the recipient's server, or the reading that was required
+    return "failed"
+
+
+def is_contested(state: RecipientState, demand: Demand) -> bool:
+    """Whether a person's word alone meets the receipt, and reports say otherwise."""
+    return state.is_confirmed and _contested(state, demand) is not None
+
+
+def _contested(state: RecipientState, demand: Demand) -> str | None:
+    """Return as what *state* would fail but for a person's word: no reader's own answer overrides the bad news."""
+    has_failed = any(one.delivery in _FAILED and one.disposition not in _READ for one in state.branches)
+    is_unread = demand.require.at_least(Level.DISPLAYED) and state.disposition in _NOT_READ
+    return _kind(state) if has_failed or is_unread else None
 
 
 def _unproven(event: Event, after: RecipientState, demand: Demand) -> Alarm | None:
@@ -201,6 +221,7 @@ def _named(settings: Settings, name: str) -> PolicySettings:
     raise BadData(f"There is no policy {name!r}; there are: {known}")
 
 
+_FAILURE = "A report says that the message failed."
 _NOTHING_MOVED = "It is less sure than what is known, so the state stays as it is."
 UNPROVEN = {
     EventKind.FAILED: f"A report says that delivery failed. {_NOTHING_MOVED}",

@@ -102,6 +102,7 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
         if is_copys
         else reasons.reason(readings, bad, standings, joined.delivery, joined.disposition, receipt),
         met_at=met_at if receipt.is_met else None,
+        is_confirmed=EventKind.CONFIRMED in joined.kinds,
     )
 
 

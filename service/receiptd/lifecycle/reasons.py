@@ -80,7 +80,8 @@ def reason(
     """Return why the receipt isn't met, or what limits the claim; None where there is nothing to add."""
     kinds = {one.kind for one in readings}
     if EventKind.CONFIRMED in kinds:
-        return CONFIRMED
+        against = _of_bad_news(kinds, bad, standings, delivery) if bad else _BY_DISPOSITION.get(disposition)
+        return f"{CONFIRMED} {against}" if against else CONFIRMED
     if receipt is Receipt.WAIVED:
         return CANCELLED if EventKind.WAIVED not in kinds else WAIVED
     if bad:

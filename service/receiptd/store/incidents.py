@@ -26,12 +26,16 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A recipient before and after a record; *recipient* is the row as it will be written."""
+    """A recipient before and after a record; *recipient* is the row as it will be written.
+
+    *is_contested*: a person's word alone meets the receipt, and reports say otherwise.
+    """
 
     recipient: Recipient
     before: RecipientState
     after: RecipientState
     new_events: tuple[Event, ...]
+    is_contested: bool
 
 
 async def follow(
@@ -84,15 +88,31 @@ async def escalate(
 
 
 def _is_over(moved: Moved) -> bool:
-    """Whether an open incident ends: the requirement is met now, or was and has just been proven anew."""
+    """Whether an open incident ends: the requirement is met now, or was and has just been proven anew.
+
+    What a person's word meets against what reports say, only a person's word ends.
+    """
     if moved.recipient.incident_opened_at is None or not moved.after.receipt.is_met:
         return False
-    return not moved.before.receipt.is_met or any(
-        event.trust.at_least(moved.recipient.minimum_trust) and event.kind not in _BAD for event in moved.new_events
+    if not moved.before.receipt.is_met or any(event.kind in _ENDS for event in moved.new_events):
+        return True
+    if moved.is_contested:
+        return False
+    return any(
+        event.trust.at_least(moved.recipient.minimum_trust) and event.kind not in _NO_PROOF
+        for event in moved.new_events
     )
 
 
-_BAD = {EventKind.FAILED, EventKind.REFUSED, EventKind.COMPLAINED, EventKind.HELD, EventKind.AUTO_REPLIED}
+_ENDS = {EventKind.CONFIRMED, EventKind.WAIVED}
+_NO_PROOF = {
+    EventKind.FAILED,
+    EventKind.REFUSED,
+    EventKind.COMPLAINED,
+    EventKind.HELD,
+    EventKind.AUTO_REPLIED,
+    EventKind.ACKNOWLEDGED,
+}
 
 
 async def _raise(

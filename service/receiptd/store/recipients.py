@@ -154,8 +154,9 @@ async def record(
     _set(row, values, _submission_columns(row, after, told))
     if after.receipt.is_met and not before.receipt.is_met:
         await _append(session, row, [Fact(row.id, EventKind.MET, Source.CLOCK)], Told(row.id, now))
-    moved = Moved(row, before, after, tuple(new_events))
-    raised = (*policy.alarms(before, after, new_events, demand_of(row)), *beside.alarms)
+    demand = demand_of(row)
+    moved = Moved(row, before, after, tuple(new_events), policy.is_contested(after, demand))
+    raised = (*policy.alarms(before, after, new_events, demand), *beside.alarms)
     _set(row, values, await incidents.follow(session, settings, message, moved, raised, now=now))
     if beside.escalate_to is not None:
         _set(row, values, await incidents.escalate(session, settings, message, row, beside.escalate_to, now=now))
