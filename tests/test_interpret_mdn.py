@@ -194,5 +194,5 @@ def test_a_receipt_in_exchanges_own_format_is_read(message_class: bytes, action:
 
 
 @pytest.mark.parametrize("stream", [winmail(b"IPM.Microsoft Mail.Note"), winmail(b"")[:-9], b"\x78\x9f\x3e\x22", b"x"])
-def test_any_other_winmail_is_an_answer(stream: bytes) -> None:
-    assert exchange(stream).kind is ReportKind.REPLY
+def test_any_other_winmail_proves_no_reading(stream: bytes) -> None:
+    assert exchange(stream).kind is ReportKind.AUTO_REPLY

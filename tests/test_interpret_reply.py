@@ -76,6 +76,18 @@ def test_other_mail_is_ordinary() -> None:
         ("back on 25/12/2026", "2026-12-25"),
         ("I return on December 5th, 2026", "2026-12-05"),
         ("until 2026-12-01", "2026-12-01"),
+        ("I am away until December 4, 2026 and will be back on December 7, 2026.", "2026-12-07"),
+        ("I am away until December 4, 2026. I'll be back in the office on Monday, December 7, 2026.", "2026-12-07"),
+        ("Ich bin bis 04.12.2026 im Urlaub. Ab 07.12.2026 bin ich zurück.", "2026-12-07"),
+        ("Ich bin bis zum 04.12.2026 im Urlaub und am Montag, den 7. Dezember 2026 wieder da.", "2026-12-07"),
+        ("Ich bin bis zum 4.12.2026 nicht da. Ich kehre am 7. Dezember 2026 zurück.", "2026-12-07"),
+        ("Absent jusqu'au 4 décembre 2026, de retour le 7 décembre 2026.", "2026-12-07"),
+        ("Je reviens le lundi 7 décembre 2026.", "2026-12-07"),
+        ("Estoy de vacaciones hasta el 4 de diciembre de 2026. Vuelvo el 7 de diciembre de 2026.", "2026-12-07"),
+        ("Sono in ferie fino al 4 dicembre 2026; rientro il 7 dicembre 2026.", "2026-12-07"),
+        ("Ab dem 1.12.2026 bin ich im Urlaub, wieder da am 7.12.2026.", "2026-12-07"),
+        ("until 4 December 2026, back on 5/6/2026", "2026-12-04"),
+        ("Am 1.12.2026 beginnt mein Urlaub, bis zum 4.12.2026 bin ich weg.", "2026-12-04"),
     ],
 )
 def test_the_day_somebody_is_back_is_told(text: str, day: str) -> None:
@@ -120,3 +132,38 @@ def test_a_report_of_another_type_tells_of_no_delivery(kind: str, part: str) -> 
         f"--b\nContent-Type: {part}\n\nFinal-Recipient: rfc822; bob@b.org\nAction: failed\n--b--\n".encode()
     )
     assert (report.kind, report.recipients) == (ReportKind.ORDINARY, ())
+
+
+PLAIN_RECEIPTS = [
+    ("Read: Contract", "Your message\n\n  To: Bob\n  Subject: Contract\n\nwas read on 24 November 2026 09:30."),
+    ("Not read: Contract", "Your message\n\n  To: Bob\n\nwas deleted without being read on 24 November 2026."),
+    ("Gelesen: Vertrag", "Ihre Nachricht\n\n  An: Bob\n\nwurde am 24. November 2026 um 9:30 gelesen."),
+    ("Nicht gelesen: Vertrag", "Ihre Nachricht\n\n  An: Bob\n\nwurde am 24.11.2026 ungelesen gelöscht."),
+    ("Lu : Contrat", "Votre message\n\n  À : Bob\n\na été lu le 24 novembre 2026."),
+    ("Non lu : Contrat", "Votre message a été supprimé sans avoir été lu."),
+    ("Leído: Contrato", "El mensaje fue leído el 24/11/2026."),
+    ("Letto: Contratto", "Il messaggio è stato letto il 24/11/2026."),
+    ("Gelezen: Contract", "Uw bericht is gelezen op 24-11-2026."),
+    ("Lida: Contrato", "A sua mensagem foi lida em 24/11/2026."),
+    ("Прочтено: Договор", "Ваше сообщение было прочтено 24.11.2026."),
+    ("已读: 合同", "您的邮件已阅读。"),
+]
+
+
+@pytest.mark.parametrize("header", ["", "In-Reply-To: <1@a.org>\n", "Auto-Submitted: no\nReferences: <1@a.org>\n"])
+@pytest.mark.parametrize(("subject", "text"), PLAIN_RECEIPTS)
+def test_a_read_receipt_in_plain_text_is_no_persons_answer(subject: str, text: str, header: str) -> None:
+    report = mail(f"Content-Type: text/plain; charset=utf-8\n{header}Subject: {subject}", text)
+    assert (report.kind, report.recipients) == (ReportKind.AUTO_REPLY, ())
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        ("Re: Read: Contract", "It was read on Monday by all of us, and we agree."),
+        ("Read: Contract", "I have done so; where do I sign?"),
+        ("Re: Contract", "It was read on Monday."),
+    ],
+)
+def test_a_person_may_write_of_reading(subject: str, text: str) -> None:
+    assert mail(f"Subject: {subject}\nIn-Reply-To: <1@a.org>", text).kind is ReportKind.REPLY

@@ -81,22 +81,62 @@ CHALLENGE = Phrases("""
 """)
 """Requests to prove that the sender is a person."""
 
+RECEIPT_BEGINS = (
+    "read:", "not read:", "deleted:", "read receipt", "return receipt", "gelesen:", "nicht gelesen:", "ungelesen:",
+    "lesebestätigung", "empfangsbestätigung", "lu :", "lu:", "lue :", "non lu :", "non lu:", "non lue :",
+    "accusé de lecture", "confirmation de lecture", "leído:", "leido:", "no leído:", "no leido:",
+    "confirmación de lectura", "letto:", "non letto:", "conferma di lettura", "lida:", "lido:", "não lida:",
+    "não lido:", "nao lida:", "confirmação de leitura", "gelezen:", "niet gelezen:", "ongelezen:", "leesbevestiging",
+    "läst:", "oläst:", "läskvitto", "læst:", "ikke læst:", "ulæst:", "lest:", "ikke lest:", "ulest:", "luettu:",
+    "ei luettu:",
+    "przeczytano:", "odczytano:", "przeczytana:", "nie przeczytano:", "nieprzeczytane:", "přečteno:", "nepřečteno:",
+    "olvasott:", "okundu:", "okunmadı:", "прочитано:", "прочтено:", "не прочитано:", "не прочтено:", "開封済み:",
+    "既読:", "開封確認:", "未読:", "已读:", "已读：", "未读:", "未读：", "已讀:", "已讀：", "읽음:", "읽지 않음:",
+)  # fmt: skip
+"""How the subjects of read receipts begin that mail programs send as plain text."""
+
+RECEIPT_SAYS = Phrases("""
+    was read on | was read at | message was read | has been read | was deleted without being read
+    deleted without being read | deleted unread | return receipt for the mail | was displayed on
+    wurde * gelesen | ungelesen gelöscht | ohne gelesen | ohne, dass sie gelesen | angezeigt | a été lu | supprimé sans
+    fue leíd | ha sido leíd | se leyó | se ha leído | eliminó sin | eliminado sin | è stato letto
+    eliminato senza | foi lid | sem ser lid | sem ter sido lid | is gelezen | werd gelezen | zonder te zijn gelezen
+    zonder gelezen | ongelezen verwijderd | lästes | har lästs | utan att läsas | utan att ha lästs | blev læst
+    er blevet læst | uden at blive læst | ble lest | er lest | uten å bli lest | on luettu | luettiin | lukematta
+    przeczytan | odczytan | usunięt* bez | byla přečtena | byla zobrazena | bez přečtení | elolvas | okundu | okunmadan
+    было прочитано | было прочтено | прочитано | без прочтения | 開封されました | 読まれました | 開封せずに
+    未開封 | 未読のまま | 已阅读 | 被阅读 | 阅读时间 | 未经阅读 | 未阅读 | 已讀取 | 읽었습니다 | 읽지 않고
+""")
+"""What such a receipt says for its reader, who has written none of it."""
+
 _MONTH = r"[^\W\d_]{3,10}\.?"
 _DATE = (
     r"(\d{4}-\d{2}-\d{2}|\d{1,2}\. ?\d{1,2}\. ?\d{2,4}|\d{1,2}[/-]\d{1,2}[/-]\d{2,4}"
     rf"|\d{{1,2}}(?:st|nd|rd|th|\.|er)? (?:of |de )?{_MONTH},? (?:de )?\d{{4}}"
     rf"|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})"
 )
-_WEEKDAY = r"(?:[^\W\d_]{2,13}\.?,? (?:den |dem |the |le |el )?)?"
-RETURN = re.compile(
-    r"(?:until|till|through|back on|back in the office on|back at work on|back"
-    r"|return(?:ing|s)?(?: to (?:the office|work))? on|return(?: date)?:|returning|return|bis zum"
-    r"|bis einschließlich|bis|ab dem|wieder (?:ab|am)(?: dem)?|zurück (?:am|ab)(?: dem)?"
-    r"|jusqu'au|de retour le|retour le|hasta el|de vuelta el|regreso el|fino al|rientro il|tot en met|tot|t/m|até)"
-    rf" (?:the |dem |den |le |el |il )?{_WEEKDAY}{_DATE}",
+_WEEKDAY = r"(?:[^\W\d_]{2,13}\.?,? (?:den |dem |the |le |el |il )?)?"
+_BEFORE = rf" (?:the |dem |den |le |el |il )?{_WEEKDAY}{_DATE}"
+UNTIL = re.compile(
+    r"\b(?:until|till|through|bis zum|bis einschließlich(?: zum)?|bis|jusqu'au|hasta el|fino al|tot en met|tot|t/m|até)"
+    rf"{_BEFORE}",
     re.IGNORECASE,
 )
-"""Where a text states until when somebody is away, or from when they are back."""
+"""Where a text states until when somebody is away."""
+
+BACK = re.compile(
+    r"\b(?:(?:back(?: (?:in|at) (?:the office|my desk|work))?|return(?:ing|s)?(?: to (?:the office|my desk|work))?"
+    r"|available again|resume work)(?: on| from)?|return(?: date)?:"
+    r"|(?:zurück|wieder)(?: da| hier| im büro| erreichbar)? (?:am|ab)(?: dem)?"
+    r"|de retour le|de retour à partir du|retour le|de vuelta el|regreso el|rientro il|di ritorno il|terug op"
+    rf"|volto em|de volta em|tillbaka den|tilbage den|tilbake den){_BEFORE}"
+    rf"|\b(?:ab|am){_BEFORE}(?= (?:[^\W\d_]{{1,20}}+ ){{0,5}}(?:wieder|zurück|erreich))"
+    rf"|\b(?:kehre|komme)(?: wieder)? (?:am|ab)(?: dem)?{_BEFORE}"
+    rf"|\b(?:je reviens|je serai de retour|serai de retour|vuelvo|regresaré|volveré|rientrerò|tornerò)"
+    rf"(?: (?:le|el|il|al lavoro il|a la oficina el|au bureau le|du congé le))?{_BEFORE}",
+    re.IGNORECASE,
+)
+"""Where a text states from when somebody is back: it says more than until when they are away."""
 
 MONTHS = {
     name: number

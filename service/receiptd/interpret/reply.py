@@ -34,7 +34,7 @@ _BEFORE_SUBJECT = re.compile(rf"[^:]{{1,60}}?(?::| (?:{_REPLY_WORDS}):) ?\S")
 
 def kind(header: Fields, text: str) -> ReportKind:
     """Return what a message without report is."""
-    if is_auto_reply(header) or is_challenge(header, text):
+    if is_auto_reply(header) or is_receipt(header, text) or is_challenge(header, text):
         return ReportKind.AUTO_REPLY
     if "in-reply-to" in header or "references" in header:
         return ReportKind.REPLY
@@ -59,6 +59,12 @@ def is_auto_reply(header: Fields) -> bool:
     if _begins_away(subject, among_automata=automaton or is_first):
         return True
     return automaton and (is_answer or answers.AWAY.are_in(subject) or envelope.return_path(header) == "")
+
+
+def is_receipt(header: Fields, text: str) -> bool:
+    """Whether a mail program tells in plain text that it was read or deleted: no proof, and no person's answer."""
+    subject = phrases.plain(envelope.subject(header)[:300])
+    return subject.startswith(answers.RECEIPT_BEGINS) and answers.RECEIPT_SAYS.are_in(phrases.plain(text[:4000]))
 
 
 def is_away(header: Fields) -> bool:
@@ -87,9 +93,11 @@ def _begins_away(subject: str, *, among_automata: bool) -> bool:
 
 
 def returns_at(text: str) -> datetime | None:
-    """Return the day an out-of-office text says the reader is back or away until, unless it can be read two ways."""
-    found = answers.RETURN.search(" ".join(text[:4000].split()))
-    return _day(found[1].lower()) if found else None
+    """Return the day an out-of-office text says the reader is back, else until when away, if it reads one way only."""
+    line = " ".join(text[:4000].split())
+    stated = (found for found in (answers.BACK.search(line), answers.UNTIL.search(line)) if found)
+    days = (_day(next(filter(None, found.groups())).lower()) for found in stated)
+    return next(filter(None, days), None)
 
 
 def _day(text: str) -> datetime | None:
