@@ -136,12 +136,6 @@ def own_settings(folder: Path) -> Path:
     return path
 
 
-def test_no_messages_is_no_output(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
-    api.answers["GET", "/v1/messages"] = (200, {"items": [], "next": None})
-    ran = Ran(capsys, "list")
-    assert (ran.status, ran.out, ran.err) == (0, "", "")
-
-
 def test_show_tells_tracks_events_and_evidence(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
     bob = recipient(
         "r1",
@@ -228,6 +222,16 @@ def test_a_message_is_cancelled_retried_or_sent_anew(
     assert Ran(capsys, verb, "m1").out == "m9\nbob@b.org: queued, receipt open\n"
 
 
+def test_an_acknowledgement_says_until_when_it_holds(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = recipient("r1", "bob@b.org", receipt="overdue") | {"acknowledged_until": "2026-11-25T09:30:00Z"}
+    api.answers["POST", "/v1/recipients/r1/acknowledge"] = (200, answer)
+    ran = Ran(capsys, "acknowledge", "r1", "--reason", "x")
+    assert (ran.out, ran.err) == (
+        "bob@b.org: queued, receipt overdue\n",
+        "receiptd: acknowledged until 2026-11-25 09:30:00Z: no further level is told till then\n",
+    )
+
+
 def test_a_retry_says_why_the_message_waits(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
     waiting = recipient("r1", "bob@b.org", reason="It waits for the relay: a.org:25 can\u2019t\x1b be reached.")
     api.answers["POST", "/v1/messages/m1/retry"] = (200, message([waiting]))
@@ -301,7 +305,45 @@ def test_no_daemon_is_69(tmp_path: Path, capsys: pytest.CaptureFixture[str], arg
     ran = Ran(capsys, "--config", str(settings), *argv)
     assert ran.status == 69
     assert "receiptd run" in ran.err
+    assert "--config" in ran.err
+    assert "--server" in ran.err
     assert Ran(capsys, *argv, "--config", str(settings)).status == 69
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["list"], "there are no messages"),
+        (["list", "-q", "nothing"], "there are no messages like that"),
+        (["reports", "--verdict", "unmatched"], "there are no reports like that"),
+        (["alerts"], "there are no alerts"),
+    ],
+)
+def test_a_list_without_entries_says_so_to_a_person_alone(
+    api: FakeAPI, capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str
+) -> None:
+    what = "messages" if argv[0] == "list" else argv[0]
+    api.answers["GET", f"/v1/{what}"] = (200, {"items": [], "next": None})
+    ran = Ran(capsys, *argv)
+    assert (ran.status, ran.out, ran.err) == (0, "", f"receiptd: {sentence}\n")
+    ran = Ran(capsys, *argv, "--json")
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["waive", "r1", "r2", "--reason", "x"], "waive"),
+        (["show", "m1", "--wide"], "show"),
+        (["alerts", "replay", "a1", "a2"], "alerts replay"),
+    ],
+)
+def test_an_argument_too_many_is_64_with_the_usage_of_the_command(
+    capsys: pytest.CaptureFixture[str], argv: list[str], name: str
+) -> None:
+    ran = Ran(capsys, *argv)
+    assert (ran.status, ran.out) == (64, "")
+    assert ran.err.startswith(f"usage: receiptd {name} ")
 
 
 @pytest.mark.parametrize(

@@ -393,6 +393,15 @@ async def test_a_message_is_shown_in_the_contracts_shape(home: Home) -> None:
     assert events == {"items": got["events"], "next": None}
 
 
+async def test_an_acknowledgement_is_answered_with_the_time_it_holds(home: Home) -> None:
+    taken = await home.stage.submitted()
+    await home.stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    path = f"/v1/recipients/{taken.recipients[0].id}/acknowledge"
+    answer = (await home.api.post(path, json={"reason": "on it", "for": "2h"})).json()
+    assert set(answer) == RECIPIENT_SHAPE | {"acknowledged_until"}
+    assert instant(answer["acknowledged_until"]) == home.stage.instant + timedelta(hours=2)
+
+
 UNREACHABLE = "relay.test:25 can't be reached (Connection refused); check [submission] url and the firewall"
 
 

@@ -26,7 +26,15 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (sysexits.h)."""
-    return terminal.guard(NAME, lambda: _run(_parser().parse_args(argv)))
+    return terminal.guard(NAME, lambda: _run(_arguments(argv)))
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; what is too much is told with the usage of the command that it was given to."""
+    args, surplus = _parser().parse_known_args(argv)
+    if surplus:
+        args.parser.error(f"unrecognized arguments: {' '.join(surplus)}")
+    return args
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -135,6 +143,8 @@ def _report(answer: Any) -> int:
     if "recipients" in answer and "id" in answer:
         _print_lines([terminal.safe(answer["id"])])
     _print_lines(_standing(it) for it in recipients if "address" in it and "delivery" in it)
+    if until := answer.get("acknowledged_until"):
+        terminal.tell(f"{NAME}: acknowledged until {terminal.when(until)}: no further level is told till then")
     for warning in answer.get("warnings") or ():
         terminal.tell(f"{NAME}: warning: {warning}")
     return os.EX_OK
@@ -185,6 +195,8 @@ def _print_newest(
     items = list(_newest(args, what, query, limit if args.limit else limit + 1))
     if items:
         _print_lines(lines(items[:limit]))
+    else:
+        terminal.tell(f"{NAME}: there are no {what}{' like that' if query else ''}")
     if len(items) > limit:
         terminal.tell(f"{NAME}: there are older ones: --limit N shows more")
     return os.EX_OK
@@ -249,7 +261,7 @@ def _daemon_options() -> terminal.Parser:
 def _add(commands: Any, name: str, command: Command, about: str, options: terminal.Parser) -> terminal.Parser:
     """Add one command to the parser and return its own parser."""
     parser: terminal.Parser = commands.add_parser(name, help=about, description=about, parents=[options])
-    parser.set_defaults(command=command, verb=name)
+    parser.set_defaults(command=command, verb=name, parser=parser)
     return parser
 
 

@@ -229,7 +229,10 @@ def _closed(faults: list[tuple[str, OSError]]) -> ReceiptdError:
     reasons = ", ".join(f"{name}: {_reason(error)}" for name, error in faults)
     if any(isinstance(error, PermissionError) for _, error in faults):
         return NotPermitted(f"you may not talk to the daemon ({reasons}): ask to be put into the group of its socket")
-    return Unavailable(f"no daemon answers ({reasons}): start it with `receiptd run`, or name another with --server")
+    return Unavailable(
+        f"no daemon answers ({reasons}): start it with `receiptd run`, or name the settings "
+        "of one that runs with --config, or its URL with --server"
+    )
 
 
 def _name(door: HTTPConnection) -> str:

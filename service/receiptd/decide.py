@@ -240,7 +240,7 @@ def _asked_again(settings: Settings, name: str, row: Recipient) -> Asked:
     )
 
 
-NO_RECIPIENT = "there is no recipient {!r}: `receiptd show ID --json` lists their ids"
+NO_RECIPIENT = "there is no recipient {!r}: `receiptd show ID` lists their ids"
 _NO_MESSAGE = "there is no message {!r}: `receiptd list` shows their ids"
 
 

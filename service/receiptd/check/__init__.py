@@ -11,7 +11,7 @@ from pathlib import Path
 
 from receiptd import compose, settings, terminal
 from receiptd.check import database, mailboxes, relay, roundtrip, sockets, webhooks
-from receiptd.check.finding import Finding, fail, good, warn
+from receiptd.check.finding import Finding, fail, good, untried, warn
 from receiptd.errors import BadData, BadSettings, UsageError
 from receiptd.settings import Settings
 
@@ -63,7 +63,7 @@ async def _findings(config: Path | None, send: str | None) -> AsyncGenerator[Fin
                 is_passable &= not (finding.is_failure and room in _THERE_AND_BACK)
                 yield finding
     if send is None:
-        yield good("round trip", f"not tried; {roundtrip.invitation(loaded)}")
+        yield untried("round trip", f"not tried; {roundtrip.invitation(loaded)}")
     elif not is_passable:
         yield fail("round trip", "not tried: first the relay and the mailbox have to work")
     else:

@@ -12,6 +12,7 @@ class Mark(StrEnum):
     OK = "OK"
     WARN = "WARN"
     FAIL = "FAIL"
+    UNTRIED = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Finding:
 
 def good(what: str, sentence: str) -> Finding:
     return Finding(Mark.OK, what, sentence)
+
+
+def untried(what: str, sentence: str) -> Finding:
+    return Finding(Mark.UNTRIED, what, sentence)
 
 
 def warn(what: str, sentence: str) -> Finding:

@@ -20,6 +20,7 @@ from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
 from receiptd.store import dispatches, evidence, handover, messages, reports
+from receiptd.store.alerts import rfc3339
 from receiptd.web import follow, health, requests, shapes
 from receiptd.web.bounds import Share
 from receiptd.web.doors import Caller
@@ -202,7 +203,8 @@ async def acknowledge(request: Request, house: Rooms, caller: Operator, recipien
     body = await requests.read_decision(request)
     lasting = body.for_ or decide.ACKNOWLEDGED_FOR
     row = await decide.acknowledge(house.store, recipient, by=caller.owner, reason=body.reason, lasting=lasting)
-    return shapes.recipient(row, waits=house.waits())
+    until = {"acknowledged_until": rfc3339(row.acknowledged_until)}
+    return shapes.recipient(row, waits=house.waits()) | until
 
 
 @router.post("/recipients/{recipient}/waive")
@@ -245,7 +247,7 @@ async def get_report(house: Rooms, _: Reader, report: str) -> Response:
         row = await reports.get(session, report)
         kept = await session.get(Evidence, row.evidence) if row else None
     if row is None or kept is None:
-        raise NoSuchThing(f"there is no report {report!r}")
+        raise NoSuchThing(f"there is no report {report!r}: `receiptd reports` lists them")
     size = row.size if row.truncated else kept.size
     cut = {"receiptd-truncated": f"{len(kept.content)}/{size}"} if row.truncated or kept.truncated else {}
     return _mail(kept.content, f"{report}.eml", **cut)
