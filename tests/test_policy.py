@@ -270,7 +270,7 @@ def every_text() -> Iterator[str]:
         for source in Source:
             for status in ("5.1.1", "4.7.1"):
                 yield reasons.failure(event(EventKind.FAILED, source=source, cause=cause, status=status))
-    yield from (policy.COMPLAINED, policy.REFUSED_AGAIN)
+    yield from (policy.COMPLAINED, policy.REFUSED_AGAIN, policy.SUBMITTED_LATE)
 
 
 OVERCLAIM = re.compile(

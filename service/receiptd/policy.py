@@ -234,6 +234,9 @@ REFUSED_AGAIN = (
 COMPLAINED = "A complaint came back: the recipient, or a filter, reported the message as unwanted."
 NOT_SUBMITTED = "Not submitted: the submission server has not accepted the message in the time allowed for that."
 UNCERTAIN_TOO_LONG = "Not submitted for certain: the submission server gave no answer to the complete message."
+SUBMITTED_LATE = (
+    "The submission server took longer to accept the message than was allowed; the required receipt has not come yet."
+)
 _SILENCE = "The required receipt has not come by the deadline."
 DELAYED = f"{_SILENCE} All that is known: a server has reported that the message waits in its queue."
 OVERDUE: dict[Level | None, str] = {
