@@ -47,6 +47,68 @@ def test_a_dash_is_standard_input(capsys: pytest.CaptureFixture[str], monkeypatc
     assert json.loads(capsys.readouterr().out)["file"] == "-"
 
 
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\x89PNG\r\n\x1a\n\0\0", b"hello\n"])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_is_no_message_is_a_sentence_and_65_and_still_an_object(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes, as_json: bool
+) -> None:
+    path = tmp_path / "a.eml"
+    path.write_bytes(content)
+    assert command.main([str(path), str(REPORTS[0])], jobs=1, as_json=as_json) == 65
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"receiptd: {path} holds no message")
+    if as_json:
+        assert [json.loads(line)["file"] for line in shown.out.splitlines()] == [str(path), str(REPORTS[0])]
+    else:
+        assert shown.out.startswith(str(REPORTS[0]))
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"Mail content:\n"])
+def test_a_message_that_an_editor_put_something_before_is_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, before: bytes
+) -> None:
+    path = tmp_path / "a.eml"
+    path.write_bytes(before + b"Subject: Lunch\nTo: me@a.org\n\nhello\n")
+    assert command.main([str(path)], jobs=1, as_json=False) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_an_empty_standard_input_holds_no_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert command.main(["-"], jobs=1, as_json=False) == 65
+    assert capsys.readouterr().err.startswith("receiptd: standard input holds no message")
+
+
+LETTER = b"From bob@b.org Tue Nov 24 09:30:00 2026\nFrom: bob@b.org\nSubject: Lunch\n\nFrom one to two?\n\n"
+
+
+def test_of_an_mbox_the_first_message_is_read_and_the_others_are_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(LETTER + b"From MAILER-DAEMON Tue Nov 24 09:31:00 2026\n" + REPORTS[0].read_bytes())
+    assert command.main([str(path)], jobs=1, as_json=True) == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"receiptd: {path} holds more than one message")
+    assert json.loads(shown.out)["kind"] == "ordinary"
+    path.write_bytes(LETTER)
+    assert command.main([str(path)], jobs=1, as_json=True) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_people_see_who_answers_what_and_when_they_are_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "a.eml"
+    path.write_bytes(
+        b"From: bob@b.org\nSubject: Automatic reply: Contract\nIn-Reply-To: <1@a.org>\n\nBack on 7 December 2026.\n"
+    )
+    assert command.main([str(path)], jobs=1, as_json=False) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{path}: auto_reply", "  from: bob@b.org", "  in reply to: <1@a.org>", "  back, or away until: 2026-12-07",
+    ]  # fmt: skip
+
+
 def test_people_read_words_without_control_or_bidi_characters(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
