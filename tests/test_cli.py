@@ -262,6 +262,22 @@ def test_reports_are_listed_by_what_became_of_them(api: FakeAPI, capsys: pytest.
     assert json.loads(Ran(capsys, "reports", "--json").out) == report
 
 
+def test_a_matched_report_says_of_which_message_and_recipients_it_speaks(
+    api: FakeAPI, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = {"id": "p1", "received_at": "2026-11-24T09:31:00Z", "verdict": "matched", "kind": "dsn"}
+    reports = [
+        report | {"message": "m1", "recipients": ["r1"]},
+        report | {"message": "m1", "recipients": [f"r{number}" for number in range(9)]},
+        report | {"verdict": "noise", "message": None, "recipients": []},
+    ]
+    api.answers["GET", "/v1/reports"] = (200, {"items": reports, "next": None})
+    _, *lines = Ran(capsys, "reports").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["p1", "message", "p1", "message", "p1"]
+    assert lines[1] == "    message m1, recipient r1"
+    assert lines[3] == "    message m1, recipients r0, r1, r2 and 6 more"
+
+
 def test_alerts_are_listed_with_every_attempt_and_replayed(api: FakeAPI, capsys: pytest.CaptureFixture[str]) -> None:
     attempts = [
         {"at": "2026-11-24T09:31:01Z", "status": 503, "milliseconds": 9, "reason": None},

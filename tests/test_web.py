@@ -548,6 +548,20 @@ async def test_reports_are_listed_by_what_became_of_them(home: Home) -> None:
     _is_problem(await home.api.get("/v1/reports?verdict=good"), 422, 65)
 
 
+async def test_a_report_names_the_message_and_the_recipients_of_whom_it_told_something(home: Home) -> None:
+    taken = await home.stage.submitted("bob@b.test", "carol@c.test")
+    bob, carol = taken.recipients
+    both = dsn(bob.token).replace(
+        b"Diagnostic-Code", b"\nFinal-Recipient: rfc822; carol@c.test\nAction: relayed\n\nX-Code"
+    )
+    await home.stage.receive(dsn(carol.token, recipient="carol@c.test"), both, dsn("a" * 24))
+    items = (await _get(home.api, "/v1/reports"))["items"]
+    spoken = sorted((item["verdict"], item["message"], item["recipients"]) for item in items if item["message"])
+    assert spoken == [("matched", taken.message.id, [bob.id, carol.id]), ("matched", taken.message.id, [carol.id])]
+    (unmatched,) = (await _get(home.api, "/v1/reports", verdict="unmatched"))["items"]
+    assert (unmatched["message"], unmatched["recipients"]) == (None, [])
+
+
 async def test_no_token_is_ever_shown(home: Home) -> None:
     """Not in a dialogue, a diagnostic text, a subject of a report, an alert or a reason."""
     stage = home.stage

@@ -208,8 +208,8 @@ def message_page(message: Message) -> Iterator[str]:
         yield from _event_lines(event, addresses)
 
 
-def report_table(reports: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return one line a report: what `receiptd reports` shows."""
+def report_table(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield one line a report, and one that says of whom it speaks: what `receiptd reports` shows."""
     rows = [
         (
             report["id"],
@@ -222,7 +222,21 @@ def report_table(reports: Iterable[Mapping[str, Any]]) -> list[str]:
         )
         for report in reports
     ]
-    return table(("ID", "RECEIVED", "VERDICT", "KIND", "KEPT", "FROM", "SUBJECT"), rows)
+    head, *lines = table(("ID", "RECEIVED", "VERDICT", "KIND", "KEPT", "FROM", "SUBJECT"), rows)
+    yield head
+    for report, line in zip(reports, lines, strict=True):
+        yield line
+        if report.get("message"):
+            yield f"    message {safe(report['message'])}{_of_recipients(report.get('recipients') or ())}"
+
+
+def _of_recipients(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
+    word = "recipient" if len(ids) == 1 else "recipients"
+    return f", {word} {safe(', '.join(ids[:_MOST_IDS]))}{more}" if ids else ""
+
+
+_MOST_IDS = 3
 
 
 def alert_page(alert: Mapping[str, Any]) -> Iterator[str]:

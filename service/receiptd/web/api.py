@@ -236,7 +236,10 @@ async def list_reports(
             raise _no_cursor(after)
         rows = await reports.newest(session, limit=limit + 1, after=after, verdict=verdict)
         is_cut = await evidence.truncated(session, [row.evidence for row in rows])
-    items = [shapes.report(row, truncated=is_cut.get(row.evidence, True)) for row in rows[:limit]]
+        whose = await reports.spoken_of(session, [row.id for row in rows])
+    items = [
+        shapes.report(row, truncated=is_cut.get(row.evidence, True), of=whose.get(row.id, ())) for row in rows[:limit]
+    ]
     return {"items": items, "next": items[-1]["id"] if len(rows) > limit else None}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from receiptd import token
@@ -106,8 +106,11 @@ def _masked(value: Any) -> Any:
     return token.mask(value) if isinstance(value, str) else value
 
 
-def report(row: ReportRow, *, truncated: bool) -> dict[str, Any]:
-    """Return what is known of a message that came back; *truncated*: only its first part is kept."""
+def report(row: ReportRow, *, truncated: bool, of: Sequence[Recipient]) -> dict[str, Any]:
+    """Return what is known of a message that came back; *truncated*: only its first part is kept.
+
+    *of* are those of whom it told something.
+    """
     return {
         "id": row.id,
         "mailbox": row.mailbox,
@@ -116,6 +119,8 @@ def report(row: ReportRow, *, truncated: bool) -> dict[str, Any]:
         "size": row.size,
         "kind": row.kind,
         "verdict": row.verdict,
+        "message": of[0].message if of else None,
+        "recipients": [one.id for one in of],
         "from": row.from_address,
         "subject": row.subject,
         "reason": row.reason,
