@@ -55,8 +55,8 @@ class _Answer:
 def main(files: list[str], *, jobs: int, as_json: bool) -> int:
     """Print what each of *files* says (`-` is standard input) and return the exit status.
 
-    A file that can't be read is one sentence on stderr and exit 66, one without a message another and exit 65 (in
-    JSON it has its object all the same); the others are read nevertheless.
+    A file that can't be read is one sentence on stderr and exit 66, one without a message another and exit 65 (with
+    JSON it is an `ordinary` one, and no fault of who reads a whole folder); the others are read nevertheless.
     """
     status = os.EX_OK
     for answer in _answers(files, jobs=jobs, as_json=as_json):
@@ -91,7 +91,7 @@ def _answer(file: str, *, as_json: bool) -> _Answer:
     text = json.dumps(shape.as_json(report, file), ensure_ascii=True) if as_json else "\n".join(_lines(report, file))
     if _is_no_message(report, first):
         notice = f"{name} holds no message: one begins with header fields, such as From: and Subject:."
-        return _Answer(text if as_json else "", notice, errors.BadData.exit_status)
+        return _Answer(text, notice) if as_json else _Answer("", notice, errors.BadData.exit_status)
     more = f"{name} holds more than one message: the first was read, put the others into files of their own."
     return _Answer(text, more if len(first) < len(raw) else None)
 

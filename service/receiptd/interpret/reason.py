@@ -10,7 +10,7 @@ from receiptd.interpret import addresses, causes, codes
 LONGEST = 500
 _MOST_PARAGRAPHS, _MOST_LINES, _LONGEST_LINE = 12, 30, 1000
 _ORNAMENT = re.compile(r"\s*(?:(?:[<>]{2,4}|[|*•·#-])[ \t]+){0,2}")
-_CODE = re.compile(r"\b[45](?:\d\d|\.\d{1,3}\.\d{1,3})\b")
+_CODE = re.compile(r"[45](?<!\w.)(?:\d\d|\.\d{1,3}\.\d{1,3})\b")
 _FEW_WORDS = 3
 _LONG_PREAMBLE = 100
 
