@@ -163,20 +163,23 @@ def test_show_tells_tracks_events_and_evidence(api: FakeAPI, capsys: pytest.Capt
             "evidence_kept": "part",
         },
     }
-    whole = message([bob], labels={"order": "4711"}, resent_from="m0", events=[event])
+    unproven = event | {"count": 1, "trust": "plausible", "evidence": None, "detail": {"counts": False}}
+    whole = message([bob], labels={"order": "4711"}, resent_from="m0", events=[event, unproven])
     api.answers["GET", "/v1/messages/m1"] = (200, whole)
     shown = Ran(capsys, "show", "m1").out.splitlines()
     assert "Labels:     order=4711" in shown
     assert "Copy of:    m0" in shown
     assert "bob@b.org: no delivery report was asked for" in shown
     assert "bob@b.org -> bobby@c.org: failed, none" in shown
-    assert shown[-6:] == [
+    assert shown[-8:] == [
         "2026-11-24 09:31:00Z  bob@b.org  failed  ×3",
         "    dsn, keyed, by return_path",
         "    status: 5.1.1",
         "    diagnostic_code: smtp; 550 \\u202eno",
         "    evidence: sha256:ab",
         "    evidence_kept: part",
+        "2026-11-24 09:31:00Z  bob@b.org  failed",
+        "    dsn, plausible, by return_path (too little trust: moves no state)",
     ]
     assert json.loads(Ran(capsys, "show", "m1", "--json").out) == whole
 

@@ -23,7 +23,7 @@ from receiptd.facts import (
     Source,
     Trust,
 )
-from receiptd.lifecycle import fold, reasons
+from receiptd.lifecycle import fold, reasons, uncounted
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 DEADLINE = START + timedelta(hours=4)
@@ -532,6 +532,24 @@ def test_bad_news_needs_the_trust_of_what_it_contradicts(kind: EventKind, good: 
 def test_a_plausible_deletion_proves_no_delivery() -> None:
     state = after(event(EventKind.DELETED, trust=Trust.PLAUSIBLE), require=Level.DISPLAYED)
     assert (state.delivery, state.level, state.receipt) == (Delivery.ACCEPTED, Level.ACCEPTED, Receipt.FAILED)
+
+
+def test_what_has_too_little_trust_to_count_is_named() -> None:
+    low = [event(kind, trust=Trust.PLAUSIBLE) for kind in (EventKind.DELIVERED, EventKind.FAILED, EventKind.DELAYED)]
+    delivered, failed, _ = low
+    weak = event(EventKind.COMPLAINED, trust=Trust.WEAK)
+    assert uncounted([RELAYED, *low, REPLIED, weak], DEMAND) == {delivered.id, failed.id, weak.id}
+    assert uncounted([ACCEPTED, *low], DEMAND) == {delivered.id}, "nothing better stands against the failure"
+    assert uncounted([ACCEPTED, delivered], replace(DEMAND, minimum_trust=Trust.PLAUSIBLE)) == frozenset()
+
+
+@given(EVENTS, DEMANDS)
+def test_without_what_does_not_count_every_track_is_the_same(events: list[Event], demand: Demand) -> None:
+    told = [ACCEPTED, *events]
+    idle = uncounted(told, demand)
+    with_all, without = fold(told, demand), fold([one for one in told if one.id not in idle], demand)
+    for track in ("delivery", "disposition", "receipt", "level", "branches", "trust"):
+        assert getattr(with_all, track) == getattr(without, track), track
 
 
 # The receipt

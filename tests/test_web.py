@@ -548,6 +548,15 @@ async def test_reports_are_listed_by_what_became_of_them(home: Home) -> None:
     _is_problem(await home.api.get("/v1/reports?verdict=good"), 422, 65)
 
 
+async def test_an_event_of_too_little_trust_says_that_it_does_not_count(home: Home) -> None:
+    taken = await home.stage.submitted()
+    token = taken.recipients[0].token
+    await home.stage.receive(dsn(token, message_id="<strange@a.test>"), dsn(token, action="relayed"))
+    events = (await _get(home.api, f"/v1/messages/{taken.message.id}"))["events"]
+    told = [(event["kind"], event["trust"], event["detail"].get("counts")) for event in events if event["evidence"]]
+    assert sorted(told)[-2:] == [("delivered", "plausible", False), ("relayed", "keyed", None)]
+
+
 async def test_a_report_names_the_message_and_the_recipients_of_whom_it_told_something(home: Home) -> None:
     taken = await home.stage.submitted("bob@b.test", "carol@c.test")
     bob, carol = taken.recipients

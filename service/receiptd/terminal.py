@@ -303,7 +303,8 @@ def _event_lines(event: Mapping[str, Any], addresses: Mapping[str, str]) -> Iter
     told = [event.get("source")]
     if event.get("matched_by"):
         told += [event.get("trust"), f"by {event['matched_by']}"]
-    yield "    " + safe(", ".join(word for word in told if word))
+    idle = " (too little trust: moves no state)" if (event.get("detail") or {}).get("counts") is False else ""
+    yield "    " + safe(", ".join(word for word in told if word) + idle)
     detail = {**(event.get("detail") or {}), "evidence": event.get("evidence")}
     for name in _SHOWN:
         if detail.get(name) not in (None, "", [], {}):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,7 +20,7 @@ from receiptd.facts import (
 )
 from receiptd.lifecycle import joining, reasons
 from receiptd.lifecycle.joining import Standing
-from receiptd.lifecycle.reading import RANK, REPORTS, Reading, read
+from receiptd.lifecycle.reading import BAD, PROVES, RANK, REPORTS, Reading, read
 
 _LEVELS = {
     Delivery.DELIVERED: Level.DELIVERED,
@@ -104,6 +104,24 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
         met_at=met_at if receipt.is_met else None,
         is_confirmed=EventKind.CONFIRMED in joined.kinds,
     )
+
+
+def uncounted(events: Iterable[Event], demand: Demand) -> frozenset[str]:
+    """Return the ids of the events that have too little trust to count: they stand in the record and move no track."""
+    told = tuple(events)
+    readings = read(told, demand)
+    bad = {one.event.id for one in joining.bad_news(readings)}
+    counted = {one.event.id for one in readings if _counts(one, bad)}
+    return frozenset(event.id for event in told) - counted
+
+
+def _counts(one: Reading, bad: Container[str]) -> bool:
+    """Whether a reading may move a track; a delay, or word that it isn't read, needs less trust than proof."""
+    if one.event.source not in REPORTS:
+        return True
+    if one.kind in BAD:
+        return one.event.id in bad
+    return one.rank >= 0 or one.kind not in PROVES or one.kind.value in _NOT_READ
 
 
 _DISPOSED = frozenset(Disposition) - {Disposition.NONE}

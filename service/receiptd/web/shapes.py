@@ -7,11 +7,13 @@ from typing import Any
 
 from receiptd import token
 from receiptd.facts import Delivery, Event
+from receiptd.lifecycle import uncounted
 from receiptd.models import Message, Recipient, ReportRow
 from receiptd.store.alerts import rfc3339
 from receiptd.store.dispatches import Sent
 from receiptd.store.events import Recorded
 from receiptd.store.messages import Whole
+from receiptd.store.recipients import demand_of
 
 
 def accepted(message: Message, recipients: tuple[Recipient, ...]) -> dict[str, Any]:
@@ -44,12 +46,22 @@ def message(whole: Whole, *, with_events: bool, waits: str | None = None) -> dic
 
 
 def events(whole: Whole) -> list[dict[str, Any]]:
-    """Return the events of a message; where not all is kept of what one rests on, its detail says so."""
+    """Return the events of a message; where one doesn't count, or rests on what is not all kept, its detail says so."""
     shown = [event(one) for one in whole.events]
+    idle = _uncounted(whole)
     for one in shown:
+        if one["id"] in idle:
+            one["detail"]["counts"] = False
         if one["evidence"] and (kept := _kept(one["evidence"], whole.evidence)) != "whole":
             one["detail"]["evidence_kept"] = kept
     return shown
+
+
+def _uncounted(whole: Whole) -> frozenset[str]:
+    told: dict[str, list[Event]] = {}
+    for one in whole.events:
+        told.setdefault(one.recipient, []).append(one)
+    return frozenset().union(*(uncounted(told.get(row.id, ()), demand_of(row)) for row in whole.recipients))
 
 
 def _kept(evidence: str, known: Mapping[str, bool]) -> str:
