@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from receiptd import policy
 from receiptd.accept import Taken
 from receiptd.escalate import escalate, monitor
 from receiptd.facts import EventKind, Level, Receipt, Source
+from receiptd.lifecycle import reasons
 from receiptd.models import Recipient
 from receiptd.store import reports
 from receiptd.store.monitors import Health
@@ -41,9 +41,9 @@ async def test_an_overdue_recipient_gives_the_reason_that_its_alert_gives(stage:
     await stage.judge()
     (alert,) = await stage.alerts()
     reason = (await stage.recipient(taken)).reason
-    assert reason == alert.data["reason"] == policy.OVERDUE[Level.ACCEPTED]
+    assert reason == alert.data["reason"] == reasons.OVERDUE[Level.ACCEPTED]
     await stage.receive(dsn(taken.recipients[0].token, action="relayed"))
-    assert (await stage.recipient(taken)).reason == policy.OVERDUE[Level.RELAYED]
+    assert (await stage.recipient(taken)).reason == reasons.OVERDUE[Level.RELAYED]
     await stage.receive(dsn(taken.recipients[0].token))
     assert (await stage.recipient(taken)).reason is None
 
@@ -52,9 +52,9 @@ async def test_what_is_submitted_late_is_overdue_and_no_deadline_has_passed(stag
     taken = await stage.take()
     stage.pass_time(hours=1, seconds=1)
     await escalate(stage.store)
-    assert (await stage.recipient(taken)).reason == policy.NOT_SUBMITTED
+    assert (await stage.recipient(taken)).reason == reasons.NOT_SUBMITTED
     await stage.tell(taken.recipients[0].id, EventKind.ACCEPTED, source=Source.SMTP)
-    assert (await stage.recipient(taken)).reason == policy.SUBMITTED_LATE
+    assert (await stage.recipient(taken)).reason == reasons.SUBMITTED_LATE
 
 
 async def test_a_deadline_that_cannot_be_judged_stops_no_other(stage: Stage) -> None:

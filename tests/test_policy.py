@@ -261,8 +261,8 @@ def every_text() -> Iterator[str]:
     yield from reasons.TEXTS
     yield from policy.UNPROVEN.values()
     for state in STATES:
-        yield policy.overdue_reason(state, submitted=True)
-        yield policy.overdue_reason(state, submitted=False)
+        yield reasons.overdue(state.delivery, state.level, submitted=True)
+        yield reasons.overdue(state.delivery, state.level, submitted=False)
     for kind in (EventKind.HELD, EventKind.AUTO_REPLIED):
         yield policy.auto_reply_reason(event(kind))
         yield policy.auto_reply_reason(event(kind, returns_at="2026-12-01T00:00:00Z"))
@@ -270,7 +270,7 @@ def every_text() -> Iterator[str]:
         for source in Source:
             for status in ("5.1.1", "4.7.1"):
                 yield reasons.failure(event(EventKind.FAILED, source=source, cause=cause, status=status))
-    yield from (policy.COMPLAINED, policy.REFUSED_AGAIN, policy.SUBMITTED_LATE)
+    yield from (policy.COMPLAINED, policy.REFUSED_AGAIN, reasons.SUBMITTED_LATE)
 
 
 OVERCLAIM = re.compile(
@@ -334,10 +334,10 @@ def test_of_what_was_put_off_to_the_end_that_is_said_and_not_the_last_answer_alo
 
 def test_what_an_overdue_reason_says_follows_the_level() -> None:
     relayed = RecipientState(delivery=Delivery.RELAYED, level=Level.RELAYED)
-    assert "handed on to another server" in policy.overdue_reason(relayed, submitted=True)
-    assert "ot submitted" in policy.overdue_reason(RecipientState(), submitted=False)
+    assert "handed on to another server" in reasons.overdue(relayed.delivery, relayed.level, submitted=True)
+    assert "ot submitted" in reasons.overdue(Delivery.QUEUED, None, submitted=False)
     uncertain = RecipientState(delivery=Delivery.UNCERTAIN)
-    assert policy.overdue_reason(uncertain, submitted=False) == policy.UNCERTAIN_TOO_LONG
+    assert reasons.overdue(uncertain.delivery, uncertain.level, submitted=False) == reasons.UNCERTAIN_TOO_LONG
 
 
 @given(st.sampled_from(list(Receipt)), st.sampled_from(list(Delivery)), st.sampled_from(list(EventKind)))

@@ -11,11 +11,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import policy, telemetry
 from receiptd.facts import EventKind, Fact, Receipt, Source
+from receiptd.lifecycle import reasons
 from receiptd.models import Message, Recipient
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, deadlines, is_down, monitors
 from receiptd.store.monitors import Health
-from receiptd.store.recipients import Beside, Told, record, state_of
+from receiptd.store.recipients import Beside, Told, record
 
 _log = structlog.get_logger(__name__)
 
@@ -66,8 +67,9 @@ async def _judge(session: AsyncSession, *, store: Store, recipient: str, upto: d
 
 async def _alert_overdue(session: AsyncSession, store: Store, row: Recipient, now: datetime) -> None:
     is_submitted = row.submitted_at is not None
-    fact = Fact(row.id, EventKind.OVERDUE, Source.CLOCK, variant="" if is_submitted else "not submitted")
-    reason = policy.overdue_reason(state_of(row), submitted=is_submitted)
+    variant, detail = ("", {}) if is_submitted else ("not submitted", {"submitted": False})
+    fact = Fact(row.id, EventKind.OVERDUE, Source.CLOCK, variant=variant, detail=detail)
+    reason = reasons.overdue(row.delivery, row.level, submitted=is_submitted)
     alarm = policy.Alarm("overdue", unproven=False, reason=reason)
     told = Told(f"clock:{fact.variant}", now)
     await record(session, store.settings, row.id, [fact], told, now=now, beside=Beside(alarms=[alarm]))

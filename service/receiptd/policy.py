@@ -128,7 +128,7 @@ def alarms(
     of trust is an unproven alarm, once per kind, where no proven one says as much already. A waived receipt has no
     alarm: what comes later is recorded. One that a person's word meets stays met, and bad news after that word is an
     alarm all the same. Auto-replies and challenges are no incidents: see `auto_reply_reason`.
-    `overdue` is the clock's to raise (see `overdue_reason`), but where a copy had met the receipt and failed after all.
+    `overdue` is the clock's to raise, but where a copy had met the receipt and failed after all.
     """
     if after.receipt is Receipt.WAIVED:
         return ()
@@ -138,7 +138,7 @@ def alarms(
     if after.is_confirmed and (kind := _contested(after, demand)) and kind != _contested(before, demand):
         return (Alarm(kind, unproven=False, reason=after.reason or _FAILURE),)
     if before.receipt.is_met and after.receipt is Receipt.OVERDUE:
-        return (Alarm("overdue", unproven=False, reason=overdue_reason(after, submitted=True)),)
+        return (Alarm("overdue", unproven=False, reason=after.reason or _SILENCE),)
     unproven = (_unproven(event, after, demand) for event in new_events)
     return tuple({alarm.kind: alarm for alarm in unproven if alarm}.values())
 
@@ -196,15 +196,6 @@ def _unproven_failure(event: Event, after: RecipientState, demand: Demand) -> Al
     return Alarm(kind, unproven=True, reason=UNPROVEN[event.kind])
 
 
-def overdue_reason(state: RecipientState, *, submitted: bool) -> str:
-    """Return why a receipt is overdue: what is known, and that silence proves nothing more."""
-    if not submitted:
-        return UNCERTAIN_TOO_LONG if state.delivery is Delivery.UNCERTAIN else NOT_SUBMITTED
-    if state.delivery is Delivery.DELAYED:
-        return DELAYED
-    return OVERDUE[state.level]
-
-
 def auto_reply_reason(event: Event) -> str:
     """Return what an automaton's answer amounts to."""
     if event.kind is EventKind.HELD:
@@ -232,21 +223,7 @@ REFUSED_AGAIN = (
     "The submission server refused the message when it was sent again; whether it took it the first time is not known."
 )
 COMPLAINED = "A complaint came back: the recipient, or a filter, reported the message as unwanted."
-NOT_SUBMITTED = "Not submitted: the submission server has not accepted the message in the time allowed for that."
-UNCERTAIN_TOO_LONG = "Not submitted for certain: the submission server gave no answer to the complete message."
-SUBMITTED_LATE = (
-    "The submission server took longer to accept the message than was allowed; the required receipt has not come yet."
-)
 _SILENCE = "The required receipt has not come by the deadline."
-DELAYED = f"{_SILENCE} All that is known: a server has reported that the message waits in its queue."
-OVERDUE: dict[Level | None, str] = {
-    None: f"{_SILENCE} It is not known whether the submission server accepted the message.",
-    Level.ACCEPTED: f"{_SILENCE} All that is known: the submission server accepted the message.",
-    Level.RELAYED: f"{_SILENCE} All that is known: the message was handed on to another server.",
-    Level.DELIVERED: f"{_SILENCE} All that is known: a server or mail program reported it delivered.",
-    Level.DISPLAYED: f"{_SILENCE} All that is known: a mail program reported it displayed, which need not mean read.",
-    Level.REPLIED: f"{_SILENCE} All that is known: an answer to the message came.",
-}
 CHALLENGED = "The recipient's server asks the sender to answer a challenge before it lets the message through."
 RETURNS = "An automatic answer came, with a date of return; it does not say whether anybody has seen the message."
 AUTO_REPLIED = "An automatic answer came; it does not say whether anybody has seen the message."

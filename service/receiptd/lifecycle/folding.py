@@ -98,12 +98,20 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
         branches=joining.branches(standings, own, demand.address),
         disposition_mode=told.detail.get("disposition_mode") if told else None,
         disposition_modifiers=tuple(told.detail.get("modifiers") or ()) if told else (),
-        reason=reasons.COPY
-        if is_copys
-        else reasons.reason(readings, bad, standings, joined.delivery, joined.disposition, receipt),
+        reason=reasons.COPY if is_copys else _reason(joined, receipt, level),
         met_at=met_at if receipt.is_met else None,
         is_confirmed=EventKind.CONFIRMED in joined.kinds,
     )
+
+
+def _reason(joined: _Joined, receipt: Receipt, level: Level | None) -> str | None:
+    """Return why the receipt isn't met; of one that is overdue at least what its alert says."""
+    said = reasons.reason(joined.readings, joined.bad, joined.standings, joined.delivery, joined.disposition, receipt)
+    if said is not None or receipt is not Receipt.OVERDUE:
+        return said
+    overdue = [one.event for one in joined.readings if one.kind is EventKind.OVERDUE]
+    is_late = any(event.detail.get("submitted") is False for event in overdue)
+    return reasons.overdue(joined.delivery, level, submitted=level is not None, is_late=is_late)
 
 
 def uncounted(events: Iterable[Event], demand: Demand) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from receiptd.facts import Cause, Delivery, Disposition, Event, EventKind, Receipt, Source
+from receiptd.facts import Cause, Delivery, Disposition, Event, EventKind, Level, Receipt, Source
 from receiptd.lifecycle.joining import Standing
 from receiptd.lifecycle.reading import Reading
 
@@ -62,6 +62,22 @@ TEXTS = (
     AUTOMATIC, DELETED, DENIED, ERROR,
 )  # fmt: skip
 
+NOT_SUBMITTED = "Not submitted: the submission server has not accepted the message in the time allowed for that."
+UNCERTAIN_TOO_LONG = "Not submitted for certain: the submission server gave no answer to the complete message."
+SUBMITTED_LATE = (
+    "The submission server took longer to accept the message than was allowed; the required receipt has not come yet."
+)
+_SILENCE = "The required receipt has not come by the deadline."
+DELAYED = f"{_SILENCE} All that is known: a server has reported that the message waits in its queue."
+OVERDUE: dict[Level | None, str] = {
+    None: f"{_SILENCE} It is not known whether the submission server accepted the message.",
+    Level.ACCEPTED: f"{_SILENCE} All that is known: the submission server accepted the message.",
+    Level.RELAYED: f"{_SILENCE} All that is known: the message was handed on to another server.",
+    Level.DELIVERED: f"{_SILENCE} All that is known: a server or mail program reported it delivered.",
+    Level.DISPLAYED: f"{_SILENCE} All that is known: a mail program reported it displayed, which need not mean read.",
+    Level.REPLIED: f"{_SILENCE} All that is known: an answer to the message came.",
+}
+
 _BY_DISPOSITION = {
     Disposition.DELETED: DELETED,
     Disposition.DENIED: DENIED,
@@ -89,6 +105,18 @@ def reason(
     if receipt is Receipt.FAILED:
         return _BY_DISPOSITION.get(disposition)
     return _of_limits(readings, standings, delivery, receipt)
+
+
+def overdue(delivery: Delivery, level: Level | None, *, submitted: bool, is_late: bool = False) -> str:
+    """Return why a receipt is overdue: what is known, and that silence proves nothing more.
+
+    *is_late*: it was overdue for want of a submission, which came then; nobody judges the deadline that runs since.
+    """
+    if not submitted:
+        return UNCERTAIN_TOO_LONG if delivery is Delivery.UNCERTAIN else NOT_SUBMITTED
+    if is_late:
+        return SUBMITTED_LATE
+    return DELAYED if delivery is Delivery.DELAYED else OVERDUE[level]
 
 
 def _of_bad_news(

@@ -152,8 +152,6 @@ async def record(
     after = lifecycle.fold(events, demand_of(row))
     _set(row, values, _state_columns(after))
     _set(row, values, _submission_columns(row, after, told))
-    if after.receipt is Receipt.OVERDUE and after.reason is None:
-        _set(row, values, {"reason": _overdue_reason(row, after, now)})
     if after.receipt.is_met and not before.receipt.is_met:
         await _append(session, row, [Fact(row.id, EventKind.MET, Source.CLOCK)], Told(row.id, now))
     demand = demand_of(row)
@@ -227,13 +225,6 @@ def _state_columns(state: RecipientState) -> dict[str, Any]:
         ],
         "reason": state.reason,
     }
-
-
-def _overdue_reason(row: Recipient, state: RecipientState, now: datetime) -> str:
-    """Return what the alert says; who was told that nothing was submitted in time has a deadline of its own later."""
-    if row.deadline_at is not None and row.deadline_at > now:
-        return policy.SUBMITTED_LATE
-    return policy.overdue_reason(state, submitted=row.submitted_at is not None)
 
 
 def _submission_columns(row: Recipient, state: RecipientState, told: Told) -> dict[str, Any]:
