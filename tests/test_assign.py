@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmodel import select
+from sqlmodel import col, select
 
 from receiptd import errors
 from receiptd.accept import Taken
@@ -33,7 +33,7 @@ async def _came(stage: Stage, raw: bytes) -> ReportRow:
     """Let *raw* be settled; return its row."""
     await stage.receive(raw)
     async with stage.store.read() as session:
-        rows = (await session.exec(select(ReportRow).order_by(ReportRow.uid))).all()  # type: ignore[arg-type]
+        rows = (await session.exec(select(ReportRow).order_by(col(ReportRow.uid)))).all()
     return rows[-1]
 
 

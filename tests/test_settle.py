@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from sqlalchemy.exc import OperationalError
-from sqlmodel import select
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from structlog.testing import capture_logs
 
@@ -42,7 +42,7 @@ async def _keep(stage: Stage, *raws: bytes) -> None:
 
 async def _rows(stage: Stage) -> list[ReportRow]:
     async with stage.store.read() as session:
-        return list((await session.exec(select(ReportRow).order_by(ReportRow.uid))).all())  # type: ignore[arg-type]
+        return list((await session.exec(select(ReportRow).order_by(col(ReportRow.uid)))).all())
 
 
 async def _verdict(stage: Stage, raw: bytes) -> Verdict | None:
