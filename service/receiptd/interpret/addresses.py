@@ -17,7 +17,8 @@ ADDRESS = re.compile(
 )
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([2-9A-F][0-9A-F])")
-_SIMPLE = re.compile(r"<?([A-Za-z0-9_][\w+.-]{0,63}+)@([A-Za-z0-9.-]{0,250}[A-Za-z0-9])>?", re.ASCII)
+_SIMPLE = re.compile(r"(?:[^<>@]{0,200}+<)?([A-Za-z0-9_][\w+.-]{0,63}+)@([A-Za-z0-9.-]{0,250}[A-Za-z0-9])>?", re.ASCII)
+"""The only address of a text, at its end, with the display name before it."""
 _USUAL = re.compile(r"rfc822; ?<?([^\s<>()\"|/@][^\s<>()\"@;]{0,127}+)@([A-Za-z0-9.-]{1,253})>?", re.IGNORECASE)
 _QUOTED = re.compile(r"<?(\"(?:[^\"\\]|\\.){1,128}+\")@([^\s<>]{1,255}+)")
 _WORD = re.compile(r"<?([^\s<>()]{1,320}+)>?")

@@ -24,12 +24,13 @@ _BROADER = {
 _WORD = re.compile(r"=\?([\w.:-]{1,40})(?:\*[\w-]{0,20})?\?([bBqQ])\?([^?\s]{0,2000})\?=")
 _BETWEEN_WORDS = re.compile(r"(?<=\?=)[ \t\r\n]{1,20}(?==\?)")
 _BREAK = re.compile(
-    r"<(?:/(?:div|tr|li)>\s{0,80}<(?:div|tr|li)\b|(?:br|/p|/div|/tr|/li|/h\d|/title|p|div|tr|hr|pre|/pre)\b)[^<>]*>"
+    r"<(?:/(?:div|tr|li)>\s{0,80}<(?:div|tr|li)\b|(?:br|/p|/div|/tr|/li|/h\d|/title|p|div|tr|hr|pre|/pre)\b)[^<>]*+>"
     r"(?:[ \t]{0,80}\n)?",
     re.IGNORECASE,
 )
-_TAG = re.compile(r"<(?![^\s<>@=\"]{1,128}@[^\s<>@]{1,255}>)[^<>]*>")
+_TAG = re.compile(r"<(?![^\s<>@=\"]{1,128}+@[^\s<>@]{1,255}+>)[^<>]*+>")
 """Also what only looks like a tag, but for an address that its writer forgot to escape."""
+_EMPTY_LINES = re.compile(r"\n(?:[ \t]*+\n){2,}+")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _BASE64_NOISE = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 
@@ -102,21 +103,23 @@ def _decode_word(found: re.Match[str]) -> str:
 
 
 def strip_html(markup: str) -> str:
-    """Return the text of an HTML page, one line for each block."""
-    for name in ("style", "script", "head"):
-        markup = _without_element(markup, name)
-    return html.unescape(_TAG.sub("", _BREAK.sub("\n", markup))).replace("\xa0", " ")
+    """Return the text of an HTML page, one line for each block, and no more than one empty line between two."""
+    markup = _without_elements(markup, ("style", "script", "head"))
+    text = html.unescape(_TAG.sub("", _BREAK.sub("\n", markup))).replace("\xa0", " ")
+    return _EMPTY_LINES.sub("\n\n", text)
 
 
-def _without_element(markup: str, name: str) -> str:
-    lowered, kept, at = markup.lower(), [], 0
+def _without_elements(markup: str, names: tuple[str, ...]) -> str:
+    lowered = markup.lower()
     if len(lowered) != len(markup):  # some letters grow when lowered
         return markup
-    while (start := lowered.find(f"<{name}", at)) >= 0:
-        end = lowered.find(f"</{name}", start)
-        if end < 0:
-            break
-        kept.append(markup[at:start])
-        at = end
-    kept.append(markup[at:])
-    return "".join(kept)
+    for name in names:
+        at, kept = 0, []
+        while (start := lowered.find(f"<{name}", at)) >= 0 and (end := lowered.find(f"</{name}", start)) >= 0:
+            kept.append((at, start))
+            at = end
+        if kept:
+            kept.append((at, len(markup)))
+            markup = "".join([markup[start:end] for start, end in kept])
+            lowered = "".join([lowered[start:end] for start, end in kept])
+    return markup

@@ -80,8 +80,6 @@ def tokens(header: Fields) -> Iterator[FoundToken]:
         yield from of_place(value, MatchedBy.RETURN_PATH)
 
 
-def of_place(value: str | None, place: MatchedBy) -> Iterator[FoundToken]:
-    """Yield the tokens of one value in an allowed place."""
-    if value:
-        for found in token.find(value[:10_000]):
-            yield FoundToken(found, place)
+def of_place(value: str | None, place: MatchedBy) -> list[FoundToken]:
+    """Return the tokens of one value in an allowed place."""
+    return [FoundToken(found, place) for found in token.find(value[:10_000])] if value else []

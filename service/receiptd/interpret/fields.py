@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from itertools import islice
 
 _FIELD = re.compile(r"^([!-9;-~]{1,76})[ \t]*+:[ \t]*+(.*+(?:\n[ \t].*+)*+)", re.MULTILINE)
@@ -16,7 +17,7 @@ _MOST_BLOCKS = 1000
 _TYPE = re.compile(r"[ \t]*([A-Za-z][\w/-]{0,30})[ \t]*;")
 _BLANK_LINE = re.compile(r"\n[ \t]*+\n")
 _USUAL_DATE = re.compile(
-    r"(?:[A-Za-z]{3},[ ]{1,3})?(\d{1,2}) ([A-Za-z]{3}) ((?:19|20)\d\d) (\d\d:\d\d:\d\d) ([+-]\d\d)([0-5]\d)"
+    r"(?:[A-Za-z]{3},[ ]{1,3})?(\d{1,2}) ([A-Za-z]{3}) ((?:19|20)\d\d) (\d\d:\d\d:\d\d) ([+-]\d\d[0-5]\d)"
     r"(?: \(\w{1,6}\))?$"
 )
 _MONTHS = dict(
@@ -78,7 +79,8 @@ class Fields:
             return []
         if not self.repeats:
             return [_unfolded(self._topmost[name])]
-        return [_unfolded(value) for said, value in self._as_they_stand if said.lower() == name]
+        long = len(name)
+        return [_unfolded(value) for said, value in self._as_they_stand if len(said) == long and said.lower() == name]
 
     def only(self, name: str) -> str | None:
         """Return the value of *name* unless it is missing or stated twice (RFC 3464 §2.2)."""
@@ -123,13 +125,22 @@ def untyped(value: str) -> tuple[str, str]:
     return (found[1].lower(), value[found.end() :].strip()) if found else ("", value.strip())
 
 
-def _usual(day: str, month: str, year: str, hours: str, zone_hours: str, zone_minutes: str) -> datetime | None:
+def _usual(day: str, month: str, year: str, hours: str, zone: str) -> datetime | None:
     """Return the instant of a date in the form nearly every server writes: ten times as fast as the lenient reader."""
     try:
-        written = f"{year}-{_MONTHS[month.lower()]}-{day:0>2}T{hours}{zone_hours}:{zone_minutes}"
-        return datetime.fromisoformat(written).astimezone(UTC)
+        there = datetime.fromisoformat(f"{year}-{_MONTHS[month.lower()]}-{day.zfill(2)}T{hours}+00:00")
+        return there - _offset(zone)
     except (ValueError, KeyError, OverflowError):
         return None
+
+
+@lru_cache(maxsize=64)
+def _offset(zone: str) -> timedelta:
+    """Return how far `+0530` is ahead of UTC; raise ValueError where no zone is as far (RFC 5322 §3.3)."""
+    hours, minutes = int(zone[:3]), int(zone[:1] + zone[3:])
+    if abs(hours) > 23:
+        raise ValueError(zone)
+    return timedelta(hours=hours, minutes=minutes)
 
 
 def instant(value: str | None) -> datetime | None:

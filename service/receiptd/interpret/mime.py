@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 from receiptd.interpret import charset, fields
@@ -20,13 +20,14 @@ _BEFORE_MESSAGE = re.compile(rb"(?:[ \t]*+\r?\n|>?From [^\r\n]*+\r?\n)*+")
 _BEFORE_PART = re.compile(rb"(?:[ \t]*+\r?\n)++(?=content-[a-z-]{1,30}[ \t]*:)", re.IGNORECASE)
 _FIELD = re.compile(rb"[!-9;-~]{1,76}[ \t]*:")
 _BLANK_LINE = re.compile(rb"[ \t]*\r?\n")
-_BLANKS = frozenset((b"\n", b"\r", b" ", b"\t"))
+_END_OF_HEADER = re.compile(rb"\n\r?\n")
 _PARAMETER = re.compile(r";\s*([\w-]{1,30})(?:\*0?\*?)?\s*=\s*(?:\"([^\"]{0,500})\"|([^;\s\"]{1,500}))")
 _TYPE = re.compile(r"\s*([\w.+-]{1,60}/[\w.+-]{1,80})")
 _DELIMITER_LINE = re.compile(
     rb"(?:^|\n)--([^\s\"]{4,98}+)[ \t]*+\r?\n(?:\r?\n)?content-[a-z-]{1,30}+[ \t]*+:", re.IGNORECASE
 )
-_AFTER_BOUNDARY = (b"", b"\n", b"\r", b"-", b" ", b"\t")
+_AFTER_BOUNDARY = re.compile(rb"[ \t\r]{0,80}+(--)?[ \t\r]{0,80}+(?:\n|\Z)")
+_LF, _CR = b"\n\r"
 _MOST_TRIES = 10_000
 _LONGEST_PREAMBLE = 1024
 _EMBEDS = ("message/rfc822", "message/global", "message/news", "message/partial")
@@ -137,21 +138,15 @@ def _start_of_message(raw: bytes, start: int, end: int) -> int:
 
 def _extent_of_header(raw: bytes, start: int, end: int) -> tuple[int, int]:
     """Return where a header ends and where its body begins; text that begins with no field has no header."""
-    if raw[start : start + 1] in _BLANKS:
+    if not _FIELD.match(raw, start, end):
         if misplaced := _BEFORE_PART.match(raw, start, end):
             start = misplaced.end()
-        elif blank := _BLANK_LINE.match(raw, start, end):
-            return start, blank.end()
-    if not _FIELD.match(raw, start, end):
-        return start, start
+        else:
+            blank = _BLANK_LINE.match(raw, start, end)
+            return start, blank.end() if blank else start
     horizon = min(end, start + LONGEST_HEADER)
-    line_end = raw.find(b"\n", start, horizon)
-    usual, other = (b"\n\r\n", b"\n\n") if raw[line_end - 1 : line_end] == b"\r" else (b"\n\n", b"\n\r\n")
-    at = raw.find(usual, start, horizon)
-    other_at = raw.find(other, start, at + 1 if at >= 0 else horizon)
-    if other_at >= 0:
-        return other_at, other_at + len(other)
-    return (at, at + len(usual)) if at >= 0 else (horizon, horizon)
+    found = _END_OF_HEADER.search(raw, start, horizon)
+    return found.span() if found else (horizon, horizon)
 
 
 def _split(part: Part, below: list[Part], *, depth: int) -> None:
@@ -166,51 +161,47 @@ def _split(part: Part, below: list[Part], *, depth: int) -> None:
         _split(child, below, depth=depth + 1)
 
 
-def _between_delimiters(part: Part) -> Iterator[tuple[int, int]]:
-    """Yield the extents of a multipart's parts; a closing delimiter may be missing."""
+def _between_delimiters(part: Part) -> list[tuple[int, int]]:
+    """Return the extents of a multipart's parts; where the declared boundary begins none, by the one in use."""
     boundary = part.parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
-    begun = -1
-    for start, after, closes in _delimiters(part, boundary) or _delimiters(part, _likely_boundary(part)):
-        if begun >= 0:
-            yield begun, start
-        if closes:
-            return
-        begun = after
-    if begun >= 0:
-        yield begun, part.end
+    return _extents(part, boundary) or _extents(part, _likely_boundary(part))
 
 
 def _likely_boundary(part: Part) -> bytes:
-    """Return the boundary that the body seems to use where the declared one never occurs."""
+    """Return the boundary that the body seems to use."""
     found = _DELIMITER_LINE.search(part.raw, max(part.body - 1, 0), min(part.end, part.body + LONGEST_TEXT))
     return found[1] if found else b""
 
 
-def _delimiters(part: Part, boundary: bytes) -> list[tuple[int, int, bool]]:
-    """Return (where the line begins, where the next begins, whether it closes) of each delimiter line."""
-    found: list[tuple[int, int, bool]] = []
+def _extents(part: Part, boundary: bytes) -> list[tuple[int, int]]:
+    """Return where the parts between the lines of *boundary* begin and end; a closing one may be missing."""
+    found: list[tuple[int, int]] = []
     if not boundary:
         return found
-    raw, needle, after = part.raw, b"--" + boundary, part.body
+    raw, needle, floor, end = part.raw, b"--" + boundary, part.body, part.end
+    begun, after = -1, floor
     for _ in range(_MOST_TRIES):
-        at = raw.find(needle, after, part.end)
+        at = raw.find(needle, after, end)
         if at < 0 or len(found) > MOST_PARTS:
             break
         after = at + len(needle)
-        if (at > part.body and raw[at - 1] not in b"\r\n") or raw[after : after + 1] not in _AFTER_BOUNDARY:
+        tail = _AFTER_BOUNDARY.match(raw, after, end)
+        if not tail or (at > floor and raw[at - 1] not in b"\r\n"):
             continue
-        line_end = raw.find(b"\n", after, part.end)
-        line_end = part.end if line_end < 0 else line_end + 1
-        tail = raw[after : min(line_end, after + 80)].strip()
-        if tail in (b"", b"--"):
-            found.append((_before_line_break(raw, at, part.body), line_end, tail == b"--"))
+        if begun >= 0:
+            found.append((begun, _before_line_break(raw, at, floor)))
+        begun = tail.end()
+        if tail[1]:
+            return found
+    if begun >= 0:
+        found.append((begun, end))
     return found
 
 
 def _before_line_break(raw: bytes, at: int, floor: int) -> int:
     """Return *at* less the line break before it, which belongs to the delimiter (RFC 2046 §5.1.1)."""
-    if at > floor and raw[at - 1 : at] == b"\n":
+    if at > floor and raw[at - 1] == _LF:
         at -= 1
-        if at > floor and raw[at - 1 : at] == b"\r":
+        if at > floor and raw[at - 1] == _CR:
             at -= 1
     return at

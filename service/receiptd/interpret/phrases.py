@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_GRAM, _STRIDE = 4, 3
-_SHORTEST = _GRAM + _STRIDE - 1
-"""A phrase at least so long shows a whole run wherever it begins between two that are looked up."""
+_RUN, _STRIDE = 4, 2
+_SERIES = range(_STRIDE)
+_SHORTEST = _RUN + _STRIDE - 1
+"""A phrase of at least so many octets shows a whole run wherever it begins between two that are looked up."""
+_Entry = tuple[int, str, "re.Pattern[str] | None"]
 _GAPS = {" * ": r" (?:.{0,60}? )?", "*": r".{0,60}?", "[": r"(?<!\w)", "]": r"(?!\w)"}
 _TYPOGRAPHIC = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"'})
 
@@ -25,70 +29,73 @@ def plain(text: str) -> str:
 class Phrases:
     """Phrases, one between two bars or line breaks; `*` stands for up to 60 characters, `[word]` for a whole word."""
 
-    __slots__ = ("_literal", "_patterns")
+    __slots__ = ("_literal", "_longest", "_patterns")
 
     def __init__(self, table: str) -> None:
-        literal, self._patterns = [], []
+        self._literal: list[str] = []
+        self._longest: list[str] = []
+        self._patterns: list[re.Pattern[str]] = []
         for phrase in filter(None, (entry.strip() for entry in re.split(r"[|\n]", table))):
             if "*" in phrase or "[" in phrase:
-                longest = max(re.split(r" \* |[*\[\]]", phrase), key=len)
-                self._patterns.append((longest, re.compile(_pattern(phrase))))
+                self._longest.append(max(re.split(r" \* |[*\[\]]", phrase), key=len))
+                self._patterns.append(re.compile(_pattern(phrase)))
             else:
-                literal.append(phrase)
-        self._literal = tuple(literal)
+                self._literal.append(phrase)
 
     def __iter__(self) -> Iterator[tuple[str, re.Pattern[str] | None]]:
         """Yield each phrase's longest stretch of plain characters, and its pattern where there is more to it."""
         yield from ((phrase, None) for phrase in self._literal)
-        yield from self._patterns
+        yield from zip(self._longest, self._patterns, strict=True)
 
     def are_in(self, text: str) -> bool:
         """Return whether any phrase stands in *text*, which is `plain`."""
         for phrase in self._literal:
             if phrase in text:
                 return True
-        return any(longest in text and pattern.search(text) for longest, pattern in self._patterns)
+        likely = [at for at, longest in enumerate(self._longest) if longest in text]
+        return any(self._patterns[at].search(text) for at in likely)
 
 
 class Tables(Generic[T]):
     """Tables of phrases, of which the first that fits wins.
 
-    Of a text every third run of four characters is looked up. Wherever a phrase stands in it, the runs that are seen
-    are its first, fourth …, its second, fifth … or its third, sixth …: it is listed under the rarest of each series.
+    Of a text every second run of four octets is looked up. Wherever a phrase stands in it, the runs that are seen are
+    its first, third … or its second, fourth …: it is listed under the rarest of each series.
     """
 
     def __init__(self, tables: Sequence[tuple[T, Phrases]]) -> None:
         self._names = [name for name, _ in tables]
         entries = [(rank, *entry) for rank, (_, phrases) in enumerate(tables) for entry in phrases]
-        common = Counter(
-            gram for _, literal, _ in entries for start in range(_STRIDE) for gram in _grams(literal[start:])
-        )
-        self._by_gram: dict[str, list[tuple[int, str, re.Pattern[str] | None]]] = {}
-        self._short = [entry for entry in entries if len(entry[1]) < _SHORTEST]
-        for entry in entries:
-            if len(entry[1]) >= _SHORTEST:
-                seen = [min(sorted(_grams(entry[1][start:])), key=common.__getitem__) for start in range(_STRIDE)]
-                for gram in dict.fromkeys(seen):
-                    self._by_gram.setdefault(gram, []).append(entry)
+        self._short = [entry for entry in entries if len(entry[1].encode()) < _SHORTEST]
+        long = [entry for entry in entries if len(entry[1].encode()) >= _SHORTEST]
+        runs = [[_runs(entry[1].encode()[start:]) for start in _SERIES] for entry in long]
+        common = Counter(chain.from_iterable(chain.from_iterable(runs)))
+        self._by_run: dict[int, list[_Entry]] = {}
+        for entry, series in zip(long, runs, strict=True):
+            for run in {min(sorted(seen), key=common.__getitem__) for seen in series}:
+                self._by_run.setdefault(run, []).append(entry)
 
     def first_in(self, text: str) -> T | None:
         """Return the name of the first table of which a phrase stands in *text*, which is `plain`."""
         best = _first(self._short, text, len(self._names))
-        seen = self._by_gram.keys() & _grams(text)
-        best = _first([entry for gram in seen for entry in self._by_gram[gram]], text, best)
+        for run in self._by_run.keys() & _runs(text.encode()):
+            best = _first(self._by_run[run], text, best)
         return self._names[best] if best < len(self._names) else None
 
 
-def _first(entries: Sequence[tuple[int, str, re.Pattern[str] | None]], text: str, best: int) -> int:
+def _first(entries: Sequence[_Entry], text: str, best: int) -> int:
     for rank, literal, pattern in entries:
         if rank < best and literal in text and (pattern is None or pattern.search(text)):
             best = rank
     return best
 
 
-def _grams(text: str) -> set[str]:
-    """Return every third run of four characters."""
-    return {text[at : at + _GRAM] for at in range(0, len(text) - _GRAM + 1, _STRIDE)}
+def _runs(octets: bytes) -> array[int]:
+    """Return every second run of four octets, as numbers."""
+    whole = len(octets) & -_RUN
+    numbers = array("I", octets[:whole])
+    numbers.frombytes(octets[_STRIDE : len(octets) - (len(octets) - _STRIDE) % _RUN])
+    return numbers
 
 
 def _pattern(phrase: str) -> str:

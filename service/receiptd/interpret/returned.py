@@ -12,7 +12,7 @@ from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 
 _HEADER_TYPES = ("text/rfc822-headers", "message/global-headers", "text/rfc822-header", "message/rfc822-headers")
-_TOKEN_FIELDS = ("disposition-notification-to", "return-path", "receipt-token")
+_TOKEN_FIELDS = dict.fromkeys(("disposition-notification-to", "return-path", "receipt-token")).keys()
 _ALIASES = dict.fromkeys(("x-microsoft-original-message-id", "x-google-original-message-id")).keys()
 _HEADER_LINE = re.compile(
     r"^[> \t]{0,4}(?:Return-Path|Received|Message-ID|DKIM-Signature|X-[\w-]{1,40}|From|Delivered-To|Date|To|Subject"
@@ -63,7 +63,7 @@ class Returned:
 
     def tokens(self) -> Iterator[FoundToken]:
         """Yield the tokens of the headers that the report returns, and of no other place."""
-        if self.beside_report:
+        if self.beside_report and self.header.has_any(_TOKEN_FIELDS):
             for name in _TOKEN_FIELDS:
                 for value in self.header.all(name):
                     yield from envelope.of_place(value, MatchedBy.RETURNED_HEADER)
