@@ -223,6 +223,17 @@ def test_html_breaks_a_line_once_where_its_source_breaks_it_too() -> None:
     assert interpret(raw.encode()).original_message_id == "<1@a.org>"
 
 
+def test_a_page_is_read_without_its_tags_and_empty_lines_and_with_the_address_that_looks_like_one() -> None:
+    table = "<table>\n <tr>\n  <td> </td>\n </tr>\n</table>\n\n\n"
+    html = f"{table}<p title='a@b'>Undeliverable: <bob@c.org> <b>unknown</b>\n1 < 2"
+    raw = f"From: postmaster@b.org\nTo: me@a.org\nSubject: Undeliverable: x\nContent-Type: text/html\n\n{html}"
+    report = interpret(f"{raw}{'<td>' * 20_000}".encode())
+    assert report.excerpt.startswith("Undeliverable: <bob@c.org> unknown\n1 < 2")
+    assert [one.final_recipient for one in report.recipients] == ["bob@c.org"]
+    spaced = f"{raw}<p>First</p>{'<br>' * 9}<p>Second</p>"
+    assert interpret(spaced.encode()).excerpt.endswith("First\n\nSecond")
+
+
 def test_an_original_in_an_untyped_part_is_found_above_a_footer_and_in_a_nested_container() -> None:
     raw = (
         "From: postmaster@b.org\nTo: me@a.org\nSubject: Undeliverable: x\n"

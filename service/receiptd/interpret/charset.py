@@ -28,8 +28,10 @@ _BREAK = re.compile(
     r"(?:[ \t]{0,80}\n)?",
     re.IGNORECASE,
 )
-_TAG = re.compile(r"<(?![^\s<>@=\"]{1,128}+@[^\s<>@]{1,255}+>)[^<>]*+>")
-"""Also what only looks like a tag, but for an address that its writer forgot to escape."""
+_UNESCAPED_ADDRESS = re.compile(r"[^\s@=\"]{1,128}+@[^\s@]{1,255}+")
+"""What looks like a tag, where a writer forgot to escape the brackets around an address."""
+_MOST_TAGS = 10_000
+"""What stands behind so many is no notice of a server, and is left as it is."""
 _EMPTY_LINES = re.compile(r"\n(?:[ \t]*+\n){2,}+")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _BASE64_NOISE = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
@@ -105,7 +107,7 @@ def _decode_word(found: re.Match[str]) -> str:
 def strip_html(markup: str) -> str:
     """Return the text of an HTML page, one line for each block, and no more than one empty line between two."""
     markup = _without_elements(markup, ("style", "script", "head"))
-    text = html.unescape(_TAG.sub("", _BREAK.sub("\n", markup))).replace("\xa0", " ")
+    text = html.unescape(_without_tags(_BREAK.sub("\n", markup))).replace("\xa0", " ")
     return _EMPTY_LINES.sub("\n\n", text)
 
 
@@ -123,3 +125,13 @@ def _without_elements(markup: str, names: tuple[str, ...]) -> str:
             markup = "".join([markup[start:end] for start, end in kept])
             lowered = "".join([lowered[start:end] for start, end in kept])
     return markup
+
+
+def _without_tags(markup: str) -> str:
+    before, *pieces = markup.split("<", _MOST_TAGS)
+    kept = [before]
+    for piece in pieces:
+        inside, closes, after = piece.partition(">")
+        is_tag = closes and not ("@" in inside and _UNESCAPED_ADDRESS.fullmatch(inside))
+        kept.append(after if is_tag else f"<{piece}")
+    return "".join(kept)

@@ -7,10 +7,12 @@ from receiptd.interpret import addresses, fields
 from receiptd.interpret.mime import Part
 from receiptd.interpret.returned import Returned
 
+_TYPES = frozenset(("message/feedback-report",))
+
 
 def find(root: Part) -> Part | None:
     """Return the feedback-report part."""
-    return next((part for part in root.parts if part.type == "message/feedback-report"), None)
+    return root.first(_TYPES)
 
 
 def is_report(root: Part) -> bool:

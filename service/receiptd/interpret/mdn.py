@@ -10,7 +10,7 @@ from receiptd.interpret import addresses, charset, codes, envelope, fields, tnef
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 
-_TYPES = ("message/disposition-notification", "message/global-disposition-notification")
+_TYPES = frozenset(("message/disposition-notification", "message/global-disposition-notification"))
 _DISPOSITIONS = {
     "displayed": Action.DISPLAYED, "read": Action.DISPLAYED, "deleted": Action.DELETED, "dispatched": Action.DISPATCHED,
     "processed": Action.PROCESSED, "denied": Action.DENIED, "failed": Action.FAILED, "error": Action.ERROR,
@@ -39,7 +39,7 @@ class Disposition:
 
 def find(root: Part) -> Part | None:
     """Return the outermost disposition-notification part."""
-    return next((part for part in root.parts if part.type in _TYPES), None)
+    return root.first(_TYPES)
 
 
 def read(part: Part, header: Fields) -> Disposition | None:

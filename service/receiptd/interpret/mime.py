@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
 from receiptd.interpret import charset, fields
@@ -36,7 +37,7 @@ _EMBEDS = ("message/rfc822", "message/global", "message/news", "message/partial"
 class Part:
     """One entity of a message: a view by offsets on the raw bytes, its children read once."""
 
-    __slots__ = ("below", "body", "children", "end", "header", "parameters", "raw", "type")
+    __slots__ = ("below", "body", "children", "end", "header", "parameters", "raw", "type", "types")
 
     def __init__(self, raw: bytes, start: int, end: int) -> None:
         self.raw, self.end = raw, end
@@ -46,11 +47,17 @@ class Part:
         self.children: list[Part] = []
         self.below: list[Part] = []
         """Where this is the message's root, all parts below it in order, embedded messages unopened."""
+        self.types: AbstractSet[str] = frozenset()
+        """Where this is the message's root, the types of all its parts."""
 
     @property
     def parts(self) -> list[Part]:
         """This part and all below it; not kept, for a part that holds itself would wait for the garbage collector."""
         return [self, *self.below]
+
+    def first(self, types: AbstractSet[str]) -> Part | None:
+        """Return the first part of one of *types* in this message."""
+        return None if types.isdisjoint(self.types) else next(part for part in self.parts if part.type in types)
 
     @property
     def is_multipart(self) -> bool:
@@ -91,6 +98,7 @@ def read(raw: bytes) -> Part:
     if "content-type" not in root.header and _begins_with_part(root):
         root.type = "multipart/mixed"  # some gateways drop the type line and keep the parts
     _split(root, root.below, depth=1)
+    root.types = {part.type for part in root.parts}
     return root
 
 

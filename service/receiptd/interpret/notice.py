@@ -110,8 +110,10 @@ def _copy_begins(text: str) -> int:
     at = 0
     lines = text.split("\n")
     for number, line in enumerate(lines):
-        if line and line.lstrip(_ORNAMENT)[:3].lower() in _BEGINNINGS and _is_copy_line(
-            line, lines[number + 1] if number + 1 < len(lines) else ""
+        if (
+            line
+            and line.lstrip(_ORNAMENT)[:3].lower() in _BEGINNINGS
+            and _is_copy_line(line, lines[number + 1] if number + 1 < len(lines) else "")
         ):
             return at
         if line == "-- " and text[:at].strip():

@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,6 +16,7 @@ _SERIES = range(_STRIDE)
 _SHORTEST = _RUN + _STRIDE - 1
 """A phrase of at least so many octets shows a whole run wherever it begins between two that are looked up."""
 _Entry = tuple[int, str, "re.Pattern[str] | None"]
+_RANK = itemgetter(0)
 _GAPS = {" * ": r" (?:.{0,60}? )?", "*": r".{0,60}?", "[": r"(?<!\w)", "]": r"(?!\w)"}
 _TYPOGRAPHIC = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"'})
 
@@ -77,17 +79,12 @@ class Tables(Generic[T]):
 
     def first_in(self, text: str) -> T | None:
         """Return the name of the first table of which a phrase stands in *text*, which is `plain`."""
-        best = _first(self._short, text, len(self._names))
-        for run in self._by_run.keys() & _runs(text.encode()):
-            best = _first(self._by_run[run], text, best)
-        return self._names[best] if best < len(self._names) else None
-
-
-def _first(entries: Sequence[_Entry], text: str, best: int) -> int:
-    for rank, literal, pattern in entries:
-        if rank < best and literal in text and (pattern is None or pattern.search(text)):
-            best = rank
-    return best
+        seen = self._by_run.keys() & _runs(text.encode())
+        likely = chain(self._short, *map(self._by_run.__getitem__, seen))
+        for rank, _, pattern in sorted([entry for entry in likely if entry[1] in text], key=_RANK):
+            if pattern is None or pattern.search(text):
+                return self._names[rank]
+        return None
 
 
 def _runs(octets: bytes) -> array[int]:

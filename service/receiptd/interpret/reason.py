@@ -30,7 +30,8 @@ def _paragraphs(text: str) -> list[list[str]]:
     """Return the lines of the first paragraphs without ornament."""
     found: list[list[str]] = [[]]
     for line in text.split("\n", _MOST_PARAGRAPHS * _MOST_LINES):
-        bare = _ORNAMENT.sub("", line[:_LONGEST_LINE], count=1)
+        ornament = _ORNAMENT.match(line)
+        bare = line[ornament.end() if ornament else 0 : _LONGEST_LINE]
         if not any(map(str.isalnum, bare)):
             found += [[]] if found[-1] else []
         elif len(found[-1]) < _MOST_LINES:

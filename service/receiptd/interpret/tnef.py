@@ -7,7 +7,7 @@ import struct
 from receiptd.facts import Action
 from receiptd.interpret.mime import Part
 
-_TYPES = ("application/ms-tnef", "application/vnd.ms-tnef")
+_TYPES = frozenset(("application/ms-tnef", "application/vnd.ms-tnef"))
 _SIGNATURE = b"\x78\x9f\x3e\x22"
 _HEADER = struct.Struct("<BII")
 _CHECKSUM = 2
@@ -24,10 +24,8 @@ _DISPOSITIONS = {
 
 def disposition(root: Part) -> Action | None:
     """Return what a read receipt that Exchange sends in its own format says: read, or deleted unread."""
-    for part in root.parts:
-        if part.type in _TYPES:
-            return _DISPOSITIONS.get(message_class(part.content(_SIGHT)).lower())
-    return None
+    part = root.first(_TYPES)
+    return _DISPOSITIONS.get(message_class(part.content(_SIGHT)).lower()) if part else None
 
 
 def message_class(content: bytes) -> str:
