@@ -153,6 +153,16 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield running
 
 
+@asynccontextmanager
+async def at_the_final_dot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    """A daemon whose relay has a message and doesn't answer yet."""
+    async with in_this_process(folder, monkeypatch, smtp=FakeSMTP(script={".": [Hang()]})) as running:
+        await running.start()
+        await running.post()
+        await running.reached_dot()
+        yield running
+
+
 # --- one step wakes the next --------------------------------------------------------------------------------------
 
 
@@ -288,17 +298,13 @@ async def test_the_watchdog_is_fed_until_a_step_hangs(tmp_path: Path, monkeypatc
 async def test_told_to_end_it_lets_the_transaction_under_way_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    smtp = FakeSMTP(script={".": [Hang()]})
-    async with in_this_process(tmp_path, monkeypatch, smtp=smtp) as running:
-        await running.start()
-        await running.post()
-        await running.reached_dot()
+    async with at_the_final_dot(tmp_path, monkeypatch) as running:
         os.kill(os.getpid(), number)
         await running.supervisor.hear("STOPPING=1")
         await asyncio.sleep(0.05)
         assert running.task is not None
         assert not running.task.done()
-        smtp.say_unasked("250 2.0.0 Ok: queued as last")
+        running.smtp.say_unasked("250 2.0.0 Ok: queued as last")
         await running.ended()
         assert (await _rows_of(tmp_path)) == [Delivery.ACCEPTED]
         assert not (tmp_path / "api.sock").exists()
@@ -307,18 +313,14 @@ async def test_told_to_end_it_lets_the_transaction_under_way_end(
 async def test_the_journal_tells_when_it_begins_to_end_and_when_it_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smtp = FakeSMTP(script={".": [Hang()]})
-    async with in_this_process(tmp_path, monkeypatch, smtp=smtp) as running:
-        await running.start()
-        await running.post()
-        await running.reached_dot()
+    async with at_the_final_dot(tmp_path, monkeypatch) as running:
         with capture_logs() as logs:
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGTERM)
             await running.supervisor.hear("STOPPING=1")
             assert [line["event"].partition(";")[0] for line in logs] == ["receiptd is stopping"]
             assert logs[0]["signal"] == "SIGTERM"
-            smtp.say_unasked("250 2.0.0 Ok: queued as last")
+            running.smtp.say_unasked("250 2.0.0 Ok: queued as last")
             await running.ended()
         assert logs[-1]["event"] == "receiptd has stopped"
 
@@ -352,10 +354,7 @@ async def test_what_does_not_end_in_time_is_cut_off_and_uncertain_at_the_next_st
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemons, "DRAIN", timedelta(seconds=0.1))
-    async with in_this_process(tmp_path, monkeypatch, smtp=FakeSMTP(script={".": [Hang()]})) as running:
-        await running.start()
-        await running.post()
-        await running.reached_dot()
+    async with at_the_final_dot(tmp_path, monkeypatch) as running:
         os.kill(os.getpid(), signal.SIGTERM)
         await running.ended()
         assert await _rows_of(tmp_path) == [Delivery.QUEUED]

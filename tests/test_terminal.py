@@ -20,18 +20,3 @@ def test_safe_text_is_one_printable_line(text: str) -> None:
     shown = terminal.safe(text)
     assert len(shown.splitlines()) <= 1
     shown.encode()
-
-
-def test_columns_are_as_wide_as_what_they_hold() -> None:
-    assert terminal.table(("A", "B"), [("张三", "x"), ("e\u0301", None), ("abcde", "")]) == [
-        "A      B",
-        "张三   x",
-        "e\u0301      -",
-        "abcde  -",
-    ]
-
-
-def test_instants_are_told_to_the_second() -> None:
-    assert terminal.when("2026-11-24T09:30:00.123456Z") == "2026-11-24 09:30:00Z"
-    assert terminal.when("2026-11-24T09:30:00+00:00") == "2026-11-24 09:30:00Z"
-    assert terminal.when(None) == ""

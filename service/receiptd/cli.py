@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from receiptd import terminal
+from receiptd import pages, terminal
 from receiptd.errors import UsageError
 
 NAME = "receiptd"
@@ -93,21 +93,21 @@ def _db_upgrade(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     asked = (("receipt", args.receipt), ("q", args.query), ("label", args.label))
-    return _print_newest(args, "messages", asked, terminal.message_table)
+    return _print_newest(args, "messages", asked, pages.message_table)
 
 
 def _show(args: argparse.Namespace) -> int:
     message = _expect(_ask(args).get(_path("messages", args.id)), id=str, recipients=list)
-    _print_lines([json.dumps(message, indent=2)] if args.json else terminal.message_page(message))
+    _print_lines([json.dumps(message, indent=2)] if args.json else pages.message_page(message))
     return os.EX_OK
 
 
 def _alerts(args: argparse.Namespace) -> int:
-    return _print_newest(args, "alerts", (), terminal.alert_pages)
+    return _print_newest(args, "alerts", (), pages.alert_pages)
 
 
 def _reports(args: argparse.Namespace) -> int:
-    return _print_newest(args, "reports", (("verdict", args.verdict),), terminal.report_table)
+    return _print_newest(args, "reports", (("verdict", args.verdict),), pages.report_table)
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -144,7 +144,7 @@ def _report(answer: Any) -> int:
         _print_lines([terminal.safe(answer["id"])])
     _print_lines(_standing(it) for it in recipients if "address" in it and "delivery" in it)
     if until := answer.get("acknowledged_until"):
-        terminal.tell(f"{NAME}: acknowledged until {terminal.when(until)}: no further level is told till then")
+        terminal.tell(f"{NAME}: acknowledged until {pages.when(until)}: no further level is told till then")
     for warning in answer.get("warnings") or ():
         terminal.tell(f"{NAME}: warning: {warning}")
     return os.EX_OK
@@ -153,7 +153,7 @@ def _report(answer: Any) -> int:
 def _standing(recipient: Mapping[str, Any]) -> str:
     """Return how a recipient stands, and why."""
     why = recipient.get("reason")
-    return terminal.recipient_line(recipient) + (f": {terminal.safe(why)}" if why else "")
+    return pages.recipient_line(recipient) + (f": {terminal.safe(why)}" if why else "")
 
 
 def _reason(text: str) -> str:

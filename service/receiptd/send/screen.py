@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from receiptd.terminal import Message, cut, recipient_line, safe, table, when, width_of
+from receiptd.pages import Message, cut, recipient_line, table, when, width_of
+from receiptd.terminal import safe
 
 _INDENT = "    "
 _NARROWEST = 12
