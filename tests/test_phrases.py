@@ -24,3 +24,7 @@ PIECES = st.sampled_from(
 @example("user of this host unknown")
 def test_the_first_table_of_which_a_phrase_stands_in_the_text_wins_wherever_it_stands(text: str) -> None:
     assert Tables(TABLES).first_in(text) == next((name for name, phrases in TABLES if phrases.are_in(text)), None)
+
+
+def test_half_a_character_that_no_encoding_knows_hides_no_phrase() -> None:
+    assert Tables(TABLES).first_in("\ud83d quota") == "second"

@@ -79,7 +79,7 @@ class Tables(Generic[T]):
 
     def first_in(self, text: str) -> T | None:
         """Return the name of the first table of which a phrase stands in *text*, which is `plain`."""
-        seen = self._by_run.keys() & _runs(text.encode())
+        seen = self._by_run.keys() & _runs(text.encode("utf-8", "replace"))
         likely = chain(self._short, *map(self._by_run.__getitem__, seen))
         for rank, _, pattern in sorted([entry for entry in likely if entry[1] in text], key=_RANK):
             if pattern is None or pattern.search(text):
