@@ -30,23 +30,27 @@ def about(
     recipient: Recipient | None = None,
     *,
     token: str | None = None,
+    envelope_id: str | None = None,
     message_id: str | None = None,
     address: str = "",
 ) -> bytes:
     """Return the recorded report *name* as its server would write it about our copy to *recipient* (the first).
 
-    The address it was sent to becomes the return path with the recipient's token, its envelope id the token, the
-    Message-ID that it returns ours, and the one who sent it our sender. *token* and *message_id* put others there
-    (no token: the bare address and no envelope id); *address* is whom it names, in place of the recorded one.
+    The address it was sent to becomes the return path with the recipient's token, the envelope id the recipient's, the
+    Message-ID that it returns ours, and the one who sent it our sender. *token*, *envelope_id* and *message_id* put
+    others there (a token stands for both; none: the bare address, or no envelope id); *address* is whom it names, in
+    place of the recorded one.
     """
     recipient = recipient or taken.recipients[0]
+    if envelope_id is None:
+        envelope_id = recipient.envelope_id or recipient.token if token is None else token
     token = recipient.token if token is None else token
     ours = EXPECTED[_path(name).name]["original_message_id"]
     raw = recorded(name).replace(ours.encode(), (message_id or taken.message.message_id).encode())
     if address:
         for one in EXPECTED[_path(name).name]["recipients"]:
             raw = raw.replace(one["names"][0].encode(), address.encode())
-    raw = _ENVELOPE_ID.sub(rb"\g<1>" + token.encode() + b"\n" if token else b"", raw)
+    raw = _ENVELOPE_ID.sub(rb"\g<1>" + envelope_id.encode() + b"\n" if envelope_id else b"", raw)
     raw = _FROM.sub(rb"\1<office@a.test>", raw)
     return raw.replace(_SENDER, f"receipts+{token}@a.test".encode() if token else b"receipts@a.test")
 

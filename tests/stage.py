@@ -195,15 +195,17 @@ def dsn(
     status: str = "2.0.0",
     recipient: str = "bob@b.test",
     message_id: str | None = None,
+    envelope_id: str | None = None,
 ) -> bytes:
-    """Return a delivery report as Postfix writes it, addressed to the return path of *token*."""
+    """Return a delivery report as Postfix writes it, to the return path of *token*; without *envelope_id* keyed."""
+    given_back = f"Original-Envelope-Id: {envelope_id}\n" if envelope_id else ""
     returned = f"Message-ID: {message_id}\n" if message_id else ""
     return (
         f"Return-Path: <>\nDelivered-To: receipts+{token}@a.test\nFrom: MAILER-DAEMON@b.test\n"
         f"To: receipts+{token}@a.test\nSubject: Delivery Status\nMIME-Version: 1.0\nAuto-Submitted: auto-replied\n"
         'Content-Type: multipart/report; report-type=delivery-status; boundary="="\n\n'
         f"--=\nContent-Type: text/plain\n\nSee below.\n\n--=\nContent-Type: message/delivery-status\n\n"
-        f"Reporting-MTA: dns; mail.b.test\nOriginal-Envelope-Id: {token}\n\n"
+        f"Reporting-MTA: dns; mail.b.test\n{given_back}\n"
         f"Original-Recipient: rfc822;{recipient}\nFinal-Recipient: rfc822; {recipient}\n"
         f"Action: {action}\nStatus: {status}\nDiagnostic-Code: smtp; 250 ok\n\n"
         f"--=\nContent-Type: text/rfc822-headers\n\nFrom: office@a.test\n{returned}Subject: An invoice\n\n--=--\n"

@@ -42,20 +42,20 @@ def test_a_token_elsewhere_in_an_address_is_not_ours() -> None:
 
 
 def test_mail_parameters_come_once_and_only_where_offered() -> None:
-    everything = mail_parameters(token=TOKEN, ret="hdrs", smtputf8=True, body_8bit=True, size=99, dsn=True)
+    everything = mail_parameters(envelope_id=TOKEN, ret="hdrs", smtputf8=True, body_8bit=True, size=99, dsn=True)
     assert everything == ["SIZE=99", "BODY=8BITMIME", "SMTPUTF8", "RET=HDRS", f"ENVID={TOKEN}"]
-    assert mail_parameters(token=TOKEN, ret="hdrs", smtputf8=False, body_8bit=False, size=None, dsn=False) == []
+    assert mail_parameters(envelope_id=TOKEN, ret="hdrs", smtputf8=False, body_8bit=False, size=None, dsn=False) == []
 
 
 @pytest.mark.parametrize("envid", ["x" * 101, "a\r\nRCPT TO:<x@y.org>", "a\0", "", "tür", "=" * 34])
 def test_an_envelope_id_that_would_break_the_command_is_refused(envid: str) -> None:
     with pytest.raises(BadData):
-        mail_parameters(token=envid, ret="hdrs", smtputf8=False, body_8bit=False, size=None, dsn=True)
+        mail_parameters(envelope_id=envid, ret="hdrs", smtputf8=False, body_8bit=False, size=None, dsn=True)
 
 
 def test_ret_knows_two_words() -> None:
     with pytest.raises(BadData):
-        mail_parameters(token=TOKEN, ret="hdrs SIZE=1", smtputf8=False, body_8bit=False, size=None, dsn=True)
+        mail_parameters(envelope_id=TOKEN, ret="hdrs SIZE=1", smtputf8=False, body_8bit=False, size=None, dsn=True)
 
 
 def test_a_made_token_needs_no_xtext_and_stays_short() -> None:

@@ -81,18 +81,18 @@ async def test_in_the_envelope_id(stage: Stage) -> None:
     taken = await stage.submitted(ALICE)
     raw = with_line(
         about(DELIVERED, taken, token=""),
-        *(b"X-Postfix-Queue-ID:", f"Original-Envelope-Id: {taken.recipients[0].token}"),
+        *(b"X-Postfix-Queue-ID:", f"Original-Envelope-Id: {taken.recipients[0].envelope_id}"),
     )
-    assert await heard(stage, taken, raw) == ("delivered", "met", MatchedBy.ENVELOPE_ID, Trust.KEYED)
+    assert await heard(stage, taken, raw) == ("delivered", "met", MatchedBy.ENVELOPE_ID, Trust.SEALED)
 
 
 async def test_in_an_envelope_id_that_exim_left_in_xtext(stage: Stage) -> None:
     """Exim gives ENVID back as it came: a relay before it may have written any octet of it in hexadecimal."""
     taken = await stage.submitted(FULL)
-    token = taken.recipients[0].token
-    in_xtext = f"+{ord(token[0]):02X}{token[1:]}"
+    envelope_id = taken.recipients[0].envelope_id or ""
+    in_xtext = f"+{ord(envelope_id[0]):02X}{envelope_id[1:]}"
     raw = with_line(about(QUOTA, taken, token=""), b"Reporting-MTA:", f"Original-Envelope-ID: {in_xtext}")
-    assert await heard(stage, taken, raw) == ("failed", "failed", MatchedBy.ENVELOPE_ID, Trust.KEYED)
+    assert await heard(stage, taken, raw) == ("failed", "failed", MatchedBy.ENVELOPE_ID, Trust.SEALED)
 
 
 async def test_in_the_returned_request_for_a_read_receipt(stage: Stage) -> None:
@@ -123,9 +123,16 @@ async def test_a_token_is_worth_more_than_a_message_id_that_a_relay_changed(stag
     taken = await stage.submitted(ALICE)
     token = taken.recipients[0].token
     raw = without_key(DELIVERED, taken).replace(b"receipts@a.test", f"receipts+{token}@a.test".encode())
-    raw = with_line(raw, b"X-Postfix-Queue-ID:", f"Original-Envelope-Id: {token}")
     *_, trust = await heard(stage, taken, raw)
     assert trust == Trust.PLAUSIBLE, "the returned message isn't known to be ours"
+
+
+async def test_an_envelope_id_is_worth_more_still(stage: Stage) -> None:
+    """A relay that renames messages hands ENVID on, and only servers on the way know that."""
+    taken = await stage.submitted(ALICE)
+    raw = without_key(DELIVERED, taken)
+    raw = with_line(raw, b"X-Postfix-Queue-ID:", f"Original-Envelope-Id: {taken.recipients[0].envelope_id}")
+    assert await heard(stage, taken, raw) == ("delivered", "met", MatchedBy.ENVELOPE_ID, Trust.KEYED)
 
 
 async def test_without_any_key_it_fits_nobody(bare: Stage) -> None:
@@ -211,7 +218,7 @@ async def test_a_forward_is_the_recipients_whatever_address_the_report_names(
     taken = await stage.submitted(address)
     met = "failed" if delivery == "failed" else "met"
     got, receipt, _, trust = await heard(stage, taken, about(name, taken))
-    assert (got, receipt, trust) == (delivery, met, Trust.KEYED)
+    assert (got, receipt, trust) == (delivery, met, Trust.KEYED if "osmtpd" in name else Trust.SEALED)
     branches = {branch["final_recipient"] for branch in (await stage.recipient(taken)).branches}
     assert named in branches
 
@@ -232,7 +239,7 @@ async def test_a_report_that_is_faster_than_our_own_accepted_proves_it(
 ) -> None:
     taken = await stage.take(address)
     got = await heard(stage, taken, about(name, taken, address=address))
-    assert got == (delivery, receipt, MatchedBy.RETURN_PATH, Trust.KEYED)
+    assert got == (delivery, receipt, MatchedBy.RETURN_PATH, Trust.SEALED)
     row = await stage.recipient(taken)
     assert (row.submitted_at, row.next_attempt_at) == (stage.instant, None), "it is not sent a second time"
     assert row.deadline_at == stage.instant + timedelta(seconds=row.within)
@@ -249,14 +256,14 @@ async def test_several_reports_about_several_recipients_find_each_its_own_in_any
         for number, name in order:
             await stage.receive(about(name, taken, taken.recipients[number]).replace(b"\n", b"\r\n"))
         rows = (await stage.whole(taken)).recipients
-        assert [(str(row.delivery), row.trust) for row in rows] == [(one, Trust.KEYED) for one in said.values()]
+        assert [(str(row.delivery), row.trust) for row in rows] == [(one, Trust.SEALED) for one in said.values()]
 
 
-async def test_one_report_about_two_recipients_is_told_of_both_and_keyed_for_the_one_whose_token_it_holds(
+async def test_one_report_about_two_recipients_is_told_of_both_and_sealed_for_the_one_whose_keys_it_holds(
     stage: Stage,
 ) -> None:
     taken = await stage.submitted(ALICE, "bob@box.test")
     await stage.receive(about("partial-box--b--delivered", taken).replace(b"\n", b"\r\n"))
     events = [event for event in (await stage.whole(taken)).events if event.source is Source.DSN]
     trust = {event.recipient: event.trust for event in events if event.kind == "delivered"}
-    assert trust == {taken.recipients[0].id: Trust.KEYED, taken.recipients[1].id: Trust.PLAUSIBLE}
+    assert trust == {taken.recipients[0].id: Trust.SEALED, taken.recipients[1].id: Trust.PLAUSIBLE}

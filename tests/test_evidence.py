@@ -52,7 +52,7 @@ def _ordinary(word: str, size: int = LARGE) -> bytes:
 
 
 def _two_tokens(one: str, other: str) -> bytes:
-    return dsn(one).replace(f"Original-Envelope-Id: {one}".encode(), f"Original-Envelope-Id: {other}".encode())
+    return dsn(one, envelope_id=other)
 
 
 async def _fetched(stage: Stage, raw: bytes, *, uid: int, uidvalidity: int = 1, after: timedelta = timedelta()) -> int:

@@ -18,6 +18,7 @@ from receiptd.facts import (
     Event,
     EventKind,
     Level,
+    MatchedBy,
     Receipt,
     RecipientState,
     Source,
@@ -451,11 +452,14 @@ def test_an_onward_mdn_proves_delivered_and_no_more(kind: EventKind) -> None:
 
 @pytest.mark.parametrize(
     "alias",
-    [EXPANDED, event(EventKind.RELAYED, ANN, onward=True), event(EventKind.RELAYED, onward_known=True)],
+    [event(EventKind.EXPANDED, trust=Trust.SEALED), event(EventKind.RELAYED, ANN, trust=Trust.SEALED, onward=True)],
 )
-def test_an_onward_mdn_counts_as_displayed_where_a_report_said_alias(alias: Event) -> None:
+def test_an_onward_mdn_counts_as_displayed_where_a_server_on_the_way_said_alias(alias: Event) -> None:
     state = after(alias, event(EventKind.DISPLAYED, ANN, onward=True), require=Level.DISPLAYED)
     assert (state.level, state.receipt) == (Level.DISPLAYED, Receipt.MET)
+    unsealed = replace(alias, trust=Trust.KEYED)
+    state = after(unsealed, event(EventKind.DISPLAYED, ANN, onward=True), require=Level.DISPLAYED)
+    assert (state.level, state.receipt) == (Level.DELIVERED, Receipt.OPEN), "whoever holds the copy could say alias"
 
 
 def test_an_onward_mdn_counts_as_displayed_where_the_policy_says_so() -> None:
@@ -529,9 +533,64 @@ def test_bad_news_needs_the_trust_of_what_it_contradicts(kind: EventKind, good: 
     assert after(good, event(kind, trust=Trust.PLAUSIBLE)) == after(good)
 
 
-def test_a_plausible_deletion_proves_no_delivery() -> None:
+def test_a_plausible_deletion_moves_nothing() -> None:
     state = after(event(EventKind.DELETED, trust=Trust.PLAUSIBLE), require=Level.DISPLAYED)
-    assert (state.delivery, state.level, state.receipt) == (Delivery.ACCEPTED, Level.ACCEPTED, Receipt.FAILED)
+    assert (state.delivery, state.level, state.receipt) == (Delivery.ACCEPTED, Level.ACCEPTED, Receipt.OPEN)
+
+
+# Who may contradict whom
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "moves"),
+    [
+        (event(EventKind.DELIVERED, trust=Trust.SEALED), Trust.SEALED, True),
+        (event(EventKind.DELIVERED, trust=Trust.SEALED), Trust.KEYED, False),
+        (event(EventKind.DELIVERED), Trust.KEYED, True),
+        (event(EventKind.RELAYED, trust=Trust.SEALED), Trust.KEYED, True),
+        (event(EventKind.EXPANDED, trust=Trust.SEALED), Trust.KEYED, True),
+        (event(EventKind.RELAYED, trust=Trust.SEALED), Trust.PLAUSIBLE, False),
+        (event(EventKind.RELAYED, trust=Trust.PLAUSIBLE), Trust.PLAUSIBLE, True),
+        (ACCEPTED, Trust.PLAUSIBLE, True),
+        (ACCEPTED, Trust.WEAK, False),
+    ],
+)
+def test_bad_news_needs_the_trust_of_what_it_contradicts_and_relayed_expects_more(
+    good: Event, bad: Trust, moves: bool
+) -> None:
+    state = after(good, event(EventKind.FAILED, trust=bad), minimum_trust=Trust.PLAUSIBLE)
+    assert (state.receipt is Receipt.FAILED) is moves
+
+
+def test_what_a_person_vouches_for_contradicts_even_a_sealed_delivery() -> None:
+    vouched = replace(FAILED, matched_by=MatchedBy.PERSON)
+    assert after(event(EventKind.DELIVERED, trust=Trust.SEALED), vouched).delivery is Delivery.CONTRADICTED
+
+
+@pytest.mark.parametrize("kind", [EventKind.DISPLAYED, EventKind.REPLIED])
+def test_only_a_key_lets_a_reader_override_a_failure(kind: EventKind) -> None:
+    require = Level(kind.value)
+    assert after(FAILED, event(kind), require=require).receipt is Receipt.MET
+    spoofed = after(FAILED, event(kind, trust=Trust.PLAUSIBLE), require=require, minimum_trust=Trust.PLAUSIBLE)
+    assert (spoofed.delivery, spoofed.receipt) == (Delivery.FAILED, Receipt.FAILED)
+    assert (spoofed.disposition, spoofed.level) == (Disposition.NONE, Level.ACCEPTED)
+
+
+def test_an_answer_of_another_address_meets_nothing_unless_it_is_known_behind_the_recipients() -> None:
+    answer = event(EventKind.REPLIED, ANN, trust=Trust.PLAUSIBLE, onward=True)
+    state = after(RELAYED, answer, require=Level.REPLIED)
+    assert (state.receipt, state.level) == (Receipt.OPEN, Level.RELAYED)
+    known = event(EventKind.RELAYED, ANN, trust=Trust.SEALED, onward=True)
+    assert after(known, answer, require=Level.REPLIED).receipt is Receipt.MET
+    assert after(answer, require=Level.REPLIED, onward=True).receipt is Receipt.MET
+
+
+def test_an_answer_that_our_server_vouches_for_is_keyed_where_its_address_is_known_behind_the_recipients() -> None:
+    answer = event(EventKind.REPLIED, ANN, trust=Trust.PLAUSIBLE, onward=True, vouched=True)
+    known = event(EventKind.RELAYED, ANN, trust=Trust.SEALED, onward=True)
+    failed = event(EventKind.FAILED, ANN, onward=True)
+    assert after(known, failed, answer, require=Level.REPLIED).receipt is Receipt.MET
+    assert after(failed, answer, require=Level.REPLIED).receipt is Receipt.FAILED
 
 
 def test_what_has_too_little_trust_to_count_is_named() -> None:

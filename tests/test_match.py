@@ -6,7 +6,7 @@ import json
 import random
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from receiptd.facts import (
     EventKind,
     Fact,
     FoundToken,
+    Level,
     MatchedBy,
     Receipt,
     RecipientState,
@@ -38,6 +39,7 @@ from receiptd.match import Candidate, Matched, keys, match
 from receiptd.match.matching import MOST_FACTS
 
 AT = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 OURS = "me@a.org"
 
 
@@ -249,6 +251,85 @@ def test_an_unlisted_address_moves_no_other_recipient() -> None:
     assert matched == Matched(Verdict.UNMATCHED)
 
 
+# Trust: sealed
+
+
+SEALED_BOB = replace(BOB, envelope_id="e" * 24)
+SEALED_CAROL = replace(CAROL, envelope_id="f" * 24)
+
+
+def gives_back(one: Candidate, *actions: Action, envelope_id: str | None = None, **more: Any) -> Report:
+    """A report to the return path of *one* that gives back its envelope id, or *envelope_id*."""
+    envelope_id = (one.envelope_id or one.token) if envelope_id is None else envelope_id
+    word = found(envelope_id, place=MatchedBy.ENVELOPE_ID) if len(envelope_id) == 24 else ()
+    keys = found(one.token) + word
+    blocks = (block(action) for action in actions or (Action.FAILED,))
+    return dsn(*blocks, **({"found_tokens": keys, "envelope_id": envelope_id or None} | more))
+
+
+@pytest.mark.parametrize("kind", [ReportKind.DSN, ReportKind.BOUNCE])
+def test_what_gives_back_our_envelope_id_is_sealed(kind: ReportKind) -> None:
+    told = replace(gives_back(SEALED_BOB, Action.DELIVERED), kind=kind)
+    assert brief(of(told, SEALED_BOB, SEALED_CAROL)) == [("m1/bob", "delivered", "sealed", None)]
+
+
+def test_the_envelope_id_alone_is_a_key_and_case_does_not_matter() -> None:
+    told = dsn(found_tokens=found("E" * 24, place=MatchedBy.ENVELOPE_ID), envelope_id="E" * 24)
+    (fact,) = of(told, SEALED_BOB, SEALED_CAROL).facts
+    assert (fact.recipient_id, fact.trust, fact.matched_by) == ("m1/bob", Trust.SEALED, MatchedBy.ENVELOPE_ID)
+
+
+def test_an_envelope_id_counts_nowhere_else() -> None:
+    for place in (MatchedBy.RETURN_PATH, MatchedBy.RETURNED_HEADER):
+        assert of(dsn(found_tokens=found("e" * 24, place=place)), SEALED_BOB).verdict is Verdict.UNMATCHED
+
+
+@pytest.mark.parametrize("action", [Action.DELIVERED, Action.RELAYED, Action.EXPANDED])
+@pytest.mark.parametrize("stated", [STRANGE, BOB.token, "f" * 24, "0R8G00F2A1B2C3"])
+def test_success_with_an_envelope_id_that_is_not_ours_is_weak_and_suspicious(action: Action, stated: str) -> None:
+    matched = of(gives_back(SEALED_BOB, action, envelope_id=stated), SEALED_BOB, SEALED_CAROL)
+    assert (matched.verdict, {fact.trust for fact in matched.facts}) == (Verdict.SUSPICIOUS, {Trust.WEAK})
+
+
+@pytest.mark.parametrize("stated", [STRANGE, BOB.token, "f" * 24])
+def test_a_failure_with_a_guessed_envelope_id_is_weak_and_suspicious(stated: str) -> None:
+    matched = of(gives_back(SEALED_BOB, envelope_id=stated), SEALED_BOB, SEALED_CAROL)
+    assert (matched.verdict, {fact.trust for fact in matched.facts}) == (Verdict.SUSPICIOUS, {Trust.WEAK})
+
+
+def test_a_failure_with_an_envelope_id_of_the_servers_own_making_is_keyed() -> None:
+    """Behind a relay without DSN an Oracle server gets no id, makes one up, and reports failures alone."""
+    matched = of(gives_back(SEALED_BOB, envelope_id="0R8G00F2A1B2C3"), SEALED_BOB)
+    assert brief(matched) == [("m1/bob", "failed", "keyed", None)]
+
+
+@pytest.mark.parametrize("action", [Action.DELIVERED, Action.FAILED])
+def test_without_any_envelope_id_a_report_is_keyed(action: Action) -> None:
+    """OpenSMTPD gives none back."""
+    assert brief(of(gives_back(SEALED_BOB, action, envelope_id=""), SEALED_BOB)) == [("m1/bob", action, "keyed", None)]
+
+
+def test_what_went_out_with_the_token_as_envelope_id_stays_keyed() -> None:
+    told = gives_back(BOB, Action.DELIVERED, envelope_id=BOB.token)
+    assert brief(of(told, BOB)) == [("m1/bob", "delivered", "keyed", None)]
+
+
+def test_an_envelope_id_outweighs_that_a_relay_changed_author_and_message_id() -> None:
+    told = gives_back(SEALED_BOB, original_message_id="<else@where>", returned_from="firm@a.org")
+    assert brief(of(told, SEALED_BOB)) == [("m1/bob", "failed", "keyed", None)]
+
+
+def test_the_envelope_id_of_one_message_with_the_message_id_of_another_is_weak() -> None:
+    told = gives_back(SEALED_BOB, original_message_id=OTHER.rfc_message_id)
+    matched = of(told, SEALED_BOB, OTHER)
+    assert (matched.verdict, matched.facts[0].trust) == (Verdict.SUSPICIOUS, Trust.WEAK)
+
+
+def test_a_read_receipt_is_never_sealed() -> None:
+    keys = found(BOB.token) + found("e" * 24, place=MatchedBy.ENVELOPE_ID)
+    assert of(mdn(found_tokens=keys, envelope_id="e" * 24), SEALED_BOB).facts[0].trust is Trust.KEYED
+
+
 # Trust: weak, and forgery
 
 
@@ -304,7 +385,7 @@ def test_one_recipient_cant_fail_another_that_is_keyed() -> None:
     """Bob knows the Message-ID and his own token; Carol's relayed stands."""
     forged = dsn(block(final="carol@b.org"), found_tokens=found(BOB.token), original_message_id=ID)
     matched = of(forged, *TRIO)
-    assert ("m1/carol", "failed", "plausible", None) in brief(matched)
+    assert ("m1/carol", "failed", "weak", None) in brief(matched)
     assert state(matched.facts, CAROL, EventKind.RELAYED) == state((), CAROL, EventKind.RELAYED)
 
 
@@ -313,9 +394,16 @@ def test_one_recipient_cant_satisfy_for_another() -> None:
     assert state(of(forged, *TRIO).facts, CAROL).receipt is Receipt.OPEN
 
 
-def test_a_message_id_used_twice_is_weak() -> None:
-    twin = replace(OTHER, rfc_message_id=ID)
-    assert {one.trust for one in of(dsn(original_message_id=ID), BOB, twin).facts} == {Trust.WEAK}
+def test_who_reuses_a_message_id_neither_takes_its_bounces_nor_makes_them_doubtful() -> None:
+    """A local user may hand over any Message-ID: what the report names decides, then who was first."""
+    first, twin = replace(BOB, handed_over_at=AT), replace(OTHER, rfc_message_id=ID, handed_over_at=AT + HOUR)
+    elsewhere = replace(twin, address="eve@d.org")
+    bounce = dsn(original_message_id=ID, returned_from=OURS)
+    for others in ((twin,), (elsewhere,), (replace(twin, handed_over_at=AT - HOUR, from_address="eve@a.org"),)):
+        assert brief(of(bounce, *others, first)) == [("m1/bob", "failed", "plausible", None)]
+    assert brief(of(replace(bounce, returned_from="eve@a.org"), first, replace(twin, from_address="eve@a.org"))) == [
+        ("m2/bob", "failed", "plausible", None)
+    ]
 
 
 def test_a_replayed_report_is_the_same_fact() -> None:
@@ -361,8 +449,8 @@ def test_one_report_of_three_recipients_is_three_facts() -> None:
     )  # fmt: skip
     assert brief(of(report, *TRIO)) == [
         ("m1/bob", "delivered", "keyed", None),
-        ("m1/carol", "failed", "plausible", None),
-        ("m1/dave", "delayed", "plausible", None),
+        ("m1/carol", "failed", "weak", None),
+        ("m1/dave", "delayed", "weak", None),
     ]
 
 
@@ -382,12 +470,12 @@ def test_an_alias_whose_members_fail_fails() -> None:
     assert state(matched.facts).reason == "One branch of an alias failed, others may have arrived."
 
 
-def test_another_recipient_named_under_this_token_gets_the_fact_too_as_plausible() -> None:
-    """One person in two envelopes of a message may answer under the other's token."""
+def test_another_recipient_named_under_this_token_gets_the_fact_too_and_it_moves_nothing() -> None:
+    """One person in two envelopes of a message may answer under the other's token; so may who only says so."""
     matched = of(mdn(final="carol@b.org", found_tokens=found(BOB.token)), *TRIO)
     assert sorted(brief(matched)) == [
         ("m1/bob", "displayed", "keyed", "carol@b.org"),
-        ("m1/carol", "displayed", "plausible", None),
+        ("m1/carol", "displayed", "weak", None),
     ]
 
 
@@ -545,7 +633,7 @@ def test_a_reply_that_our_own_server_vouches_for_is_keyed(result: str) -> None:
         (),
         ("mx.evil.org; dmarc=pass header.from=b.org",),
         ("mx.evil.org; none", "mx.a.org; dmarc=pass header.from=b.org"),
-        ("mx.a.org; dmarc=fail header.from=b.org",),
+        ("mx.a.org; dmarc=none header.from=b.org",),
         ("mx.a.org; dmarc=passable header.from=b.org",),
         ("mx.a.org; dkim=pass header.d=evil.org",),
         ("mx.a.org; dkim=pass header.d=org",),
@@ -559,6 +647,34 @@ def test_a_reply_that_our_own_server_vouches_for_is_keyed(result: str) -> None:
 )
 def test_what_our_own_server_doesnt_vouch_for_stays_plausible(results: tuple[str, ...]) -> None:
     assert brief(of(reply(authentication_results=results), *TRIO)) == [("m1/bob", "replied", "plausible", None)]
+
+
+@pytest.mark.parametrize(
+    ("results", "authserv_id"),
+    [
+        (("mx.a.org; spf=pass smtp.mailfrom=e.org; dmarc=fail (p=reject) header.from=b.org",), "mx.a.org"),
+        (("mx.a.org; dkim=pass header.d=b.org", "mx.a.org; dmarc=fail header.from=b.org"), "mx.a.org"),
+        (("mx.any.org; dmarc=fail header.from=b.org",), None),
+    ],
+)
+def test_a_reply_that_fails_dmarc_at_our_own_server_is_weak(results: tuple[str, ...], authserv_id: str | None) -> None:
+    told = of(reply(authentication_results=results), *TRIO, authserv_id=authserv_id)
+    assert brief(told) == [("m1/bob", "replied", "weak", None)]
+
+
+def test_what_another_server_says_of_dmarc_refutes_nobody() -> None:
+    """A mailing list on the way breaks it, and notes that."""
+    results = ("mx.a.org; none", "lists.c.org; dmarc=fail header.from=b.org")
+    assert brief(of(reply(authentication_results=results), *TRIO)) == [("m1/bob", "replied", "plausible", None)]
+
+
+def test_a_vouched_answer_of_a_colleague_is_not_the_recipients() -> None:
+    """Our server vouches for the whole domain; only that very address counts."""
+    told = reply(from_address="ann@b.org", authentication_results=("mx.a.org; dmarc=pass header.from=b.org",))
+    matched = of(told, BOB)
+    assert brief(matched) == [("m1/bob", "replied", "plausible", "ann@b.org")]
+    assert state(matched.facts).receipt is Receipt.OPEN
+    assert state(matched.facts).level is Level.ACCEPTED
 
 
 def test_without_a_configured_server_nobody_vouches() -> None:

@@ -302,7 +302,7 @@ async def test_a_report_names_another_recipient_of_the_message_too(tmp_path: Pat
         taken = await stage.submitted("alice@box.test", "bob@box.test")
         await come(stage, taken, about("partial-box--b--delivered", taken))
         alice, bob = (await stage.whole(taken)).recipients
-        assert (tracks(alice), alice.trust) == (("delivered", "none", "met", "delivered"), Trust.KEYED)
+        assert (tracks(alice), alice.trust) == (("delivered", "none", "met", "delivered"), Trust.SEALED)
         assert (tracks(bob), bob.trust) == (("delivered", "none", "met", "delivered"), Trust.PLAUSIBLE)
 
 

@@ -22,7 +22,7 @@ from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Later, Step
 TOKEN = "k3jabcdefghijklmnopqrst2"
 CONTENT = b"From: me@a.test\r\nTo: bob@b.test\r\nSubject: Contract\r\n\r\nHello.\r\n"
 LETTER = Transaction(
-    return_path=f"receipts+{TOKEN}@a.test", recipient="bob@b.test", content=CONTENT, token=TOKEN, longest_line=20
+    return_path=f"receipts+{TOKEN}@a.test", recipient="bob@b.test", content=CONTENT, envelope_id=TOKEN, longest_line=20
 )
 WITHOUT_DSN = tuple(word for word in EVERYTHING if word != "DSN")
 WITHOUT_PIPELINING = EVERYTHING[1:]
@@ -458,8 +458,8 @@ async def test_a_bare_line_break_never_reaches_the_wire(body: bytes) -> None:
         {"recipient": ""},
         {"return_path": "a@b.test> SIZE=1 <"},
         {"return_path": "a\n@b.test"},
-        {"token": "a SIZE=1"},
-        {"token": "a\r\nRSET"},
+        {"envelope_id": "a SIZE=1"},
+        {"envelope_id": "a\r\nRSET"},
         {"return_path": ""},
         {"notify": ("never", "success")},
         {"notify": ("success",)},

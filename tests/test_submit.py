@@ -89,7 +89,7 @@ async def test_each_recipient_gets_an_envelope_of_its_own(post: Post) -> None:
     for row in taken.recipients:
         (mail,) = [line for line in post.smtp.said("MAIL") if row.token in line]
         assert f"FROM:<receipts+{row.token}@a.test>" in mail
-        assert f"RET=HDRS ENVID={row.token}" in mail
+        assert f"RET=HDRS ENVID={row.envelope_id}" in mail
         (rcpt,) = [line for line in post.smtp.said("RCPT") if row.address in line]
         assert rcpt == f"RCPT TO:<{row.address}> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;{row.address}"
         (copy,) = [raw for raw in post.smtp.messages if row.token.encode() in raw]

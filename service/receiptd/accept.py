@@ -238,6 +238,7 @@ def _recipient(settings: Settings, message: Message, position: int, asked: Asked
         domain=compose.domain_of(addressee.address),
         role=addressee.role,
         token=token.make(),
+        envelope_id=token.make(),
         require=asked.require,
         within=int(asked.within.total_seconds()),
         minimum_trust=asked.minimum_trust,

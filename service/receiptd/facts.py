@@ -80,11 +80,15 @@ class Level(_Ranked):
 
 
 class Trust(_Ranked):
-    """How sure it is that a report speaks of this recipient, and is no stranger's (docs/design.md §5)."""
+    """How sure it is that a report is about this recipient: who could have written it (docs/design.md §5).
+
+    Only servers on the way know what `sealed` takes; whoever holds the copy knows what `keyed` takes.
+    """
 
     WEAK = "weak"
     PLAUSIBLE = "plausible"
     KEYED = "keyed"
+    SEALED = "sealed"
 
 
 class Role(StrEnum):
@@ -237,7 +241,7 @@ class Event:
 
     *observed_at* is when our server received the (earliest) report of it, *occurred_at* what the
     report claims. *final_recipient* is the branch it speaks of; None means the address we sent to.
-    *detail* keeps the RFC fields that no law depends on, and `onward`, `automatic`, `refusal`.
+    *detail* keeps the RFC fields that no law depends on, and `onward`, `automatic`, `refusal`, `vouched`.
     """
 
     id: str

@@ -175,6 +175,9 @@ class Recipient(Table, table=True):
     domain: str
     role: Role = Field(sa_type=_words(Role))
     token: str = Field(unique=True)
+    """In the return path and in Disposition-Notification-To: whoever holds the copy can read it."""
+    envelope_id: str | None = Field(default=None, unique=True, index=True)
+    """In ENVID alone, so that only servers on the way can give it back; None: went out with the token there."""
 
     require: Level = Field(sa_type=_words(Level))
     within: int

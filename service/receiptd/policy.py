@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from receiptd import address as addresses
@@ -48,12 +48,14 @@ class Terms:
 class Alarm:
     """Something about one recipient that people must be told.
 
-    *kind* is failed, contradicted, refused or overdue (the `receipt.*` type); *unproven* news moved no state.
+    *kind* is failed, contradicted, refused or overdue (the `receipt.*` type); *unproven* news moved no state. Told
+    *again* is what only a doubtful report had said before: whoever dismissed that hears of the sure one.
     """
 
     kind: str
     unproven: bool
     reason: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +126,33 @@ def alarms(
 ) -> tuple[Alarm, ...]:
     """Return what people must be told of a move from *before* to *after*.
 
-    A proven alarm is raised when a state begins to fail, or fails in another way. News that moved nothing for want
-    of trust is an unproven alarm, once per kind, where no proven one says as much already. A waived receipt has no
-    alarm: what comes later is recorded. One that a person's word meets stays met, and bad news after that word is an
-    alarm all the same. Auto-replies and challenges are no incidents: see `auto_reply_reason`.
-    `overdue` is the clock's to raise, but where a copy had met the receipt and failed after all.
+    A proven alarm is raised when a state begins to fail, fails in another way, or fails for sure now.
+    News that moved nothing for want of trust is an unproven alarm, once per kind, where no proven one says as much
+    already. A waived receipt has no alarm: what comes later is recorded. One that a person's word meets stays met, and
+    bad news after that word is an alarm all the same. Auto-replies and challenges are no incidents: see
+    `auto_reply_reason`. `overdue` is the clock's to raise, but where a copy had met the receipt and failed after all.
     """
     if after.receipt is Receipt.WAIVED:
         return ()
+    is_surer = _is_sure(after) and not _is_sure(before)
     if trouble := _trouble(after):
         known = _trouble(before)
-        return () if known and known.kind == trouble.kind else (trouble,)
-    if after.is_confirmed and (kind := _contested(after, demand)) and kind != _contested(before, demand):
-        return (Alarm(kind, unproven=False, reason=after.reason or _FAILURE),)
+        if known is None or known.kind != trouble.kind:
+            return (trouble,)
+        return (replace(trouble, again=True),) if is_surer else ()
+    if after.is_confirmed and (kind := _contested(after, demand)):
+        known_kind = _contested(before, demand)
+        if kind != known_kind or is_surer:
+            return (Alarm(kind, unproven=False, reason=after.reason or _FAILURE, again=kind == known_kind),)
     if before.receipt.is_met and after.receipt is Receipt.OVERDUE:
         return (Alarm("overdue", unproven=False, reason=after.reason or _SILENCE),)
     unproven = (_unproven(event, after, demand) for event in new_events)
     return tuple({alarm.kind: alarm for alarm in unproven if alarm}.values())
+
+
+def _is_sure(state: RecipientState) -> bool:
+    """Whether what *state* rests on is more than somebody who knows the Message-ID could have written."""
+    return state.trust is not None and state.trust.at_least(Trust.KEYED)
 
 
 def _trouble(state: RecipientState) -> Alarm | None:
@@ -177,7 +189,8 @@ def _unproven(event: Event, after: RecipientState, demand: Demand) -> Alarm | No
         return Alarm("refused", unproven=True, reason=COMPLAINED)
     if event.kind in (EventKind.FAILED, EventKind.REFUSED):
         return _unproven_failure(event, after, demand)
-    if event.kind in _UNREAD and event.trust is Trust.WEAK and demand.require.at_least(Level.DISPLAYED):
+    is_doubtful = not event.trust.at_least(demand.minimum_trust)
+    if event.kind in _UNREAD and is_doubtful and demand.require.at_least(Level.DISPLAYED):
         is_read = after.disposition in _READ
         return None if is_read else Alarm("refused", unproven=True, reason=UNPROVEN[event.kind])
     return None
@@ -190,7 +203,8 @@ def _unproven_failure(event: Event, after: RecipientState, demand: Demand) -> Al
     branch = event.final_recipient or demand.address
     for one in after.branches:
         # It has moved its branch; or the same final recipient's own answer overrides it, as it would proven news.
-        if addresses.same(one.final_recipient, branch) and (one.delivery in _FAILED or one.disposition in _READ):
+        is_read = one.disposition in _READ and after.trust is not None and after.trust.at_least(Trust.KEYED)
+        if addresses.same(one.final_recipient, branch) and (one.delivery in _FAILED or is_read):
             return None
     kind = "failed" if event.kind is EventKind.FAILED else "refused"
     return Alarm(kind, unproven=True, reason=UNPROVEN[event.kind])

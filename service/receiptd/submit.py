@@ -183,7 +183,7 @@ def _transaction(store: Store, work: Work) -> Transaction:
         return_path=return_path,
         recipient=row.address,
         content=content,
-        token=row.token,
+        envelope_id=row.envelope_id or row.token,
         notify=receipts.notify,
         ret=receipts.ret,
         request_dsn=message.may_request,

@@ -1,4 +1,4 @@
-"""The correlation token: a random, unguessable name of one recipient."""
+"""The random, unguessable names of one recipient: its token and its envelope id."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORD = re.compile(r"[A-Za-z2-7]{24}(?<![A-Za-z2-7].{24})(?![A-Za-z2-7])", re.DOT
 
 
 def make() -> str:
-    """Return a new token: 24 lower-case base32 characters from the system's random source."""
+    """Return a new name: 24 lower-case base32 characters from the system's random source."""
     return base64.b32encode(secrets.token_bytes(15)).decode("ascii").lower()
 
 

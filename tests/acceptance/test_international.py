@@ -19,7 +19,7 @@ def test_both_names_of_a_domain_are_one_recipient(office: Office, world: World) 
     letter = office.send("bob@bücher.test", "bob@xn--bcher-kva.test", options=DELIVERED)
     shown = office.wait(letter, is_met)
     assert [recipient["address"] for recipient in shown["recipients"]] == ["bob@xn--bcher-kva.test"]
-    assert (shown["recipients"][0]["delivery"], shown["recipients"][0]["trust"]) == ("delivered", "keyed")
+    assert (shown["recipients"][0]["delivery"], shown["recipients"][0]["trust"]) == ("delivered", "sealed")
     mark = shown["message_id"].encode()
     assert sum(mark in message for message in world.messages_of("bob@xn--bcher-kva.test")) == 1
 
@@ -27,7 +27,7 @@ def test_both_names_of_a_domain_are_one_recipient(office: Office, world: World) 
 def test_a_local_part_beyond_ascii_is_named_as_it_is_in_an_internationalized_report(office: Office) -> None:
     letter = office.send("jürgen@box.test", options=DELIVERED)
     recipient = office.wait(letter, is_met)["recipients"][0]
-    assert (recipient["delivery"], recipient["trust"]) == ("delivered", "keyed")
+    assert (recipient["delivery"], recipient["trust"]) == ("delivered", "sealed")
     assert [branch["final_recipient"] for branch in recipient["branches"]] == ["jürgen@box.test"]
 
 

@@ -64,7 +64,7 @@ def test_a_receipt_comes_by_an_access_token_from_a_command_and_a_file_on_tls_and
         letter = office.send("alice@box.test", options=("--require", "delivered"))
         shown = office.wait(letter, is_met)
         delivered = event(shown, "delivered")
-        assert (delivered["trust"], delivered["matched_by"]) == ("keyed", "return_path")
+        assert (delivered["trust"], delivered["matched_by"]) == ("sealed", "return_path")
         accepted = event(shown, "accepted")
         assert accepted["detail"]["tls"].startswith("TLSv1.3")
         await_that(lambda: _holds(imap, "INBOX", "SEEN") == 1)
@@ -83,7 +83,7 @@ def test_a_matched_report_is_moved_and_other_mail_is_left_where_it_lies(nursery:
         imap.create("Processed")
         letter = office.send("alice@box.test", options=("--require", "delivered"))
         shown = office.wait(letter, is_met)
-        assert shown["recipients"][0]["trust"] == "keyed"
+        assert shown["recipients"][0]["trust"] == "sealed"
         await_that(lambda: _holds(imap, "Processed", "ALL") == 1)
         assert _holds(imap, "INBOX", "ALL") == _holds(imap, "INBOX", 'SUBJECT "Lunch?"') == 1
 
@@ -115,8 +115,8 @@ def test_without_subaddresses_a_report_still_finds_its_letter(nursery: Nursery, 
 def test_without_subaddresses_each_server_gives_back_another_key(nursery: Nursery, world: World) -> None:
     """Postfix and Exim give back the envelope id; OpenSMTPD, and Dovecot where its Sieve rejects, the header alone."""
     found = {
-        "bob@b.test": ("relayed", "envelope_id", "keyed"),
-        "bob@exim.test": ("relayed", "envelope_id", "keyed"),
+        "bob@b.test": ("relayed", "envelope_id", "sealed"),
+        "bob@exim.test": ("relayed", "envelope_id", "sealed"),
         "bob@osmtpd.test": ("delivered", "returned_header", "keyed"),
         "gone@osmtpd.test": ("failed", "returned_header", "keyed"),
         "reject@b.test": ("refused", "returned_header", "keyed"),

@@ -14,7 +14,7 @@ def test_a_letter_to_a_mailbox_is_delivered(office: Office) -> None:
     letter = office.send("alice@box.test", options=("--require", "delivered"))
     shown = office.wait(letter, is_met)
     recipient = shown["recipients"][0]
-    assert (recipient["delivery"], recipient["level"], recipient["trust"]) == ("delivered", "delivered", "keyed")
+    assert (recipient["delivery"], recipient["level"], recipient["trust"]) == ("delivered", "delivered", "sealed")
     assert kinds(shown) == ["queued", "accepted", "delivered", "met"]
     assert not office.receiver.about("alice@box.test")
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 def report(return_path: str, recipient: str, action: str = "delivered") -> bytes:
     """Return a delivery report (RFC 3464) as it lies in the mailbox behind *return_path*."""
     status = {"delivered": "2.0.0", "relayed": "2.0.0", "failed": "5.1.1", "delayed": "4.2.0"}[action]
-    token = return_path.partition("+")[2].partition("@")[0]
     return f"""\
 Delivered-To: {return_path}
 From: MAILER-DAEMON@b.test (Mail Delivery System)
@@ -26,7 +25,6 @@ A report of {recipient}.
 Content-Type: message/delivery-status
 
 Reporting-MTA: dns; mx.b.test
-Original-Envelope-Id: {token}
 Arrival-Date: Tue, 24 Nov 2026 09:30:00 +0000
 
 Final-Recipient: rfc822; {recipient}

@@ -107,7 +107,7 @@ def _transaction(settings: Settings, address: str, mark: str) -> Transaction:
         return_path=return_path,
         recipient=address,
         content=content,
-        token=mark,
+        envelope_id=mark,
         notify=receipts.notify,
         ret=receipts.ret,
         needs_8bitmime=letter.needs_8bitmime,

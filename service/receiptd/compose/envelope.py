@@ -39,7 +39,9 @@ def token_in_address(address: str, receipts_address: str, subaddress: str) -> st
     return None
 
 
-def mail_parameters(*, token: str, ret: str, smtputf8: bool, body_8bit: bool, size: int | None, dsn: bool) -> list[str]:
+def mail_parameters(
+    *, envelope_id: str, ret: str, smtputf8: bool, body_8bit: bool, size: int | None, dsn: bool
+) -> list[str]:
     """Return the parameters of MAIL FROM, each once (RFC 1870, 6152, 6531, 3461 §4.3-4.4).
 
     *size* is None and the booleans are False where the server doesn't offer the extension.
@@ -50,7 +52,7 @@ def mail_parameters(*, token: str, ret: str, smtputf8: bool, body_8bit: bool, si
     if smtputf8:
         parameters.append("SMTPUTF8")
     if dsn:
-        parameters += [f"RET={_checked_ret(ret)}", f"ENVID={_checked_envid(token)}"]
+        parameters += [f"RET={_checked_ret(ret)}", f"ENVID={_checked_envid(envelope_id)}"]
     return parameters
 
 
@@ -108,10 +110,10 @@ def _checked_ret(ret: str) -> str:
     return ret.upper()
 
 
-def _checked_envid(token: str) -> str:
-    if not _PRINTABLE.fullmatch(token):
+def _checked_envid(envelope_id: str) -> str:
+    if not _PRINTABLE.fullmatch(envelope_id):
         raise BadData("an envelope id is printable ASCII: a line break in it would be a command of its own")
-    encoded = xtext_encode(token)
+    encoded = xtext_encode(envelope_id)
     if len(encoded) > _LONGEST_ENVID:
         raise BadData("an envelope id is at most 100 characters long (RFC 3461 §4.4)")
     return encoded

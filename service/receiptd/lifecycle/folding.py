@@ -63,7 +63,8 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
     Judgement calls where the table leaves room:
 
     * Evidence below `minimum_trust` moves nothing but queued, deferred and uncertain (any matched report
-      proves acceptance); a plausible failure moves the state where nothing better trusted stands against it.
+      proves acceptance); a plausible failure moves the state where nothing better trusted stands against it, word
+      that it was not read doesn't: nothing is known to have failed.
     * `level` is what is proven and undisputed: after delivered + failed that is `relayed`.
     * A branch that is only delayed never holds another back; a refusal beside `delivered` is the
       explanation of that delivery, not its contradiction.
@@ -75,6 +76,7 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
     readings = read(events, demand)
     own = address.key(demand.address)
     bad = joining.bad_news(readings)
+    readings = joining.undisputed(readings, bad)
     standings = joining.stand(readings, bad)
     joined = _Joined(
         readings,
@@ -118,18 +120,19 @@ def uncounted(events: Iterable[Event], demand: Demand) -> frozenset[str]:
     """Return the ids of the events that have too little trust to count: they stand in the record and move no track."""
     told = tuple(events)
     readings = read(told, demand)
-    bad = {one.event.id for one in joining.bad_news(readings)}
-    counted = {one.event.id for one in readings if _counts(one, bad)}
+    bad = joining.bad_news(readings)
+    moving = {one.event.id for one in bad}
+    counted = {one.event.id for one in joining.undisputed(readings, bad) if _counts(one, moving)}
     return frozenset(event.id for event in told) - counted
 
 
 def _counts(one: Reading, bad: Container[str]) -> bool:
-    """Whether a reading may move a track; a delay, or word that it isn't read, needs less trust than proof."""
+    """Whether a reading may move a track; a delay needs less trust than proof."""
     if one.event.source not in REPORTS:
         return True
     if one.kind in BAD:
         return one.event.id in bad
-    return one.rank >= 0 or one.kind not in PROVES or one.kind.value in _NOT_READ
+    return one.rank >= 0 or one.kind not in PROVES
 
 
 _DISPOSED = frozenset(Disposition) - {Disposition.NONE}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from receiptd.facts import Branch, Delivery, Disposition, EventKind, Level, Trust
-from receiptd.lifecycle.reading import BAD, OURS, RANK, REPORTS, Reading
+from receiptd.lifecycle.reading import BAD, OURS, RANK, REPORTS, Reading, is_sealed
 
 _STRONGEST = (
     EventKind.REPLIED,
@@ -19,9 +19,10 @@ _STRONGEST = (
     EventKind.PROCESSED,
 )
 _READ = frozenset({EventKind.DISPLAYED, EventKind.REPLIED})
-_NOT_READ = frozenset({EventKind.DELETED, EventKind.DENIED, EventKind.ERROR})
 _WORST = (Delivery.EXPANDED, Delivery.RELAYED, Delivery.DELIVERED)
+_HANDED_ON = frozenset({EventKind.RELAYED, EventKind.EXPANDED})
 _RELAYED = RANK[Level.RELAYED]
+_KEYED = RANK[Trust.KEYED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +56,47 @@ class Standing:
 def bad_news(readings: Sequence[Reading]) -> tuple[Reading, ...]:
     """Return the failures that move the state: those with at least the trust of what they contradict.
 
-    They contradict every fact from `relayed` up, whichever branch it stands in, for the receipt rests on it.
+    They contradict every fact from `relayed` up, whichever branch it stands in, for the receipt rests on it; but
+    `relayed` and `expanded` say that a server beyond may still report, which our envelope id may not have reached.
     A refusal by our own submission server says nothing where another attempt may have gone through.
     """
-    needed = max(
-        (one.trust for one in readings if one.rank >= _RELAYED),
-        default=RANK[Trust.PLAUSIBLE],
-    )
+    needed = max((_needed(one) for one in readings if one.rank >= _RELAYED), default=RANK[Trust.PLAUSIBLE])
     sent = any(one.kind in (EventKind.ACCEPTED, EventKind.UNCERTAIN) and one.event.source in OURS for one in readings)
     return tuple(
-        one for one in readings if one.kind in BAD and one.trust >= needed and not (sent and one.event.source in OURS)
+        one
+        for one in readings
+        if one.kind in BAD and (one.trust >= needed or is_sealed(one.event)) and not (sent and one.event.source in OURS)
     )
+
+
+def _needed(fact: Reading) -> int:
+    """Return the trust that bad news needs beside *fact*."""
+    return min(fact.trust, _KEYED) if fact.kind in _HANDED_ON else fact.trust
+
+
+def undisputed(readings: Sequence[Reading], bad: Sequence[Reading]) -> tuple[Reading, ...]:
+    """Return *readings* without word that it was read which bad news of the same branch outweighs.
+
+    Only with a key does it override the bad news: who has that has the copy, who only knows the Message-ID may not.
+    """
+    failed = {one.branch for one in bad}
+    return tuple(one for one in readings if one.kind not in _READ or one.trust >= _KEYED or one.branch not in failed)
 
 
 def stand(readings: Sequence[Reading], bad: Sequence[Reading]) -> tuple[Standing, ...]:
     """Return each branch of which a report (or our own refusal) speaks, sorted by name."""
+    failures = _by_branch(bad)
     proofs = _by_branch(one for one in readings if one.rank >= _RELAYED)
     delays = _by_branch(one for one in readings if one.kind is EventKind.DELAYED)
-    # Word that it isn't read is bad news: it needs less trust than proof, for no reader has said otherwise.
-    unread = _by_branch(one for one in readings if one.kind in _NOT_READ)
-    failures = _by_branch(bad)
     nothing: frozenset[EventKind] = frozenset()
     return tuple(
         _standing(
             name,
             proofs.get(name, nothing),
             failures.get(name, nothing),
-            delays.get(name, nothing) | unread.get(name, nothing),
+            delays.get(name, nothing),
         )
-        for name in sorted({*proofs, *delays, *unread, *failures})
+        for name in sorted({*proofs, *delays, *failures})
     )
 
 

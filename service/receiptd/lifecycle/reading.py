@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from receiptd import address
-from receiptd.facts import Demand, Event, EventKind, Level, Source, Trust
+from receiptd.facts import Demand, Event, EventKind, Level, MatchedBy, Source, Trust
 
 SCANNER = timedelta(seconds=10)
 """An automatic `displayed` that comes sooner after acceptance is a machine's (docs/design.md §6)."""
@@ -36,7 +36,10 @@ _READING_DENIED = frozenset({EventKind.DELETED, EventKind.DENIED, EventKind.ERRO
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An event as the table reads it. *level* is None where it proves nothing that may satisfy."""
+    """An event as the table reads it. *level* is None where it proves nothing that may satisfy.
+
+    *trust* is a rank: the event's, and `keyed` for an answer that our server vouches for from a branch that is known.
+    """
 
     event: Event
     kind: EventKind
@@ -63,12 +66,22 @@ def read(events: Iterable[Event], demand: Demand) -> tuple[Reading, ...]:
             event,
             kind,
             aliases.branch(event),
-            RANK[event.trust],
-            _level(event, kind, demand.minimum_trust),
+            _trust(event, aliases),
+            _level(event, kind, aliases, demand.minimum_trust),
         )
         for event in told
         for kind in (_kind(event, accepted_at, aliases),)
     )
+
+
+def is_sealed(event: Event) -> bool:
+    """Whether a server on the way wrote the report, or a person who looked at it says so."""
+    return event.trust is Trust.SEALED or event.matched_by is MatchedBy.PERSON
+
+
+def _trust(event: Event, aliases: _Aliases) -> int:
+    is_vouched = bool(event.detail.get("vouched")) and aliases.is_known(event)
+    return RANK[Trust.KEYED] if is_vouched and event.trust is Trust.PLAUSIBLE else RANK[event.trust]
 
 
 def _once(events: Iterable[Event]) -> list[Event]:
@@ -94,14 +107,17 @@ def _accepted_at(events: list[Event]) -> datetime | None:
     return None
 
 
-def _level(event: Event, kind: EventKind, minimum: Trust) -> Level | None:
+def _level(event: Event, kind: EventKind, aliases: _Aliases, minimum: Trust) -> Level | None:
     """Return what *event* proves if its trust may satisfy.
 
-    A person's reply is plausible at best wherever no server of ours vouches for it, and satisfies all the same.
+    A person's reply is plausible at best wherever no server of ours vouches for it, and satisfies all the same; that
+    of an address of which nobody said that it is behind the recipient's satisfies nothing.
     """
     if kind is EventKind.REPLIED:
-        return Level.REPLIED
-    if RANK[event.trust] < RANK[minimum]:
+        return Level.REPLIED if aliases.answers(event) else None
+    # What we saw ourselves needs no envelope id.
+    needed = RANK[minimum] if event.source in REPORTS else min(RANK[minimum], RANK[Trust.KEYED])
+    if RANK[event.trust] < needed:
         return None
     return PROVES.get(kind) or (Level.ACCEPTED if event.source in REPORTS else None)
 
@@ -126,16 +142,21 @@ def _is_scanners(event: Event, accepted_at: datetime | None) -> bool:
 
 
 class _Aliases:
-    """Which final recipients a report named as members of an alias or list (docs/design.md §6, `onward`)."""
+    """Which final recipients are known behind the address (docs/design.md §6, `onward`).
+
+    A server on the way must have named them, or have said that the address is an alias: whoever holds a copy has the
+    token, and could name himself.
+    """
 
     def __init__(self, events: list[Event], demand: Demand) -> None:
         self._own = address.key(demand.address)
-        minimum = RANK[demand.minimum_trust]
-        counted = [event for event in events if RANK[event.trust] >= minimum]
-        self._all = demand.onward or any(
-            event.kind is EventKind.EXPANDED or event.detail.get("onward_known") for event in counted
-        )
-        self._named = {self.branch(event) for event in counted if event.source is Source.DSN}
+        self._onward = demand.onward
+        sealed = [event for event in events if event.source is Source.DSN and is_sealed(event)]
+        self._is_alias = any(event.kind is EventKind.EXPANDED for event in sealed)
+        self._named = {self.branch(event) for event in sealed}
+        if self._is_alias:  # its members are known by their own read receipts
+            keyed = (event for event in events if event.trust.at_least(Trust.KEYED))
+            self._named |= {self.branch(event) for event in keyed if event.source is Source.MDN}
 
     def branch(self, event: Event) -> str:
         """Return the branch an event speaks of, as the key of its address."""
@@ -146,5 +167,14 @@ class _Aliases:
         return self._own if key.casefold() == self._own.casefold() else key
 
     def is_stranger(self, event: Event) -> bool:
-        """Whether an MDN comes from somebody of whom no report said that they are behind the address."""
-        return bool(event.detail.get("onward")) and not self._all and self.branch(event) not in self._named
+        """Whether an MDN comes from somebody of whom no server on the way said that they are behind the address."""
+        return not (self._is_alias or self._onward or self.is_known(event))
+
+    def is_known(self, event: Event) -> bool:
+        """Whether *event* is of the address itself, or of one that is known behind it."""
+        branch = self.branch(event)
+        return branch == self._own or not event.detail.get("onward") or branch in self._named
+
+    def answers(self, event: Event) -> bool:
+        """Whether a person's answer counts."""
+        return self._onward or self.is_known(event)

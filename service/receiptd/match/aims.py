@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from receiptd import address
 from receiptd.facts import MatchedBy, Report, ReportedRecipient, ReportKind, Trust
 from receiptd.match.candidates import Candidate, Directory
-from receiptd.match.grounds import Ground
+from receiptd.match.grounds import SUCCESS, Ground
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +50,20 @@ def _under_token(
 ) -> Iterator[Aim]:
     """Yield the aims of a report that carries the token of *owner*.
 
-    Every envelope has one recipient, so a block that names somebody else speaks of a branch behind the
-    owner's address; it is plausible that the same is true of that other recipient's own copy. Where a
-    block of the same report names the owner, blocks about other recipients are about these alone.
+    Every envelope has one recipient, so a block that names somebody else is about a branch behind the
+    owner's address. Of that other recipient's own copy it is a guess, for who holds one copy must fail no other;
+    that it arrived is plausible where a server on the way says so. Where a block of the same report names the owner,
+    blocks about other recipients are about these alone.
     """
     read = [(block, _named(block, directory)) for block in blocks]
     names_owner = any(not _has_address(block) or owner in named for block, named in read)
-    lesser = min(ground.trust, Trust.PLAUSIBLE, key=lambda trust: trust.rank)
     for block, named in read:
         others = [one for one in named if one is not owner]
         is_owners = owner in named or not _has_address(block) or reader is owner
         if is_owners or not others or not names_owner:
             onward = _is_onward(block, owner, directory) and reader is not owner
             yield Aim(block, owner, ground.trust, onward)
+        lesser = Trust.PLAUSIBLE if ground.trust is Trust.SEALED and block.action in SUCCESS else Trust.WEAK
         for one in others:
             yield Aim(block, one, lesser, onward=_is_onward(block, one, directory))
 
@@ -103,16 +104,10 @@ def _under_message_id(
         if ground.only:
             yield Aim(block, ground.only, ground.trust, onward=_is_onward(block, ground.only, directory) and not reader)
         elif named:
-            for one in _of_all_messages(named, ground):
+            for one in named:
                 yield Aim(block, one, ground.trust, onward=_is_onward(block, one, directory))
         elif reader:
             yield Aim(block, reader, Trust.WEAK, onward=False)
-
-
-def _of_all_messages(named: Iterable[Candidate], ground: Ground) -> list[Candidate]:
-    """Return the named recipients in each message that has the Message-ID."""
-    addresses = {one.address for one in named}
-    return [one for one in ground.recipients if one.address in addresses]
 
 
 def _named(block: ReportedRecipient, directory: Directory) -> list[Candidate]:

@@ -14,14 +14,28 @@ _UNREPORTED = (ReportKind.ORDINARY, ReportKind.REPLY, ReportKind.AUTO_REPLY)
 
 
 def is_own(report: Report, candidates: Sequence[Candidate]) -> bool:
-    """Whether this is our own: a copy of the message that came back, or its sender writing on in the thread."""
+    """Whether this is a copy of our own message that came back, or its sender writing on in the thread.
+
+    Somebody else who sends through us may answer, with a message of ours: what it answers decides.
+    """
     if report.kind not in _UNREPORTED or not report.from_address:
         return False
-    ids = [one for one in (report.message_id, *report.in_reply_to, *report.references) if one]
+    answered = _answered(report, candidates)
+    if any(address.same(report.from_address, one.address) for one in answered):
+        return False
+    own_id = [report.message_id] if report.message_id else []
     return any(
-        address.same(report.from_address, one.from_address) and any(one.is_known_as(message_id) for message_id in ids)
-        for one in candidates
+        address.same(report.from_address, one.from_address)
+        for one in answered or [one for one in candidates if any(map(one.is_known_as, own_id))]
     )
+
+
+def _answered(report: Report, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the recipients of the message of ours that *report* answers: the last one it names."""
+    for message_id in report.in_reply_to or reversed(report.references):
+        if found := [one for one in candidates if one.is_known_as(message_id)]:
+            return found
+    return []
 
 
 def is_automatons(report: Report, ground: Ground) -> bool:
@@ -38,18 +52,22 @@ def by_automaton(report: Report, ground: Ground) -> list[Fact]:
 
 
 def by_person(report: Report, ground: Ground, authserv_id: str | None) -> list[Fact]:
-    """Return that a person has replied: plausible, and keyed where our own server vouches for the From.
+    """Return that a person has replied: plausible, and keyed where our own server vouches for the recipient's From.
 
-    From must be one of the recipients, or the message must have had only one: then somebody behind that
-    address answers, and the answer is a branch's.
+    Anybody may answer. What another address than the recipient's says is its own (`onward`): whether it is known
+    behind the recipient's, the fold decides, for a report may tell that later. So it keeps that our server vouches.
     """
     at = _answering(report, ground)
     if at is None:
         return []
-    trust = ground.trust
-    if trust is Trust.PLAUSIBLE and vouching.is_vouched(report, at.address, authserv_id):
+    trust, vouched = ground.trust, vouching.is_vouched(report, authserv_id)
+    is_recipients = address.same(report.from_address or "", at.address)
+    if ground.by is not MatchedBy.PERSON and vouching.is_refuted(report, authserv_id):
+        trust, vouched = Trust.WEAK, False
+    elif trust is Trust.PLAUSIBLE and vouched and is_recipients:
         trust = Trust.KEYED
-    return [_answer(report, ground, at, EventKind.REPLIED, trust)]
+    about = {"onward": not is_recipients, "vouched": vouched and not is_recipients}
+    return [_answer(report, ground, at, EventKind.REPLIED, trust, **about)]
 
 
 def by_complainer(report: Report, ground: Ground) -> list[Fact]:
@@ -60,11 +78,21 @@ def by_complainer(report: Report, ground: Ground) -> list[Fact]:
 
 
 def _answering(report: Report, ground: Ground) -> Candidate | None:
-    return ground.owner or Directory(ground.recipients).find(report.from_address) or ground.only
+    return ground.owner or Directory(ground.recipients).find(report.from_address) or _behind(report, ground)
 
 
-def _answer(report: Report, ground: Ground, at: Candidate, kind: EventKind, trust: Trust) -> Fact:
-    detail = {
+def _behind(report: Report, ground: Ground) -> Candidate | None:
+    """Return behind whose address From is known, or the only recipient."""
+    known = (
+        one
+        for one in ground.recipients
+        if any(address.same(branch, report.from_address or "") for branch in one.branches)
+    )
+    return next(known, ground.only)
+
+
+def _answer(report: Report, ground: Ground, at: Candidate, kind: EventKind, trust: Trust, **about: bool) -> Fact:
+    detail = about | {
         "from": telling.text(report.from_address),
         "subject": telling.text(report.subject),
         "excerpt": telling.text(report.excerpt),

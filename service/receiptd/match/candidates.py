@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from receiptd import address
 from receiptd.facts import LONGEST_MESSAGE_ID, FoundToken, Report
@@ -24,8 +25,9 @@ class Keys:
 class Candidate:
     """A recipient of a message that a key of the report hits.
 
-    The look-up gives *every* recipient of such a message: a report may speak of another than the key's.
-    *alias_message_ids* are the Message-IDs that relays put in the place of ours.
+    The look-up gives *every* recipient of such a message: a report may be about another than the key's.
+    *envelope_id* is None where the token went out as ENVID. *alias_message_ids* are the Message-IDs that relays put
+    in the place of ours, *branches* the final recipients that reports have named behind the address.
     """
 
     recipient_id: str
@@ -35,6 +37,13 @@ class Candidate:
     address: str
     from_address: str
     alias_message_ids: tuple[str, ...] = ()
+    envelope_id: str | None = None
+    branches: tuple[str, ...] = ()
+    handed_over_at: datetime | None = None
+
+    def has_envelope_id(self, word: str) -> bool:
+        """Whether *word* is what ENVID said of this recipient's envelope; relays change the case."""
+        return word.lower() == (self.envelope_id or self.token).lower()
 
     def is_known_as(self, message_id: str) -> bool:
         """Whether *message_id* is this copy's, as we sent it or as a relay renamed it."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from receiptd import address
-from receiptd.facts import MatchedBy, Report, ReportKind, Trust
+from receiptd.facts import Action, MatchedBy, Report, ReportedRecipient, ReportKind, Trust
 from receiptd.match.candidates import Candidate, of_message
 
 _BY_MTA = (ReportKind.DSN, ReportKind.BOUNCE)
+SUCCESS = (Action.DELIVERED, Action.RELAYED, Action.EXPANDED)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
     """The key that fits: *owner* is the token's recipient, or None where only a Message-ID led here.
 
-    *recipients* are those of the message (of several messages, where one Message-ID was used twice).
+    *recipients* are those of the message.
     *is_suspicious*: the report's keys speak against each other. *branches* are the final recipients that are known
     behind the owner's address; they are asked for where a person says whose the report is.
     """
@@ -50,55 +53,109 @@ class ReturnPaths:
 
 
 def find(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) -> Ground | None:
-    """Return the ground on which *report* stands, the token's before a Message-ID's, or None."""
-    return _by_token(report, candidates) or _by_message_id(report, candidates, paths)
+    """Return the ground on which *report* stands, that of a key before that of a Message-ID, or None."""
+    return _by_key(report, candidates) or _by_message_id(report, candidates, paths)
 
 
-def _by_token(report: Report, candidates: Sequence[Candidate]) -> Ground | None:
-    """Find the owner of a token that we gave out; a stranger's words of the same shape are ignored."""
-    owners = {one.token.lower(): one for one in candidates}
-    found = [one for one in report.found_tokens if one.token.lower() in owners]
-    if not found:
+def _by_key(report: Report, candidates: Sequence[Candidate]) -> Ground | None:
+    """Find the owner of a token or envelope id that we gave out; words of the same shape that we didn't are ignored."""
+    owners: dict[str, tuple[Candidate, MatchedBy]] = {}
+    for found in report.found_tokens:
+        for one in candidates:
+            is_envelope_id = found.place is MatchedBy.ENVELOPE_ID and one.has_envelope_id(found.token)
+            if is_envelope_id or found.token.lower() == one.token.lower():
+                owners.setdefault(one.recipient_id, (one, found.place))
+    if not owners:
         return None
-    owner = owners[found[0].token.lower()]
+    owner, place = next(iter(owners.values()))
     siblings = tuple(of_message(candidates, owner))
     trust, is_suspicious = _sureness(report, owner, candidates)
-    if len({one.token.lower() for one in found}) > 1:
+    if len(owners) > 1:
         trust, is_suspicious = Trust.WEAK, True
-    return Ground(siblings, found[0].place, trust, owner, is_suspicious)
+    return Ground(siblings, place, trust, owner, is_suspicious)
 
 
 def _sureness(report: Report, owner: Candidate, candidates: Sequence[Candidate]) -> tuple[Trust, bool]:
-    """Return how sure a report with one known token is, and whether it speaks against itself."""
+    """Return how sure a report with one known key is, and whether it contradicts itself."""
     stated = [one for one in (report.original_message_id, *report.alias_message_ids) if one]
     knowing = [one for one in candidates if any(one.is_known_as(message_id) for message_id in stated)]
+    is_unknown = bool(stated) and not any(one.message_id == owner.message_id for one in knowing)
+    has_secret = _has_secret(report, owner)
+    if (is_unknown and knowing) or _has_wrong_envelope_id(report, owner):
+        return Trust.WEAK, True
     is_from_another = bool(report.returned_from) and not address.same(report.returned_from or "", owner.from_address)
-    if stated and not any(one.message_id == owner.message_id for one in knowing):
+    if is_unknown and is_from_another and not _gives_back(report, owner):
         # A gateway may give a message another id or author. Spam in the name of our return path has both, and no ENVID.
-        is_misused = is_from_another and not _has_envelope_id(report)
-        return (Trust.WEAK, True) if knowing or is_misused else (Trust.PLAUSIBLE, False)
-    if not stated and is_from_another:
-        return Trust.PLAUSIBLE, False
-    if report.kind in _BY_MTA and report.return_path:
-        return Trust.PLAUSIBLE, False  # a true one comes from the null path (RFC 3461 §6.1)
-    return Trust.KEYED, False
+        return Trust.WEAK, True
+    # A true delivery report comes from the null path (RFC 3461 §6.1).
+    is_odd = is_unknown or (not stated and is_from_another) or (report.kind in _BY_MTA and bool(report.return_path))
+    if has_secret:
+        return Trust.KEYED if is_odd else Trust.SEALED, False
+    return Trust.PLAUSIBLE if is_odd else Trust.KEYED, False
+
+
+def _gives_back(report: Report, owner: Candidate) -> bool:
+    """Whether *report* states the envelope id that went out to *owner*."""
+    stated = (found.token for found in report.found_tokens if found.place is MatchedBy.ENVELOPE_ID)
+    return any(map(owner.has_envelope_id, stated))
+
+
+def _has_secret(report: Report, owner: Candidate) -> bool:
+    """Whether *report* gives back what only servers on the way have seen; a token that served as ENVID is no secret."""
+    return report.kind in _BY_MTA and owner.envelope_id is not None and _gives_back(report, owner)
+
+
+def _has_wrong_envelope_id(report: Report, owner: Candidate) -> bool:
+    """Whether *report* states an envelope id that isn't *owner*'s: whoever holds only a copy has to guess it.
+
+    A server that the id didn't reach, behind one without DSN, makes up one of its own shape (Oracle's and Apple's do),
+    and reports failures alone: nobody has asked it for success.
+    """
+    if not report.envelope_id or _gives_back(report, owner):
+        return False
+    tells_success = any(block.action in SUCCESS for block in report.recipients)
+    return tells_success or _has_envelope_id(report)
 
 
 def _by_message_id(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) -> Ground | None:
     for message_id, by in _message_ids(report):
-        hit = {one.message_id for one in candidates if one.is_known_as(message_id)}
+        hit = [one for one in candidates if one.is_known_as(message_id)]
         if hit:
-            recipients = tuple(one for one in candidates if one.message_id in hit)
+            recipients = _first_handed_over(report, hit)
             is_alias = by is MatchedBy.MESSAGE_ID and any(one.is_alias(message_id) for one in recipients)
             is_forged = _has_strange_token(report, paths)
-            is_sure = len(hit) == 1 and not is_forged
             return Ground(
                 recipients,
                 MatchedBy.ALIAS if is_alias else by,
-                Trust.PLAUSIBLE if is_sure else Trust.WEAK,
+                Trust.WEAK if is_forged else Trust.PLAUSIBLE,
                 is_suspicious=is_forged,
             )
     return None
+
+
+def _first_handed_over(report: Report, hit: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return the recipients of the one message that *report* means where several have its Message-ID.
+
+    A local user may give a message the Message-ID of another's: that must neither take its reports nor make them
+    doubtful. What the returned header and the blocks name decides, then who was first.
+    """
+    kept = _where(
+        hit, lambda one: bool(report.returned_from) and address.same(report.returned_from or "", one.from_address)
+    )
+    named = {address.key(text).casefold() for block in report.recipients for text in _addresses(block)}
+    kept = _where(kept, lambda one: address.key(one.address).casefold() in named)
+    first = min(kept, key=lambda one: (one.handed_over_at is None, one.handed_over_at or _NEVER, one.message_id))
+    return tuple(of_message(hit, first))
+
+
+def _where(hit: Sequence[Candidate], fits: Callable[[Candidate], bool]) -> list[Candidate]:
+    """Return the recipients of the messages of which one fits, or all where none does."""
+    messages = {one.message_id for one in hit if fits(one)}
+    return [one for one in hit if one.message_id in messages] or list(hit)
+
+
+def _addresses(block: ReportedRecipient) -> Iterator[str]:
+    return (text for text in (block.original_recipient, block.final_recipient, *block.aliases) if text)
 
 
 def _has_strange_token(report: Report, paths: ReturnPaths) -> bool:

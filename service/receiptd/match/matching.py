@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from receiptd import token
 from receiptd.facts import Fact, MatchedBy, Report, ReportKind, Trust, Verdict
-from receiptd.match import aims, answers, grounds, telling
+from receiptd.match import aims, answers, grounds, telling, vouching
 from receiptd.match.candidates import Candidate
 from receiptd.match.grounds import Ground, ReturnPaths
 
@@ -41,7 +41,8 @@ def match(
         return Matched(Verdict.NOISE)
     ground = grounds.find(report, candidates, ReturnPaths(receipts_address, subaddress))
     told = _once(_facts(report, ground, authserv_id)) if ground else []
-    if ground and ground.is_suspicious:
+    is_spoofed = report.kind is ReportKind.REPLY and vouching.is_refuted(report, authserv_id)
+    if ground and (ground.is_suspicious or (told and is_spoofed)):
         return Matched(Verdict.SUSPICIOUS, tuple(told))
     if told:
         return Matched(Verdict.MATCHED, tuple(told))

@@ -49,7 +49,7 @@ def fact(report: Report, aim: Aim, by: MatchedBy) -> Fact:
         matched_by=by,
         final_recipient=final_recipient(block.final_recipient or block.original_recipient, aim.at),
         occurred_at=block.occurred_at or report.date,
-        detail=_detail(report, aim, kind),
+        detail=_detail(report, aim),
         variant=variant(*told, *sorted(report.disposition_modifiers)),
     )
 
@@ -66,7 +66,7 @@ def _kind(report: Report, aim: Aim) -> EventKind:
     return _DISPOSITIONS.get(action, EventKind.ACCEPTED) if action else EventKind.ACCEPTED
 
 
-def _detail(report: Report, aim: Aim, kind: EventKind) -> dict[str, Any]:
+def _detail(report: Report, aim: Aim) -> dict[str, Any]:
     block = aim.block
     detail: dict[str, Any] = {
         "reporting_mta": text(report.reporting_mta),
@@ -83,7 +83,6 @@ def _detail(report: Report, aim: Aim, kind: EventKind) -> dict[str, Any]:
         "excerpt": text(report.excerpt),
         "status_disagrees": _disagrees(block),
         "onward": aim.onward,
-        "onward_known": kind is EventKind.EXPANDED,
     }
     if report.kind is ReportKind.MDN:
         detail |= {

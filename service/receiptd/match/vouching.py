@@ -11,23 +11,37 @@ from receiptd.facts import Report
 
 _PIECE = re.compile(r'\\.|["()]|[^\\"()]+|.', re.DOTALL)
 _PASS = re.compile(r"\s*(dmarc|dkim|spf)\s*=\s*pass(?![\w-])", re.IGNORECASE)
+_REFUTED = re.compile(r"\s*dmarc\s*=\s*fail(?![\w-])", re.IGNORECASE)
 _DOMAIN_OF = {"dmarc": ("header.from",), "dkim": ("header.d", "header.i"), "spf": ("smtp.mailfrom",)}
 _LONGEST = 4000
 
 
-def is_vouched(report: Report, recipient: str, authserv_id: str | None) -> bool:
-    """Whether From is *recipient* and a check of our server's passed for its domain.
-
-    Only fields above the first one of another authserv-id count: what stands below may have come with
-    the message, with our server's name in it.
-    """
-    if not authserv_id or not report.from_address or not address.same(report.from_address, recipient):
+def is_vouched(report: Report, authserv_id: str | None) -> bool:
+    """Whether a check of our server's passed for the domain of From."""
+    if not authserv_id or not report.from_address:
         return False
-    domain = address.domain_key(recipient.rpartition("@")[2])
-    ours = takewhile(
-        lambda field: _authserv_id(field) == authserv_id.lower(), map(_plain, report.authentication_results)
-    )
-    return any(_is_aligned(passed, domain) for field in ours for passed in _passed(field))
+    domain = address.domain_key(report.from_address.rpartition("@")[2])
+    return any(_is_aligned(passed, domain) for field in _ours(report, authserv_id) for passed in _passed(field))
+
+
+def is_refuted(report: Report, authserv_id: str | None) -> bool:
+    """Whether our server found that From isn't who wrote this (DMARC failed).
+
+    Where the settings don't say how our server calls itself, the topmost field is its own: nobody who wants to be
+    believed writes that he failed.
+    """
+    ours = _ours(report, authserv_id) if authserv_id else map(_plain, report.authentication_results[:1])
+    return any(_REFUTED.match(result) for field in ours for result in field.split(";")[1:])
+
+
+def _ours(report: Report, authserv_id: str) -> Iterator[str]:
+    """Yield our server's fields, plain.
+
+    Only those above the first one of another authserv-id count: what stands below may have come with the message,
+    with our server's name in it.
+    """
+    plain = map(_plain, report.authentication_results)
+    return takewhile(lambda field: _authserv_id(field) == authserv_id.lower(), plain)
 
 
 def _plain(field: str) -> str:

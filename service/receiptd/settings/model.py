@@ -252,6 +252,15 @@ class PolicySettings(Section):
     """Empty: one level at once, to every webhook."""
     domain: tuple[DomainException, ...] = ()
 
+    @field_validator("minimum_trust")
+    @classmethod
+    def _can_be_had(cls, trust: Trust | None) -> Trust | None:
+        if trust is Trust.SEALED:
+            raise ValueError(
+                "no read receipt or answer is ever sealed, and some servers give no envelope id back: write keyed"
+            )
+        return trust
+
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         steps = [level.after for level in self.levels]

@@ -28,7 +28,7 @@ class Transaction:
     return_path: str
     recipient: str
     content: bytes
-    token: str
+    envelope_id: str
     notify: tuple[str, ...] = ("success", "failure")
     ret: str = "hdrs"
     request_dsn: bool = True
@@ -38,7 +38,11 @@ class Transaction:
 
     def check(self) -> None:
         """Raise BadData where a field would smuggle a command, a parameter or a second message onto the wire."""
-        for name, text in (("recipient", self.recipient), ("return path", self.return_path), ("token", self.token)):
+        for name, text in (
+            ("recipient", self.recipient),
+            ("return path", self.return_path),
+            ("envelope id", self.envelope_id),
+        ):
             if _FORBIDDEN_IN_ADDRESS.search(_QUOTED_LOCAL_PART.sub("", text)):
                 raise BadData(f"the {name} {shown(text)} contains a space, bracket, quote or control character")
         if not self.recipient:

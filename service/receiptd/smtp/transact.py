@@ -120,7 +120,7 @@ class Exchange:
     def _mail(self, *, dsn: bool) -> str:
         transaction = self._transaction
         parameters = mail_parameters(
-            token=transaction.token,
+            envelope_id=transaction.envelope_id,
             ret=transaction.ret,
             smtputf8=self._needs_smtputf8,
             body_8bit=transaction.needs_8bitmime,

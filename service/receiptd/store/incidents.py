@@ -81,7 +81,10 @@ async def escalate(
     if last is None:
         return {}
     alarm = policy.Alarm(
-        kind=last.kind.removesuffix("?"), unproven=last.kind.endswith("?"), reason=str(last.data.get("reason", ""))
+        kind=last.kind.rstrip("?+"),
+        unproven=last.kind.endswith("?"),
+        reason=str(last.data.get("reason", "")),
+        again=last.kind.endswith("+"),
     )
     await _write(session, settings, message, row, alarm, last.data.get("evidence"), level, now=now)
     return {"escalation": level}
@@ -139,8 +142,8 @@ async def _raise(
 
 
 def _kind(alarm: policy.Alarm) -> str:
-    """Return the kind as stored: an unproven alarm doesn't stand in the way of the proven one."""
-    return f"{alarm.kind}?" if alarm.unproven else alarm.kind
+    """Return the kind as stored: a doubtful alarm doesn't stand in the way of the sure one."""
+    return f"{alarm.kind}?" if alarm.unproven else f"{alarm.kind}+" if alarm.again else alarm.kind
 
 
 def _alert_id(row: Recipient, kind: str, level: int) -> str:

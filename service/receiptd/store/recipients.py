@@ -274,7 +274,7 @@ async def _append(session: AsyncSession, row: Recipient, facts: Sequence[Fact], 
 
 async def _has_room(session: AsyncSession, row: Recipient, fact: Fact) -> bool:
     """Whether a new fact is kept: a flood of reports must hide neither another kind of news nor our own facts."""
-    if row.event_count <= (MOST_EVENTS if fact.trust is Trust.KEYED else MOST_UNKEYED_EVENTS):
+    if row.event_count <= (MOST_EVENTS if fact.trust.at_least(Trust.KEYED) else MOST_UNKEYED_EVENTS):
         return True
     if fact.source in (Source.PERSON, Source.CLOCK, Source.SMTP) or fact.matched_by is MatchedBy.PERSON:
         return True

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, update
 from sqlmodel import and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -236,10 +236,11 @@ async def cleared(session: AsyncSession, reports: Sequence[str]) -> None:
 
 
 async def candidates(session: AsyncSession, keys: match.Keys) -> list[match.Candidate]:
-    """Return the recipients that the keys of a report may mean: by token, by Message-ID, by a relay's new id."""
+    """Return the recipients that the keys of a report may mean: by token, envelope id, Message-ID, a relay's new id."""
     words = [found.token for found in keys.tokens]
     # One look-up a key: joined by OR they would read the whole table.
     by_token = select(Recipient.message).where(col(Recipient.token).in_(words))
+    by_envelope_id = select(Recipient.message).where(col(Recipient.envelope_id).in_(words))
     by_message_id = select(Message.id).where(col(Message.message_id).in_(keys.message_ids))
     by_alias = (
         select(Recipient.message)
@@ -247,18 +248,23 @@ async def candidates(session: AsyncSession, keys: match.Keys) -> list[match.Cand
         .where(col(Attempt.alias_message_id).in_(keys.message_ids))
     )
     found: set[str] = set()
-    for look_up in (by_token, by_message_id, by_alias):
+    for look_up in (by_token, by_envelope_id, by_message_id, by_alias):
         found.update((await session.exec(look_up.limit(MOST_CANDIDATES))).all())
     query = (
         select(Recipient, Message)
         .join(Message, col(Message.id) == col(Recipient.message))
         .where(col(Recipient.message).in_(found))
-        .order_by(col(Recipient.token).in_(words).desc(), col(Recipient.id))
+        .order_by(_is_named(words).desc(), col(Recipient.id))
         .limit(MOST_CANDIDATES)
     )
     rows = (await session.exec(query)).all()
     aliases = await _aliases(session, [recipient.id for recipient, _ in rows])
     return [_candidate(recipient, message, aliases) for recipient, message in rows]
+
+
+def _is_named(words: Sequence[str]) -> ColumnElement[bool]:
+    """Whether one of *words* is a key of the recipient; without an envelope id that is never unknown."""
+    return or_(col(Recipient.token).in_(words), func.coalesce(col(Recipient.envelope_id), "").in_(words))
 
 
 async def are_ours(session: AsyncSession, message_ids: Sequence[str]) -> bool:
@@ -287,6 +293,9 @@ def _candidate(recipient: Recipient, message: Message, aliases: dict[str, list[s
         token=recipient.token,
         address=recipient.address,
         from_address=message.from_address,
+        envelope_id=recipient.envelope_id,
+        branches=tuple(branch["final_recipient"] for branch in recipient.branches),
+        handed_over_at=message.created_at,
     )
 
 

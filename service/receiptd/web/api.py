@@ -244,8 +244,11 @@ async def list_reports(
 
 
 @router.get("/reports/{report}/raw")
-async def get_report(house: Rooms, _: Reader, report: str) -> Response:
-    """Hand out a report as it came, or what is kept of it; a header says how much of how much that is."""
+async def get_report(house: Rooms, _: Operator, report: str) -> Response:
+    """Hand out a report as it came, or what is kept of it; a header says how much of how much that is.
+
+    It may give back an envelope id: who knows that can write a report that is believed.
+    """
     async with house.store.read() as session:
         row = await reports.get(session, report)
         kept = await session.get(Evidence, row.evidence) if row else None
