@@ -182,6 +182,19 @@ def test_less_trusted_failures_never_undo_a_met_receipt(events: list[Event], oth
     assert fold([*good, RELAYED, *bad], DEMAND) == before
 
 
+@given(EVENTS, EVENTS, DEMANDS)
+def test_no_holder_of_a_copy_fails_what_a_server_on_the_way_reported_delivered(
+    events: list[Event], others: list[Event], demand: Demand
+) -> None:
+    sealed = event(EventKind.DELIVERED, trust=Trust.SEALED)
+    bad = [
+        replace(one, id=f"bad {one.id}", kind=EventKind.FAILED, source=Source.DSN, trust=Trust.KEYED) for one in others
+    ]
+    demand = replace(demand, minimum_trust=Trust.KEYED)
+    before, after = fold([*events, sealed], demand), fold([*events, sealed, *bad], demand)
+    assert (after.delivery, after.receipt, after.level) == (before.delivery, before.receipt, before.level)
+
+
 @given(EVENTS, DEMANDS)
 def test_a_met_receipt_has_proof_a_copys_or_a_persons_word(events: list[Event], demand: Demand) -> None:
     state = fold(events, demand)
