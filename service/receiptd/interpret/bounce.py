@@ -9,6 +9,7 @@ from itertools import islice
 from receiptd.facts import Action, Cause, ReportedRecipient
 from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases, proof, reason, reply
 from receiptd.interpret.fields import Fields
+from receiptd.interpret.mime import Part
 from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
 
@@ -78,13 +79,21 @@ def is_forwarded(header: Fields) -> bool:
     return _subject(header).startswith(dialects.FORWARDED) and is_called_so(header)
 
 
+def is_carried_by_person(root: Part) -> bool:
+    """Whether a person forwards the machine part of a report, and not the report."""
+    header = root.header
+    if root.type == "multipart/report" or not _subject(header).startswith(dialects.FORWARDED):
+        return False
+    return envelope.return_path(header) != "" and not is_from_daemon(header)
+
+
 def is_from_daemon(header: Fields) -> bool:
     """Whether an automaton that reports deliveries signed."""
     return dialects.DAEMON.are_in(_from(header))
 
 
 def _from(header: Fields) -> str:
-    return (header.first("from") or "<>")[:500].lower()
+    return (header.first("from") or "")[:500].lower()
 
 
 def _is_answer(header: Fields) -> bool:
@@ -157,7 +166,7 @@ def _action(subject: str, text: str) -> Action:
     subject = name if _is_name_of_bounce(name) else subject
     if dialects.DELAYED.are_in(subject):
         return Action.DELAYED
-    if dialects.DELAYED.are_in(text) and not dialects.GAVE_UP.are_in(f"{subject} {text}"):
+    if dialects.DELAYED.are_in(text) and not dialects.gave_up(f"{subject} {text}"):
         return Action.DELAYED
     return Action.FAILED
 

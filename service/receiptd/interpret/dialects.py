@@ -16,6 +16,7 @@ DAEMON = Phrases("""
     mail deliver system | delivery subsystem | delivery system | mail system | mail administrator | mailadmin
     system administrator | systemadministrator | administrateur syst | microsoft outlook | microsoft exchange
     [imss] | interscan | mailmarshal | surfcontrol | mimesweeper | symantec_antivirus | mail gateway | mailgateway
+    amavis | content-filter | content filter
     mail-gateway | undeliverable | bounce@ | no-reply-bounces | smtp gateway | message router | mail router | <>
 """)
 """The From of automata that report deliveries."""
@@ -46,6 +47,7 @@ SUBJECT = Phrases("""
     unable to deliver | undeliver | non-deliver | nondeliver | not delivered | not been delivered | not yet delivered
     returned mail | returned message | returned e-mail | returned email | returning mail | returning message
     return to sender | returned to sender | failure notice | mail system error | mail error | processing error
+    mail from you | contents from you | apparently from you
     [bounce] | [bounced] | permanent * failure | permanent error | error sending | error delivering
     sending your mail | still being retried | delayed mail | message delayed | warning: message | warning: could not
     mail * rejected | message rejected | message * blocked | rejected mail | message you sent | user unknown
@@ -127,6 +129,7 @@ LIST_REFUSALS = Phrases("are not member | you are not a member | not a member of
 
 SENTENCE = Phrases("""
     not be delivered | not been delivered | not yet been delivered | n't be delivered | not be sent | not be relayed
+    delivery * was stopped
     not be reached | not reach the following | not receive this message | not be processed | not deliver
     did not reach | undeliver | unable to deliver | unable to send | unable to relay | unable to process
     was unable to | delivery to the following | delivery to * fail | delivery fail | delivery has failed
@@ -178,7 +181,8 @@ SENTENCE = Phrases("""
 """Sentences of failure and delay."""
 
 DELAYED = Phrases("""
-    [delayed] | delay reason | (delay) | warning message only | warning only | still being retried | advisory-only
+    transient non-fatal | [delayed] | delay reason | (delay) | warning message only | warning only
+    still being retried | advisory-only
     will be retried | will keep trying | will continue to be | will continue to try | will retry
     attempts will continue | not yet been delivered | has not been delivered after | not yet delivered
     not been delivered yet | still undelivered | has been postponed | no action is required on your part
@@ -200,6 +204,12 @@ GAVE_UP = Phrases("""
     error permanente | erro permanente | errore permanente | varaktigt | trwały błąd | постоянная ошибка | 永久
 """)
 """What makes a delay final."""
+
+
+def gave_up(plain: str) -> bool:
+    """Return whether *plain* makes a delay final; Sendmail's "transient non-fatal errors" are none."""
+    return GAVE_UP.are_in(plain.replace("non-fatal", ""))
+
 
 COPY_STARTS = (
     "below this line is a copy", "below is a copy", "here is a copy", "this is a copy", "enclosed is a copy",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from receiptd.facts import Action, Cause, ReportedRecipient
 from receiptd.interpret import addresses, causes, codes, dialects, fields, notice
@@ -17,6 +17,7 @@ from receiptd.interpret.notice import Notice
 
 _TYPES = ("message/delivery-status", "message/global-delivery-status")
 _MOST_RECIPIENTS = 500
+_MOST_BESIDE = 50
 _MOST_SAID = 2000
 _LONGEST_SHARED = 1000
 """Characters of a field that counts for several recipients: a longer one, told of each, makes much of little."""
@@ -43,8 +44,11 @@ _ACTIONS = {
     "failed": Action.FAILED, "failure": Action.FAILED, "fail": Action.FAILED, "bounced": Action.FAILED,
     "expired": Action.FAILED, "delayed": Action.DELAYED, "delay": Action.DELAYED, "deferred": Action.DELAYED,
     "delivered": Action.DELIVERED, "delivery": Action.DELIVERED, "relayed": Action.RELAYED,
-    "expanded": Action.EXPANDED,
+    "expanded": Action.EXPANDED, "undeliverable": Action.FAILED, "undelivered": Action.FAILED,
+    "rejected": Action.FAILED, "refused": Action.FAILED, "dropped": Action.FAILED,
 }  # fmt: skip
+_PROBES = ("deliverable", "deliverability")
+"""What says that a message would be delivered, and of none that it was."""
 _SAYS_RELAYED = re.compile(
     r"\brelayed (?:via|to) (?:a )?non\b|\brelayed to\b[^\n]{0,80}\b(?:mailer|system|router)", re.IGNORECASE
 )
@@ -66,6 +70,34 @@ def find(root: Part) -> Part | None:
         if part.type in _TYPES or part.type.endswith("/delivery-status"):
             return part
     return next(_untyped(root), None) if root.parameters.get("report-type", "").lower() == "delivery-status" else None
+
+
+def read_all(root: Part, part: Part) -> Status:
+    """Read *part* and the status parts beside it: some servers write one for each recipient.
+
+    Of two that name the same recipient the first counts, and the first one's fields are the message's. What stands
+    behind the returned original may be a part of it, where both have the same boundary.
+    """
+    status = read(part)
+    if len([one for one in root.below if one.type == part.type]) > 1:
+        container = next((one for one in root.parts if part in one.children), part)
+        behind = container.children[container.children.index(part) + 1 :] if container is not part else []
+        for other in takewhile(lambda one: not _returns(one), behind[:_MOST_BESIDE]):
+            if other.type == part.type:
+                status = _joined(status, read(other))
+    return status
+
+
+def _returns(part: Part) -> bool:
+    return part.embeds_message or part.type.endswith("headers")
+
+
+def _joined(status: Status, further: Status) -> Status:
+    known = {name.lower() for block in status.recipients for name in _addresses(block) if name}
+    unknown = (
+        block for block in further.recipients if known.isdisjoint(name.lower() for name in _addresses(block) if name)
+    )
+    return Status(status.message, (*status.recipients, *unknown)[:_MOST_RECIPIENTS])
 
 
 def read(part: Part) -> Status:
@@ -96,8 +128,14 @@ def _untyped(root: Part) -> Iterator[Part]:
     """Yield the parts behind the first that name recipients, whatever they are said to be."""
     behind = [part for part in root.below if not part.children][1:]
     for part in behind:
-        if part.type in _DEGRADED and part.raw.find(b"ecipient:", part.body, part.end) >= 0:
+        if part.type in _DEGRADED and _shows(part, b"ecipient:"):
             yield part
+
+
+def _shows(part: Part, words: bytes) -> bool:
+    if "content-transfer-encoding" in part.header:
+        return words in part.content(_LONGEST_ATTACHED)
+    return part.raw.find(words, part.body, part.end) >= 0
 
 
 def is_usable(status: Status) -> bool:
@@ -189,7 +227,11 @@ class _Speech:
 
     @lazy
     def tells_of_the_end(self) -> bool:
-        return dialects.GAVE_UP.are_in(self.said.plain)
+        return dialects.gave_up(self.said.plain)
+
+    @lazy
+    def tells_of_delay(self) -> bool:
+        return dialects.DELAYED.are_in(self.said.plain)
 
     @lazy
     def _is_of_one(self) -> bool:
@@ -244,20 +286,25 @@ class _Recipient:
 
     def _action(self) -> Action | None:
         """Return the action that is meant, where servers state another one or none."""
-        word = _WORD.match(fields.without_comments(self._stated)) if self._stated else None
-        action = _ACTIONS.get(word[1].lower()) if word else None
+        found = _WORD.match(fields.without_comments(self._stated)) if self._stated else None
+        word = found[1].lower() if found else ""
+        action = _ACTIONS.get(word)
         if action is Action.DELIVERED and _SAYS_RELAYED.search(f"{self._diagnostic or ''}\n{self._about}"):
             return Action.RELAYED  # Exim can't tell a mailbox from a redirect
         if action is Action.DELAYED and self._stated_status == "4.4.7" and _ENVELOPE_EXPIRED.search(self._about):
             return Action.FAILED  # OpenSMTPD gives up with the word `delayed`
-        return action if self._stated else self._action_of_text()
+        return action or self._action_of_text(word)
 
-    def _action_of_text(self) -> Action | None:
-        """Return the action of a block that states none: by its status, where the text doesn't tell of the end."""
+    def _action_of_text(self, word: str) -> Action | None:
+        """Return the action of a block that states none, or an unknown *word*: by its status, else by the text."""
         digit = (self._stated_status or " ")[0]
-        if digit == "4":
+        if word in _PROBES or (word and digit == "2"):
+            return None
+        if digit == "5":
+            return Action.FAILED
+        if digit == "4" or (digit == " " and self._speech.tells_of_delay):
             return Action.FAILED if self._speech.tells_of_the_end else Action.DELAYED
-        return Action.FAILED if digit == "5" or self._speech.tells_of_failure else None
+        return Action.FAILED if self._speech.tells_of_failure else None
 
     def _status_of_text(self, action: Action | None) -> str | None:
         """Return the first code of diagnostic or text that agrees with the action."""

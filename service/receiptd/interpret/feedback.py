@@ -4,29 +4,63 @@ from __future__ import annotations
 
 from receiptd.facts import ReportedRecipient
 from receiptd.interpret import addresses, fields
+from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 from receiptd.interpret.returned import Returned
 
 _TYPES = frozenset(("message/feedback-report",))
+_DEGRADED = ("text/plain", "application/octet-stream")
+_LONGEST = 16 * 1024
+_SUBJECT = "complaint about message from "
+_RECIPIENT = "x-hmxmroriginalrecipient"
+_FORMATS = frozenset((_RECIPIENT, "x-xarf", "x-arf", "x-spamcop-sourceip"))
+_HOTMAIL = b"X-HmXmrOriginalRecipient:"
 
 
 def find(root: Part) -> Part | None:
-    """Return the feedback-report part."""
-    return root.first(_TYPES)
+    """Return the feedback-report part, or the one that a gateway took the type of."""
+    if not root.types.isdisjoint(_TYPES):
+        return root.first(_TYPES)
+    if not root.below or "message/delivery-status" in root.types:
+        return None
+    if root.raw.find(b"Feedback-Type:", root.body, root.end) < 0:
+        return None
+    return next((part for part in root.below if part.type in _DEGRADED and _is_read_as_report(part)), None)
+
+
+def _is_read_as_report(part: Part) -> bool:
+    block = next(iter(fields.blocks(part.text(_LONGEST))), None)
+    return block is not None and "feedback-type" in block and ("user-agent" in block or "version" in block)
 
 
 def is_report(root: Part) -> bool:
     """Whether the message is a complaint, even where its machine part is lost or it never had one.
 
     Apple Mail writes `X-Apple-Unsubscribe` when a reader wants no more of this: an opt-out, and no automaton's answer.
+    Hotmail's Junk Mail Reporting Program attaches the message with the reader's address atop its header.
     """
-    if (root.header.first("x-apple-unsubscribe") or "").lower() == "true":
+    header = root.header
+    if (header.first("x-apple-unsubscribe") or "").lower() == "true" or header.has_any(_FORMATS):
         return True
-    return root.type == "multipart/report" and root.parameters.get("report-type", "").lower() == "feedback-report"
+    if root.type == "multipart/report":
+        return root.parameters.get("report-type", "").lower() == "feedback-report"
+    if "message/rfc822" not in root.types or root.type != "multipart/mixed":
+        return False
+    if (header.first("subject") or "").lower().startswith(_SUBJECT):
+        return True
+    return root.raw.find(_HOTMAIL, root.body, root.end) >= 0 and any(
+        _RECIPIENT in part.embedded_header() for part in root.below if part.type == "message/rfc822"
+    )
 
 
-def recipients(part: Part | None, original: Returned) -> tuple[ReportedRecipient, ...]:
+def recipients(header: Fields, part: Part | None, original: Returned) -> tuple[ReportedRecipient, ...]:
     """Return the recipients whose complaint this is."""
-    said = fields.blocks(part.text()) if part else []
-    named = [address for block in said for value in block.all("original-rcpt-to") for address in addresses.find(value)]
+    said = [header, *(fields.blocks(part.text()) if part else ())]
+    named = [
+        address
+        for block in said
+        for name in ("original-rcpt-to", _RECIPIENT)
+        for value in block.all(name)
+        for address in addresses.find(value)
+    ]
     return tuple(ReportedRecipient(final_recipient=address) for address in dict.fromkeys(named or original.recipients))

@@ -11,6 +11,10 @@ from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 
 _TYPES = frozenset(("message/disposition-notification", "message/global-disposition-notification"))
+_DEGRADED = ("text/plain", "application/octet-stream")
+_MODE = b"MDN-sent-"
+_FIELD = re.compile(r"[!-9;-~]{1,76}[ \t]*:")
+_LONGEST = 4 * 1024
 _DISPOSITIONS = {
     "displayed": Action.DISPLAYED, "read": Action.DISPLAYED, "deleted": Action.DELETED, "dispatched": Action.DISPATCHED,
     "processed": Action.PROCESSED, "denied": Action.DENIED, "failed": Action.FAILED, "error": Action.ERROR,
@@ -38,8 +42,26 @@ class Disposition:
 
 
 def find(root: Part) -> Part | None:
-    """Return the outermost disposition-notification part."""
-    return root.first(_TYPES)
+    """Return the outermost disposition-notification part, or the one that a gateway took the type of."""
+    if not root.types.isdisjoint(_TYPES):
+        return root.first(_TYPES)
+    if len(root.below) < 2 or "message/delivery-status" in root.types:
+        return None
+    behind = [part for part in root.below if not part.children][1:]
+    return next((part for part in behind if part.type in _DEGRADED and _is_read_as_mdn(part)), None)
+
+
+def _is_read_as_mdn(part: Part) -> bool:
+    size, is_coded = part.end - part.body, "content-transfer-encoding" in part.header
+    if size > _LONGEST or not (is_coded or part.raw.find(_MODE, part.body, part.end) >= 0):
+        return False
+    content = part.content()
+    if _MODE not in content:
+        return False
+    text = charset.plain_ends(charset.decode(content)).lstrip()
+    block = fields.blocks(text)[0] if _FIELD.match(text) else Fields([])
+    mode, action, _ = disposition(block.first("disposition"))
+    return bool(mode and action) and ("final-recipient" in block or "original-message-id" in block)
 
 
 def read(part: Part, header: Fields) -> Disposition | None:
@@ -56,7 +78,7 @@ def read(part: Part, header: Fields) -> Disposition | None:
     return Disposition(
         recipient=_recipient(said, action),
         reporting_ua=said.first("reporting-ua") or None,
-        original_message_id=envelope.message_id(said.first("original-message-id")) or _answered(header),
+        original_message_id=envelope.message_id(said.first("original-message-id")) or answered(header),
         mode=mode,
         modifiers=modifiers,
         is_refusal=agent and action is Action.DELETED,
@@ -73,7 +95,7 @@ def read_exchange(root: Part) -> Disposition | None:
     return Disposition(
         recipient=ReportedRecipient(action=action, final_recipient=reader),
         reporting_ua=None,
-        original_message_id=_answered(root.header),
+        original_message_id=answered(root.header),
         mode=None,
         modifiers=(),
         is_refusal=False,
@@ -121,7 +143,7 @@ def _is_delivery_agent(said: Fields, header: Fields) -> bool:
     )
 
 
-def _answered(header: Fields) -> str | None:
-    """Old versions of Exchange leave Original-Message-ID out and answer with In-Reply-To."""
+def answered(header: Fields) -> str | None:
+    """Return what a report answers: old versions of Exchange leave Original-Message-ID out and write In-Reply-To."""
     ids = envelope.message_ids(header, "in-reply-to") or envelope.message_ids(header, "references")
     return ids[-1] if ids else None

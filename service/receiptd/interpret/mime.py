@@ -25,7 +25,7 @@ _END_OF_HEADER = re.compile(rb"\n\r?\n")
 _PARAMETER = re.compile(r";\s*([\w-]{1,30})(?:\*0?\*?)?\s*=\s*(?:\"([^\"]{0,500})\"|([^;\s\"]{1,500}))")
 _TYPE = re.compile(r"\s*([\w.+-]{1,60}/[\w.+-]{1,80})")
 _DELIMITER_LINE = re.compile(
-    rb"(?:^|\n)--([^\s\"]{4,98}+)[ \t]*+\r?\n(?:\r?\n)?content-[a-z-]{1,30}+[ \t]*+:", re.IGNORECASE
+    rb"(?:^|\n)--([^\s\"]{1,98}+)[ \t]*+\r?\n(?:\r?\n)?content-[a-z-]{1,30}+[ \t]*+:", re.IGNORECASE
 )
 _AFTER_BOUNDARY = re.compile(rb"[ \t\r]{0,80}+(--)?[ \t\r]{0,80}+(?:\n|\Z)")
 _LF, _CR = b"\n\r"
@@ -81,11 +81,19 @@ class Part:
     def embedded_header(self) -> Fields:
         """Return the header of the message this part carries."""
         raw, start, end = self.raw, self.body, self.end
-        if (self.header.first("content-transfer-encoding") or "").lower() in ("base64", "quoted-printable"):
+        if self._is_encoded:
             raw = self.content(HORIZON)
             start, end = 0, len(raw)
         start = _start_of_message(raw, start, end)
         return _fields(raw[start : _extent_of_header(raw, start, end)[0]])
+
+    def embedded_message(self) -> Part:
+        """Return the message this part carries, opened."""
+        return read(self.content(HORIZON))
+
+    @property
+    def _is_encoded(self) -> bool:
+        return (self.header.first("content-transfer-encoding") or "").strip().lower() in ("base64", "quoted-printable")
 
 
 def read(raw: bytes) -> Part:
@@ -200,7 +208,7 @@ def _extents(part: Part, boundary: bytes) -> list[tuple[int, int]]:
             found.append((begun, _before_line_break(raw, at, floor)))
         begun = tail.end()
         if tail[1]:
-            return found
+            begun = -1  # a rewriter may have closed it before the last part
     if begun >= 0:
         found.append((begun, end))
     return found

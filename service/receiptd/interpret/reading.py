@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from receiptd import token
-from receiptd.facts import FoundToken, MatchedBy, Report, ReportedRecipient, ReportKind
+from receiptd.facts import Action, FoundToken, MatchedBy, Report, ReportedRecipient, ReportKind
 from receiptd.interpret import (
     addresses,
     bounce,
@@ -18,15 +18,20 @@ from receiptd.interpret import (
     fields,
     mdn,
     mime,
+    mms,
+    pec,
     reply,
     returned,
     ses,
+    tnef,
+    wrapping,
 )
 from receiptd.interpret.mime import Part
 from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
 
 _LONGEST_EXCERPT = 500
+_REPORTS_IN_HEADER = frozenset((pec.FIELD, mms.FIELD))
 _QUOTE = re.compile(r"^(?:> ?){1,3}", re.MULTILINE)
 
 
@@ -54,10 +59,18 @@ def interpret(raw: bytes) -> Report:
     """Return what *raw* says; never raises, and is bounded in time, depth and size for any input."""
     root = mime.read(raw)
     said = Notice(root)
-    for reader in (_feedback, _disposition, _delivery_status, _bounce, _forwarded, _notification):
+    if carried := wrapping.report_in(root, said):
+        inside = Notice(carried)
+        if told := _told(carried, inside):
+            return _report(told, root, inside)
+    return _report(_told(root, said) or _answer(root, said), root, said)
+
+
+def _told(root: Part, said: Notice) -> _Told | None:
+    for reader in _READERS:
         if told := reader(root, said):
-            return _report(told, root, said)
-    return _report(_answer(root, said), root, said)
+            return told
+    return None
 
 
 def _feedback(root: Part, _said: Notice) -> _Told | None:
@@ -65,13 +78,33 @@ def _feedback(root: Part, _said: Notice) -> _Told | None:
     if not part and not feedback.is_report(root):
         return None
     original = returned.find(root, part)
-    return _Told(ReportKind.FEEDBACK, feedback.recipients(part, original), original)
+    return _Told(ReportKind.FEEDBACK, feedback.recipients(root.header, part, original), original)
+
+
+def _fielded(root: Part, said: Notice) -> _Told | None:
+    """A report whose own header says all."""
+    if not root.header.has_any(_REPORTS_IN_HEADER):
+        return None
+    return _certified(root, said) if pec.is_receipt(root.header) else _mobile(root)
+
+
+def _certified(root: Part, said: Notice) -> _Told | None:
+    message_id = envelope.message_id(pec.original_message_id(root.header))
+    if pec.is_acceptance(root.header):
+        return _Told(ReportKind.AUTO_REPLY, original_message_id=message_id)
+    told = pec.recipients(root, said)
+    return _Told(ReportKind.BOUNCE, told, original_message_id=message_id) if told else None
+
+
+def _mobile(root: Part) -> _Told | None:
+    told = mms.recipients(root.header)
+    return _Told(ReportKind.BOUNCE, told) if told else None
 
 
 def _disposition(root: Part, _said: Notice) -> _Told | None:
     part = mdn.find(root)
     told = mdn.read(part, root.header) if part else mdn.read_exchange(root)
-    if not told:
+    if not told or bounce.is_carried_by_person(root):
         return None
     return _Told(
         ReportKind.MDN,
@@ -88,8 +121,8 @@ def _disposition(root: Part, _said: Notice) -> _Told | None:
 
 def _delivery_status(root: Part, said: Notice) -> _Told | None:
     part = dsn.find(root)
-    status = dsn.read(part) if part else None
-    if not status or not dsn.is_usable(status):
+    status = dsn.read_all(root, part) if part else None
+    if not status or not dsn.is_usable(status) or bounce.is_carried_by_person(root):
         return None
     if not status.recipients and dialects.SENTENCE.are_in(said.plain):
         return None  # it tells of a failure, but not in fields
@@ -133,6 +166,21 @@ def _bounce(root: Part, said: Notice) -> _Told | None:
     return _Told(ReportKind.BOUNCE, told, original)
 
 
+def _exchange(root: Part, said: Notice) -> _Told | None:
+    """A delivery report that Exchange sends in its own format; its text, if it has one, tells more."""
+    action = tnef.delivery(root)
+    if not action:
+        return None
+    original = returned.find(root, None)
+    named = bounce.recipients(root.header, said, original) if action is Action.FAILED else ()
+    told = tuple(replace(one, action=action) for one in named) or (_unnamed(action),)
+    return _Told(ReportKind.BOUNCE, told, original, original_message_id=mdn.answered(root.header))
+
+
+def _unnamed(action: Action) -> ReportedRecipient:
+    return ReportedRecipient(action=action, status={Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0"}.get(action))
+
+
 def _forwarded(root: Part, said: Notice) -> _Told | None:
     """A person forwards a bounce: what it says counts as a bounce without tokens, whatever it holds."""
     if not bounce.is_forwarded(root.header):
@@ -143,7 +191,19 @@ def _forwarded(root: Part, said: Notice) -> _Told | None:
 
 def _notification(_root: Part, said: Notice) -> _Told | None:
     told = ses.read(said.text.strip()) if said.glance.lstrip().startswith("{") else None
-    return _Told(told[0], told[1]) if told else None
+    return _Told(told.kind, told.recipients, told.original) if told else None
+
+
+_READERS = (
+    _fielded,
+    _feedback,
+    _disposition,
+    _delivery_status,
+    _exchange,
+    _bounce,
+    _forwarded,
+    _notification,
+)
 
 
 def _answer(root: Part, said: Notice) -> _Told:
@@ -154,13 +214,33 @@ def _answer(root: Part, said: Notice) -> _Told:
     return _Told(kind, is_challenge=is_challenge, returns_at=reply.returns_at(said.glance))
 
 
+def _without_return_path(
+    recipients: tuple[ReportedRecipient, ...], tokens: tuple[FoundToken, ...]
+) -> tuple[ReportedRecipient, ...]:
+    """Return *recipients* without our own return path: what failed on its way to us failed nobody we wrote to."""
+    if not tokens:
+        return recipients
+    own = {found.token for found in tokens}
+    kept = []
+    for one in recipients:
+        if not _names(one.final_recipient, own):
+            kept.append(one)
+        elif one.original_recipient and not _names(one.original_recipient, own):
+            kept.append(replace(one, final_recipient=one.original_recipient))
+    return tuple(kept)
+
+
+def _names(address: str | None, tokens: set[str]) -> bool:
+    return address is not None and len(address) > token.LENGTH and not tokens.isdisjoint(token.find(address))
+
+
 def _report(told: _Told, root: Part, said: Notice) -> Report:
     """Put together what the body and the message's own header say."""
     header = root.header
     tokens = (*envelope.tokens(header), *_tokens_of_envelope_id(told.envelope_id), *told.original.tokens())
     return Report(
         kind=told.kind,
-        recipients=told.recipients,
+        recipients=_without_return_path(told.recipients, tokens),
         reporting_mta=told.reporting_mta,
         reporting_ua=told.reporting_ua,
         envelope_id=told.envelope_id,

@@ -54,7 +54,7 @@ class Returned:
     @property
     def recipients(self) -> list[str]:
         """The envelope recipients its header tells, else those of To."""
-        for name in ("x-envelope-to", "x-original-to", "envelope-to", "delivered-to"):
+        for name in ("x-hmxmroriginalrecipient", "x-envelope-to", "x-original-to", "envelope-to", "delivered-to"):
             if found := [address for value in self.header.all(name) for address in addresses.find(value)]:
                 return found
         named = [match[1] for value in self.header.all("received") if (match := _ENVELOPE_FOR.search(value[:2000]))]

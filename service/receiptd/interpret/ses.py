@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from receiptd.facts import Action, ReportedRecipient, ReportKind
 from receiptd.interpret import causes, charset, codes
+from receiptd.interpret.fields import Fields
+from receiptd.interpret.returned import Returned
 
-_MARK = '"notificationType"'
+_MARKS = ("notificationType", "eventType")
 _MOST_RECIPIENTS = 200
 _BROKEN_LINE = "!\n "
 """Sendmail's mark where it broke a line over 998 characters."""
 
 
-def read(text: str) -> tuple[ReportKind, tuple[ReportedRecipient, ...]] | None:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a notification says, and the header of the message of which it says so."""
+
+    kind: ReportKind
+    recipients: tuple[ReportedRecipient, ...]
+    original: Returned
+
+
+def read(text: str) -> Told | None:
     """Return what a notification says, or None where *text* holds none."""
-    if not text.startswith("{") or _MARK not in text:
+    if not text.startswith("{") or not any(mark in text for mark in _MARKS):
         return None
+    told = _table(_decoded(text))
+    if "Message" in told:  # SNS mails its own envelope around it where it is asked for JSON
+        told = _table(_decoded(_text(told["Message"]) or ""))
+    said = _said(told)
+    return Told(*said, _original(_table(told.get("mail")))) if said else None
+
+
+def _decoded(text: str) -> object:
     try:
-        told, _ = json.JSONDecoder(strict=False).raw_decode(text.replace(_BROKEN_LINE, ""))
+        return json.JSONDecoder(strict=False).raw_decode(text.replace(_BROKEN_LINE, ""))[0]
     except (ValueError, RecursionError):
         return None
-    told = _table(told)
+
+
+def _said(told: dict[str, Any]) -> tuple[ReportKind, tuple[ReportedRecipient, ...]] | None:
     if bounce := _table(told.get("bounce")):
         is_permanent = bounce.get("bounceType") != "Transient"
         listed = [_bounced(one, bounce, is_permanent=is_permanent) for one in _rows(bounce.get("bouncedRecipients"))]
         return ReportKind.BOUNCE, tuple(listed)
+    if delay := _table(told.get("deliveryDelay")):
+        waiting = [{**one, "action": "delayed"} for one in _rows(delay.get("delayedRecipients"))]
+        return ReportKind.BOUNCE, tuple(_bounced(one, delay, is_permanent=False) for one in waiting)
     if complaint := _table(told.get("complaint")):
         complained = [_text(one.get("emailAddress")) for one in _rows(complaint.get("complainedRecipients"))]
         return ReportKind.FEEDBACK, tuple(
@@ -35,7 +60,23 @@ def read(text: str) -> tuple[ReportKind, tuple[ReportedRecipient, ...]] | None:
         )
     if delivery := _table(told.get("delivery")):
         return ReportKind.BOUNCE, tuple(_taken(address, delivery) for address in _words(delivery.get("recipients")))
+    if refusal := _table(told.get("reject")) or _table(told.get("failure")):
+        refused = [{"emailAddress": address} for address in _words(_table(told.get("mail")).get("destination"))]
+        why = {"diagnosticCode": _text(refusal.get("reason")) or _text(refusal.get("errorMessage"))}
+        return ReportKind.BOUNCE, tuple(_bounced({**one, **why}, refusal, is_permanent=True) for one in refused)
     return None
+
+
+def _original(mail: dict[str, Any]) -> Returned:
+    """Return the header of the message, as far as the notification quotes it."""
+    stated = [(_text(one.get("name")), _text(one.get("value"))) for one in _rows(mail.get("headers"))]
+    header = [(name, value) for name, value in stated if name and value]
+    common = _table(mail.get("commonHeaders"))
+    writers = _words(common.get("from"))
+    usual = (("Message-ID", common.get("messageId")), ("From", writers[0] if writers else mail.get("source")))
+    quoted = {name.lower() for name, _ in header}
+    header += [(name, text) for name, value in usual if name.lower() not in quoted and (text := _text(value))]
+    return Returned(Fields(header), beside_report=True)
 
 
 def _bounced(one: dict[str, Any], bounce: dict[str, Any], *, is_permanent: bool) -> ReportedRecipient:

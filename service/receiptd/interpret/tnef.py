@@ -15,17 +15,40 @@ _CLASS_ATTRIBUTE = 0x00078008
 _MOST_ATTRIBUTES = 50
 _SIGHT = 8 * 1024
 _LONGEST_CLASS = 100
-_DISPOSITIONS = {
-    "ipm.microsoft mail.read receipt": Action.DISPLAYED,
-    "report.ipm.note.ipnrn": Action.DISPLAYED,
-    "report.ipm.note.ipnnrn": Action.DELETED,
-}
+_FILE = "winmail.dat"
+_READ = "ipm.microsoft mail.read receipt"
+_DISPOSITIONS = {"ipnrn": Action.DISPLAYED, "ipnnrn": Action.DELETED}
+_DELIVERIES = {
+    "ndr": Action.FAILED, "delayed.dr": Action.DELAYED, "relayed.dr": Action.RELAYED, "expanded.dr": Action.EXPANDED,
+    "dr": Action.DELIVERED,
+}  # fmt: skip
 
 
 def disposition(root: Part) -> Action | None:
     """Return what a read receipt that Exchange sends in its own format says: read, or deleted unread."""
-    part = root.first(_TYPES)
-    return _DISPOSITIONS.get(message_class(part.content(_SIGHT)).lower()) if part else None
+    stated = _class(root)
+    return Action.DISPLAYED if stated == _READ else _DISPOSITIONS.get(_report(stated).rpartition(".")[2])
+
+
+def delivery(root: Part) -> Action | None:
+    """Return what a delivery report in that format says."""
+    words = _report(_class(root)).split(".")
+    return _DELIVERIES.get(".".join(words[-2:])) or _DELIVERIES.get(words[-1])
+
+
+def _report(message_class: str) -> str:
+    """Return the class of a report without `REPORT.`: what it reports on may be any form, signed, or a meeting."""
+    kind, _, rest = message_class.partition(".")
+    return rest if kind == "report" else ""
+
+
+def _class(root: Part) -> str:
+    part = root.first(_TYPES) or next((one for one in root.below if _is_named_so(one)), None)
+    return message_class(part.content(_SIGHT)).lower() if part else ""
+
+
+def _is_named_so(part: Part) -> bool:
+    return part.type == "application/octet-stream" and part.parameters.get("name", "").lower() == _FILE
 
 
 def message_class(content: bytes) -> str:

@@ -1,0 +1,58 @@
+"""A report that a gateway wrapped whole, behind a notice of its own -> the report."""
+
+from __future__ import annotations
+
+from receiptd.interpret import addresses, bounce, dialects, envelope, mime, phrases, proof
+from receiptd.interpret.fields import Fields
+from receiptd.interpret.mime import Part
+from receiptd.interpret.notice import Notice
+
+_CARRIERS = frozenset(("message/rfc822", "message/global"))
+_REPORTS = frozenset((
+    "multipart/report", "message/delivery-status", "message/global-delivery-status",
+    "message/disposition-notification", "message/global-disposition-notification", "message/feedback-report",
+))  # fmt: skip
+
+
+def report_in(root: Part, said: Notice) -> Part | None:
+    """Return the report that *root* carries as its only message, where a machine put it there and says nothing else.
+
+    Never deeper than that: what a report returns, or what a person forwards, speaks for itself and not for us.
+    """
+    if root.types.isdisjoint(_CARRIERS) or not root.types.isdisjoint(_REPORTS):
+        return None
+    carried = [part for part in root.below if part.type in _CARRIERS]
+    if len(carried) != 1:
+        return None
+    header = carried[0].embedded_header()
+    if not _is_wrapper(root.header, header):
+        return None
+    inside = carried[0].embedded_message()
+    return None if _tells_more(root.header, said, inside) else inside
+
+
+def _is_wrapper(header: Fields, inner: Fields) -> bool:
+    """Whether a machine, or the server that wrote the report with the header *inner*, seems to have sent *header*."""
+    if phrases.plain(envelope.subject(header)[:300]).startswith(dialects.FORWARDED):
+        return False
+    writer = addresses.first(header.first("from"))
+    if writer and writer == addresses.first(inner.first("from")):
+        return bounce.is_from_daemon(inner) or _is_report(inner)
+    return (envelope.return_path(header) == "" or bounce.is_from_daemon(header)) and _is_report(inner)
+
+
+def _tells_more(header: Fields, said: Notice, inside: Part) -> bool:
+    """Whether the wrapper itself refuses somebody of whom the report inside says nothing: then it returns that one."""
+    if not (proof.gives_reply(said) or proof.lists_failed(header, said)):
+        return False
+    own = set(envelope.recipients(header))
+    return any(one not in own and one.encode() not in inside.raw for one in addresses.find(said.text))
+
+
+def _is_report(header: Fields) -> bool:
+    kind, parameters = mime.content_type(header.first("content-type"))
+    return kind == "multipart/report" and parameters.get("report-type", "").lower() in (
+        "delivery-status",
+        "disposition-notification",
+        "feedback-report",
+    )
