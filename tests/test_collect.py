@@ -330,6 +330,23 @@ async def test_of_a_mailbox_that_people_use_only_reports_and_answers_to_us_are_s
         assert await post.collect() == 0
 
 
+async def test_of_a_mailbox_that_people_use_mail_that_only_looks_like_a_bounce_is_not_stored(tmp_path: Path) -> None:
+    parcel = b"From: shop@c.test\r\nSubject: Your parcel could not be delivered\r\n\r\nTell us a new date.\r\n"
+    away = b"Return-Path: <>\r\nFrom: carl@c.test\r\nSubject: Out of office: Lunch\r\n\r\nI am away.\r\n"
+    bounce = (
+        b"Return-Path: <>\r\nFrom: mailer-daemon@b.test\r\nSubject: failure notice\r\n\r\n"
+        b"I wasn't able to deliver your message.\r\n\r\n<bob@b.test>:\r\nNo mailbox here. (#5.1.1)\r\n"
+    )
+    async with posted(tmp_path, receipts={"address": "receipts@a.test", "subaddress": ""}) as post:
+        await post.stage.submitted()
+        post.put(parcel, away, bounce)
+        assert await post.collect() == 1
+        assert [row.uid for row in await post.rows()] == [3]
+        folder = await post.folder()
+        assert folder is not None
+        assert folder.uid == 3
+
+
 # --- again and again ----------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import date, datetime, timedelta
 
@@ -11,7 +11,7 @@ import structlog
 
 from receiptd import telemetry
 from receiptd.errors import ReceiptdError
-from receiptd.interpret import glance
+from receiptd.interpret import glance, is_report
 from receiptd.mailbox import Fetched, Mailbox, MailboxRefused, Selected
 from receiptd.models import ReportRow
 from receiptd.pulse import pause
@@ -61,7 +61,7 @@ async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str,
     since = await _since(store, last_read) if _is_shared(store, box) and not upto else None
     new = 0
     for uids in _chunks(await mailbox.search_from(upto + 1, since)):
-        wanted = await _ours(store, box, mailbox, uids) if _is_shared(store, box) else uids
+        wanted = await _ours(store, box, mailbox, uids) if _is_shared(store, box) else dict.fromkeys(uids, True)
         async for raws, passed in _portions(_fetched(store, mailbox, wanted), max(uids)):
             async with store.write() as session:
                 new += await reports.keep(
@@ -93,22 +93,27 @@ async def _since(store: Store, last_read: datetime | None) -> date:
     return (max(last_read or first, first) if first else store.now()).date() - timedelta(days=1)
 
 
-async def _ours(store: Store, box: MailboxSettings, mailbox: Mailbox, uids: Sequence[int]) -> list[int]:
-    """Return which of *uids* are, by their headers, answers to our messages or (not among replies) reports."""
-    chosen = []
+async def _ours(store: Store, box: MailboxSettings, mailbox: Mailbox, uids: Sequence[int]) -> dict[int, bool]:
+    """Return which of *uids* are, by their headers, answers to our messages or (not among replies) reports.
+
+    False where a message only looks like a report: its body has to tell before it is stored.
+    """
+    chosen = dict[int, bool]()
     async for header in mailbox.fetch_headers(uids):
         seen = glance(header.raw)
-        is_wanted = seen.is_report and box.role == "receipts"
-        if not is_wanted and seen.answers:
+        is_sure = seen.is_report and box.role == "receipts"
+        if not is_sure and seen.answers:
             async with store.read() as session:
-                is_wanted = await reports.are_ours(session, seen.answers)
-        if is_wanted:
-            chosen.append(header.uid)
+                is_sure = await reports.are_ours(session, seen.answers)
+        if is_sure or (seen.seems_report and box.role == "receipts"):
+            chosen[header.uid] = is_sure
     return chosen
 
 
-def _fetched(store: Store, mailbox: Mailbox, uids: Sequence[int]) -> AsyncIterator[Fetched]:
-    return mailbox.fetch(uids, max_report=store.settings.service.max_report)
+async def _fetched(store: Store, mailbox: Mailbox, uids: Mapping[int, bool]) -> AsyncIterator[Fetched]:
+    async for one in mailbox.fetch(list(uids), max_report=store.settings.service.max_report):
+        if uids.get(one.uid) or is_report(one.raw):
+            yield one
 
 
 async def _cursor(store: Store, mailbox: str, folder: str, uidvalidity: int) -> tuple[int, datetime | None]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from receiptd.interpret.glance import Glance, glance
+from receiptd.interpret.glance import Glance, glance, is_report
 from receiptd.interpret.reading import interpret
 from receiptd.interpret.shape import as_json
 
-__all__ = ["Glance", "as_json", "glance", "interpret"]
+__all__ = ["Glance", "as_json", "glance", "interpret", "is_report"]

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from receiptd.interpret import bounce, envelope, mime
+from receiptd.facts import ReportKind
+from receiptd.interpret import bounce, envelope, mime, pec
+from receiptd.interpret.reading import interpret
 
-_REPORTS = (
+_TYPES = (
     "multipart/report",
     "message/delivery-status",
     "message/global-delivery-status",
     "message/disposition-notification",
     "message/feedback-report",
 )
+_FIELDS = frozenset(("x-failed-recipients", pec.FIELD))
+_ANSWERS = ("in-reply-to", "references", pec.REFERENCE)
+_REPORTS = (ReportKind.DSN, ReportKind.BOUNCE, ReportKind.MDN, ReportKind.FEEDBACK)
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """*is_report*: it looks like a machine's report; *answers*: the Message-IDs it says that it answers."""
+    """*is_report*: it says that it is a machine's report; *seems_report*: it is, or only looks like one.
+
+    *answers*: the Message-IDs it says that it answers.
+    """
 
     is_report: bool
+    seems_report: bool
     answers: tuple[str, ...]
 
 
@@ -27,11 +36,12 @@ def glance(header: bytes) -> Glance:
     """Return what the header of a message tells; never raises, like `interpret`."""
     fields = mime.read(header).header
     kind = (fields.first("content-type") or "").strip().lower()
-    is_report = (
-        kind.startswith(_REPORTS)
-        or envelope.return_path(fields) == ""
-        or "x-failed-recipients" in fields
-        or bounce.is_called_so(fields)
-    )
-    answers = (*envelope.message_ids(fields, "in-reply-to"), *envelope.message_ids(fields, "references"))
-    return Glance(is_report, tuple(dict.fromkeys(answers))[-100:])
+    is_report = kind.startswith(_TYPES) or fields.has_any(_FIELDS)
+    seems_report = is_report or envelope.return_path(fields) == "" or bounce.is_called_so(fields)
+    answers = [message_id for name in _ANSWERS for message_id in envelope.message_ids(fields, name)]
+    return Glance(is_report, seems_report, tuple(dict.fromkeys(answers))[-100:])
+
+
+def is_report(raw: bytes) -> bool:
+    """Whether a whole message is a report: many a parcel that couldn't be delivered is called like one."""
+    return interpret(raw).kind in _REPORTS

@@ -21,7 +21,7 @@ _ACTIONS = {
     "rilevazione-virus": Action.FAILED,
 }
 _ACCEPTANCE = "accettazione"
-_REFERENCE = "x-riferimento-message-id"
+REFERENCE = "x-riferimento-message-id"
 _FILE = "daticert.xml"
 _LONGEST = 64 * 1024
 _MOST_RECIPIENTS = 200
@@ -44,7 +44,7 @@ def is_acceptance(header: Fields) -> bool:
 
 def original_message_id(header: Fields) -> str | None:
     """Return the Message-ID that the receipt is about, as it stands."""
-    return header.first(_REFERENCE)
+    return header.first(REFERENCE)
 
 
 def recipients(root: Part, said: Notice) -> tuple[ReportedRecipient, ...]:
