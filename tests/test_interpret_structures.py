@@ -191,6 +191,34 @@ def test_the_machine_part_that_a_person_attaches_is_no_report(subject: str) -> N
     assert interpret(raw).kind is ReportKind.ORDINARY
 
 
+@pytest.mark.parametrize("kind", ["alone", "behind", "root", "alternative"])
+def test_it_is_read_wherever_the_gateway_put_its_own_words(kind: str) -> None:
+    carried = f"Content-Type: message/rfc822\n\n{report().decode()}"
+    page = "Content-Type: text/html\n\n<p>CAUTION</p>\n"
+    both = f'Content-Type: multipart/alternative; boundary="alt"\n\n{body(text_part("CAUTION"), page, boundary="alt")}'
+    raw = {
+        "alone": mixed(carried),
+        "behind": mixed(carried, text_part(DISCLAIMER)),
+        "root": (structures.top("message/rfc822") + report().decode()).encode(),
+        "alternative": mixed(both, carried),
+    }[kind]
+    got = interpret(raw)
+    assert (got.kind, told(got), got.original_message_id) == (ReportKind.DSN, {BOB: Action.FAILED}, ID)
+
+
+def test_a_bounce_in_prose_behind_a_disclaimer_is_read() -> None:
+    head = "Return-Path: <>\nFrom: MAILER-DAEMON@mx.b.org\nTo: x@a.org\nSubject: failure notice\n\n"
+    said = "I wasn't able to deliver your message to the following addresses.\n\n<bob@b.org>:\nno mailbox (#5.1.1)\n\n"
+    inner = f"{head}{said}--- Below this line is a copy of the message.\n\n{ORIGINAL}\nhi\n"
+    got = interpret(structures.wrapped(inner.encode(), DISCLAIMER, subject="failure notice"))
+    assert (got.kind, told(got), got.original_message_id) == (ReportKind.BOUNCE, {BOB: Action.FAILED}, ID)
+
+
+def test_what_is_wrapped_twice_stays_closed() -> None:
+    twice = structures.wrapped(structures.wrapped(report(), DISCLAIMER), DISCLAIMER, sender="Bob <bob@b.org>", path=BOB)
+    assert interpret(twice).recipients == ()
+
+
 # A report of which a rewriter broke the boundary
 
 
@@ -206,6 +234,13 @@ def test_the_machine_part_that_a_person_attaches_is_no_report(subject: str) -> N
         ("such user\n\n--=_r", "such user\n\nThis is confidential.--=_r"),
         ("such user\n\n--=_r", "such user\n\nThis is confidential.\n--=_r--\n--=_r"),
         ("Content-Type: message/delivery-status\n", ""),
+        ("message/delivery-status", "message/x-delivery-status"),
+        ('boundary="=_r"', "boundary='=_r'"),
+        ('boundary="=_r"', 'boundary="=_r'),
+        ('boundary="=_r"', 'boundary*0="=_";\n boundary*1=r'),
+        ("--=_r\nContent-Type: message/delivery", "--=_z\nContent-Type: message/delivery"),
+        ("multipart/report; report-type=delivery-status;", "multipart/digest;"),
+        ("Subject: Undelivered", "X-Scan: ok\n\nSubject: Undelivered"),
     ],
 )
 def test_a_report_whose_boundary_a_rewriter_broke_is_read(whole: str, broken: str) -> None:
@@ -239,6 +274,13 @@ def test_a_complaint_is_read_whatever_a_gateway_made_of_its_part(kind: str) -> N
     fields = f"Content-Type: {kind}\n\nFeedback-Type: abuse\nUser-Agent: x/1\nVersion: 1\nOriginal-Rcpt-To: <{BOB}>\n"
     got = interpret(mixed(text_part("An abuse report."), fields, returned(), sender="fbl@c.org", subject="Abuse"))
     assert (got.kind, told(got), got.original_message_id) == (ReportKind.FEEDBACK, {BOB: None}, ID)
+
+
+def test_spamcops_complaint_is_read_with_the_message_that_it_copies() -> None:
+    extra = "X-SpamCop-sourceip: 203.0.113.5\nPrecedence: list\n"
+    head = structures.top("text/plain", sender="1@reports.spamcop.net", subject="[SpamCop] id:1", extra=extra)
+    got = interpret(f"{head}[ SpamCop V5 ]\n\n[ Offending message ]\n{ORIGINAL}\nhi\n".encode())
+    assert (got.kind, got.original_message_id) == (ReportKind.FEEDBACK, ID)
 
 
 def test_x_arf_is_a_complaint() -> None:
@@ -341,6 +383,16 @@ def test_of_several_recipients_the_one_counts_that_the_receipt_is_of() -> None:
     assert (one.final_recipient, one.cause) == (CARL, Cause.USER_UNKNOWN)
 
 
+def test_a_receipt_is_known_by_its_machine_part_where_a_gateway_dropped_the_field() -> None:
+    raw = structures.certified("errore-consegna", f"{ABOUT}Non consegnato.", subject="AVVISO")
+    assert told(interpret(raw.replace(b"X-Ricevuta: errore-consegna\n", b""))) == {BOB: Action.FAILED}
+
+
+def test_a_message_that_certified_mail_carried_is_no_receipt() -> None:
+    raw = structures.certified("posta-certificata", "Messaggio di posta certificata.", subject="POSTA CERTIFICATA: Hi")
+    assert interpret(raw.replace(b"X-Ricevuta", b"X-Trasporto")).kind is ReportKind.ORDINARY
+
+
 # Content filters and multimedia message centres
 
 
@@ -420,9 +472,30 @@ def test_a_delivery_report_in_exchanges_own_format_is_read(form: str, action: Ac
     assert (got.kind, told(got), got.original_message_id) == (ReportKind.BOUNCE, {None: action}, ID)
 
 
-def test_winmail_is_known_by_its_name_too() -> None:
-    raw = structures.exchange("REPORT.IPM.Note.IPNRN").replace(b"application/ms-tnef", b"application/octet-stream")
-    assert interpret(raw).kind is ReportKind.MDN
+@pytest.mark.parametrize(
+    "named",
+    [
+        b'application/octet-stream; name="winmail.dat"',
+        b'application/octet-stream\nContent-Disposition: attachment; filename="winmail.dat"',
+    ],
+)
+def test_winmail_is_known_by_its_name_too(named: bytes) -> None:
+    raw = structures.exchange("REPORT.IPM.Note.IPNRN")
+    assert interpret(raw.replace(b'application/ms-tnef; name="winmail.dat"', named)).kind is ReportKind.MDN
+
+
+def test_a_delivery_report_in_it_is_told_by_its_text_where_it_has_one() -> None:
+    said = (
+        "Your message\n\ndid not reach the following recipient(s):\n\nbob@b.org\n    No such account. <mx.b.org #5.1.1>"
+    )
+    raw = mixed(text_part(said), structures.winmail("REPORT.IPM.Note.NDR"), sender="x <postmaster@b.org>")
+    one = only(interpret(raw))
+    assert (one.action, one.final_recipient, one.status) == (Action.FAILED, BOB, "5.1.1")
+
+
+@pytest.mark.parametrize("form", ["IPM.Note", "IPM.Schedule.Meeting.Resp.Neg", "IPM.Outlook.Recall", "REPORT.", "NDR"])
+def test_no_other_form_of_exchange_is_a_report(form: str) -> None:
+    assert interpret(structures.exchange(form, subject="Re: Contract")).recipients == ()
 
 
 # Read receipts of which a gateway took the type

@@ -67,7 +67,7 @@ class Status:
 def find(root: Part) -> Part | None:
     """Return the outermost delivery-status part, wherever it stands; broken containers count too."""
     for part in root.parts:
-        if part.type in _TYPES or part.type.endswith("/delivery-status"):
+        if part.type in _TYPES or part.type.endswith("delivery-status"):
             return part
     return next(_untyped(root), None) if root.parameters.get("report-type", "").lower() == "delivery-status" else None
 

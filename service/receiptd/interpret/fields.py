@@ -40,7 +40,9 @@ class Fields:
 
     def __init__(self, as_they_stand: list[tuple[str, str]]) -> None:
         self._as_they_stand = as_they_stand
-        self._topmost = {name.lower(): value for name, value in reversed(as_they_stand)}
+        self._topmost: dict[str, str] = {}
+        for name, value in as_they_stand:
+            self._topmost.setdefault(name.lower(), value)
 
     def __contains__(self, name: str) -> bool:
         return name in self._topmost

@@ -15,7 +15,7 @@ _TYPES = (
     "message/disposition-notification",
     "message/feedback-report",
 )
-_FIELDS = frozenset(("x-failed-recipients", pec.FIELD))
+_FIELDS = frozenset(("x-failed-recipients", "x-ricevuta"))
 _ANSWERS = ("in-reply-to", "references", pec.REFERENCE)
 _REPORTS = (ReportKind.DSN, ReportKind.BOUNCE, ReportKind.MDN, ReportKind.FEEDBACK)
 

@@ -11,7 +11,7 @@ from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 
 _TYPES = frozenset(("message/disposition-notification", "message/global-disposition-notification"))
-_DEGRADED = ("text/plain", "application/octet-stream")
+_DEGRADED = ("text/plain", "application/octet-stream", "message/x-disposition-notification")
 _MODE = b"MDN-sent-"
 _FIELD = re.compile(r"[!-9;-~]{1,76}[ \t]*:")
 _LONGEST = 4 * 1024

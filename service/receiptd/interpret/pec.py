@@ -11,7 +11,8 @@ from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 from receiptd.interpret.notice import Notice
 
-FIELD = "x-ricevuta"
+FIELDS = frozenset(("x-ricevuta", "x-riferimento-message-id"))
+REFERENCE = "x-riferimento-message-id"
 _ACTIONS = {
     "presa-in-carico": Action.RELAYED,
     "avvenuta-consegna": Action.DELIVERED,
@@ -21,12 +22,12 @@ _ACTIONS = {
     "rilevazione-virus": Action.FAILED,
 }
 _ACCEPTANCE = "accettazione"
-REFERENCE = "x-riferimento-message-id"
 _FILE = "daticert.xml"
 _LONGEST = 64 * 1024
 _MOST_RECIPIENTS = 200
 _ELEMENT = re.compile(r"<(consegna|ricezione|destinatari|mittente|errore-esteso)\b[^<>]{0,200}>([^<>]{1,2000})</\1>")
 _ERROR = re.compile(r"<postacert\b[^<>]{0,300}\berrore=[\"']([a-z-]{1,30})[\"']")
+_KIND = re.compile(r"<postacert\b[^<>]{0,300}?\btipo=[\"']([a-z-]{1,30})[\"']")
 _CAUSES = {"no-dest": Cause.USER_UNKNOWN, "no-dominio": Cause.HOST_UNKNOWN, "virus": Cause.VIRUS}
 _ADDRESSED = re.compile(r"(?:indirizzato|destinato|diretto) a:?(.{1,4000})", re.DOTALL)
 _END_OF_LIST = re.compile(r"\n[ \t]*\n|\b(?:è|e') stat|\bnon \b")
@@ -34,12 +35,12 @@ _END_OF_LIST = re.compile(r"\n[ \t]*\n|\b(?:è|e') stat|\bnon \b")
 
 def is_receipt(header: Fields) -> bool:
     """Whether a provider of certified mail says that this is a receipt."""
-    return FIELD in header
+    return header.has_any(FIELDS)
 
 
-def is_acceptance(header: Fields) -> bool:
+def is_acceptance(root: Part) -> bool:
     """Whether the sender's own provider took the message: no more than the relay's reply has told."""
-    return _kind(header) == _ACCEPTANCE
+    return _kind(root) == _ACCEPTANCE
 
 
 def original_message_id(header: Fields) -> str | None:
@@ -49,7 +50,7 @@ def original_message_id(header: Fields) -> str | None:
 
 def recipients(root: Part, said: Notice) -> tuple[ReportedRecipient, ...]:
     """Return what the receipt says of each recipient; nothing where it is of an unknown kind."""
-    action = _ACTIONS.get(_kind(root.header))
+    action = _ACTIONS.get(_kind(root))
     if not action:
         return ()
     data = _data(root)
@@ -59,8 +60,12 @@ def recipients(root: Part, said: Notice) -> tuple[ReportedRecipient, ...]:
     return tuple(told) or (_told(action, None, data, elements, said),)
 
 
-def _kind(header: Fields) -> str:
-    return (header.first(FIELD) or "").strip().lower()
+def _kind(root: Part) -> str:
+    """Return which receipt this is, by its field, else by its machine part."""
+    if stated := root.header.first("x-ricevuta"):
+        return stated.strip().lower()
+    found = _KIND.search(_data(root))
+    return found[1] if found else ""
 
 
 def _data(root: Part) -> str:

@@ -31,7 +31,9 @@ from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
 
 _LONGEST_EXCERPT = 500
-_REPORTS_IN_HEADER = frozenset((pec.FIELD, mms.FIELD))
+_REPORTS_IN_HEADER = pec.FIELDS | {mms.FIELD}
+_OF_STATUS = frozenset(("message/delivery-status",))
+_OF_MACHINES = _OF_STATUS | {"message/feedback-report", "message/disposition-notification"}
 _QUOTE = re.compile(r"^(?:> ?){1,3}", re.MULTILINE)
 
 
@@ -67,17 +69,21 @@ def interpret(raw: bytes) -> Report:
 
 
 def _told(root: Part, said: Notice) -> _Told | None:
+    if root.types & _OF_MACHINES == _OF_STATUS and (told := _delivery_status(root, said)):
+        return told  # the usual report, at once
     for reader in _READERS:
         if told := reader(root, said):
             return told
     return None
 
 
-def _feedback(root: Part, _said: Notice) -> _Told | None:
+def _feedback(root: Part, said: Notice) -> _Told | None:
     part = feedback.find(root)
     if not part and not feedback.is_report(root):
         return None
     original = returned.find(root, part)
+    if not original.header:
+        original = returned.in_text(said.copy)
     return _Told(ReportKind.FEEDBACK, feedback.recipients(root.header, part, original), original)
 
 
@@ -90,7 +96,7 @@ def _fielded(root: Part, said: Notice) -> _Told | None:
 
 def _certified(root: Part, said: Notice) -> _Told | None:
     message_id = envelope.message_id(pec.original_message_id(root.header))
-    if pec.is_acceptance(root.header):
+    if pec.is_acceptance(root):
         return _Told(ReportKind.AUTO_REPLY, original_message_id=message_id)
     told = pec.recipients(root, said)
     return _Told(ReportKind.BOUNCE, told, original_message_id=message_id) if told else None

@@ -48,7 +48,9 @@ def _class(root: Part) -> str:
 
 
 def _is_named_so(part: Part) -> bool:
-    return part.type == "application/octet-stream" and part.parameters.get("name", "").lower() == _FILE
+    if part.type != "application/octet-stream":
+        return False
+    return _FILE in f"{part.parameters.get('name')} {part.header.first('content-disposition')}".lower()
 
 
 def message_class(content: bytes) -> str:

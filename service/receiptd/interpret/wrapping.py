@@ -21,7 +21,7 @@ def report_in(root: Part, said: Notice) -> Part | None:
     """
     if root.types.isdisjoint(_CARRIERS) or not root.types.isdisjoint(_REPORTS):
         return None
-    carried = [part for part in root.below if part.type in _CARRIERS]
+    carried = [part for part in root.parts if part.type in _CARRIERS]
     if len(carried) != 1:
         return None
     header = carried[0].embedded_header()
