@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ class Nursery:
         )
         self._ask()
 
-    def start(self, words: list[str], output: Path) -> Child:
-        """Start `receiptd` with *words*; all it says goes to *output*."""
-        return Child(self, int(self._ask({"words": words, "output": str(output)})))
+    def start(self, words: list[str], output: Path, environ: Mapping[str, str] | None = None) -> Child:
+        """Start `receiptd` with *words*, and *environ* beside ours; all it says goes to *output*."""
+        request = {"words": words, "output": str(output), "environ": dict(environ or {})}
+        return Child(self, int(self._ask(request)))
 
     def status(self, pid: int) -> int | None:
         """Return the exit status of a child that ended (negative: the signal), or None while it runs."""
@@ -99,9 +101,10 @@ def _serve() -> None:
     os._exit(os.EX_OK)  # without the second that freeing all that was imported takes
 
 
-def _fork(words: list[str], output: str) -> int:
+def _fork(words: list[str], output: str, environ: dict[str, str]) -> int:
     pid = os.fork()
     if pid == 0:
+        os.environ.update(environ)
         _become(words, output)
     return pid
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import http.client
 import json
 import os
@@ -103,6 +105,8 @@ class Office:
         self.receiver = Receiver()
         self.config = tables.furnish(self.folder, self.receiver, secrets)
         self.child: Child | None = None
+        self.environ: dict[str, str] = {}
+        """What the daemon's environment has beside ours."""
 
     # --- the daemon
 
@@ -118,7 +122,9 @@ class Office:
 
     def launch(self) -> Child:
         """Start the daemon without waiting."""
-        self.child = self._nursery.start(["run", "--config", str(self.config)], self.folder / "daemon.log")
+        self.child = self._nursery.start(
+            ["run", "--config", str(self.config)], self.folder / "daemon.log", self.environ
+        )
         return self.child
 
     def await_up(self, *, ready: str = "/healthz") -> None:
@@ -255,8 +261,17 @@ def await_that(met: Callable[[], object], found: Callable[[], object] = lambda: 
 
 def environment() -> dict[str, str]:
     """Return ours without what would speak to another daemon or supervisor."""
-    strange = ("RECEIPTD_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "CREDENTIALS_DIRECTORY")
-    return {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+    strange = ("RECEIPTD_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "CREDENTIALS_DIRECTORY", "BOOT_ID")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+    return ours | {"CACHE_DIRECTORY": str(cache())}
+
+
+@functools.cache
+def cache() -> Path:
+    """Return where daemons note their last attempts, outside every office's folder."""
+    made = Path(tempfile.mkdtemp(prefix="rcpt-cache-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def kinds(shown: Json) -> list[str]:

@@ -135,6 +135,17 @@ def _move(args: argparse.Namespace) -> int:
     return _report(_ask(args).post(_path("messages", args.id, args.verb)))
 
 
+def _retry(args: argparse.Namespace) -> int:
+    """Retry a message, or all that is held since a start with a database that may come from a backup."""
+    if (args.id is None) is not args.held:
+        raise UsageError("retry wants the ID of a message, or --held, and not both")
+    if not args.held:
+        return _move(args)
+    released = _expect(_ask(args).post(_path("held", "retry")), released=int)["released"]
+    terminal.tell(f"{NAME}: {released} held recipient{' is' if released == 1 else 's are'} sent now")
+    return os.EX_OK
+
+
 def _report(answer: Any) -> int:
     """Print an id that is new, and each recipient's state as far as the answer tells it."""
     if not isinstance(answer, dict):
@@ -335,12 +346,17 @@ def _add_decisions(commands: Any) -> None:
     assign.add_argument("--reason", required=True, metavar="TEXT", help="why; kept with the decision")
     for verb, about in (
         ("cancel", "don't send what isn't sent yet"),
-        ("retry", "try at once what is queued or held"),
         ("resend", "send a new copy to those whose receipt did not come"),
     ):
         _add(commands, verb, _move, about, options).add_argument(
             "id", metavar="ID", help="of the message, as `receiptd list` prints it"
         )
+
+    retry = _add(commands, "retry", _retry, "try at once what is queued or held", options)
+    retry.add_argument("id", metavar="ID", nargs="?", help="of the message, as `receiptd list` prints it")
+    retry.add_argument(
+        "--held", action="store_true", help="all that is held since a start with a database that may come from a backup"
+    )
 
 
 def _positive(text: str) -> int:

@@ -108,6 +108,9 @@ class Daemon:
         self.http = webhook.client()
         self.endpoints = webhook.Endpoints(self.http)
         self.clock_offset = store.clock_offset()
+        self.waiting: restore.Waiting | None = None
+        """What was queued when the machine came up, until the mailboxes were read."""
+        self.unread = {box.name for box in store.settings.mailbox}
         self.submit = Step("submit", self._submit, every=_SECOND, patience=_FOR_EVER)
         self.settle = Step("settle", self._settle, every=_SECOND, patience=_MINUTE)
         self.escalate = Step("escalate", self._escalate, every=_SECOND, patience=_MINUTE)
@@ -126,17 +129,26 @@ class Daemon:
             closing.push_async_callback(self.http.aclose)
             closing.push_async_callback(self.relay.close)
             await events.go_on(self.store)
-            if held := await restore.hold_if_restored(self.store):
-                _log.warning(
-                    "the database comes from a backup: what waited in it is held, `receiptd retry` sends it", held=held
-                )
+            start = await restore.begin(self.store)
+            self._tell_of_held(start.held, start.why)
             await queue.recover(self.store)
             await reports.recover(self.store)
+            if start.is_new_run:
+                self.waiting = await restore.await_mailboxes(self.store)
             await closing.enter_async_context(doors.serving(create_app(self.house()), sockets))
             self._listen_to_signals()
             await self._work()
-            await restore.note(self.store)
+            if self.store.ledger is not None:
+                self.store.ledger.stopped(self.store.now().timestamp())
         _log.info("receiptd has stopped")
+
+    def _tell_of_held(self, held: int, why: str | None) -> None:
+        if held:
+            _log.warning(
+                "what was queued is held, for it may have been sent already: `receiptd retry --held` sends it all",
+                held=held,
+                reason=why,
+            )
 
     def _threads(self) -> int:
         # A resolver that hangs keeps a thread well beyond the time-out of a post: no webhook's names take all of them.
@@ -225,6 +237,7 @@ class Daemon:
             return open_mailbox(box, password=password, access_token=token)
 
         async def on_read(new: int) -> None:
+            self.unread.discard(box.name)
             if new:
                 self.settle.bell.set()
             self.escalate.bell.set()
@@ -245,6 +258,10 @@ class Daemon:
         settled = await settle(self.store)
         if settled:
             self.deliver.bell.set()
+        elif self.waiting is not None and not self.unread:
+            self._tell_of_held(await restore.look_back(self.store, self.waiting), restore.REPORTED)
+            self.waiting = None
+            self.submit.bell.set()
         return settled
 
     async def _escalate(self) -> int:
@@ -261,7 +278,6 @@ class Daemon:
 
     async def _monitor(self) -> int:
         await self._look_at_the_clock()
-        await restore.note(self.store)
         await monitor(self.store, self.relay_health, self.boxes, self.clock_health, started_at=self.started_at)
         return 0
 

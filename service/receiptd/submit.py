@@ -103,8 +103,8 @@ async def _carry(store: Store, relay: Relay, health: Health, work: Work) -> bool
     except Exception as fault:
         if not is_down(fault):
             raise
-        # Only the attempt's row is written in there, and without that no DATA is said.
-        _log.warning("the database takes no attempt, so nothing was sent", reason=reason_of(fault))
+        # Only the attempt's row and its note are written in there, and without these no DATA is said.
+        _log.warning("the attempt can't be written down, so nothing was sent", reason=reason_of(fault))
         await _give_back(store, attempt, store.now() + _REST)
         return False
     if outcome.dialogue and not isinstance(outcome, Uncertain):
@@ -166,7 +166,14 @@ async def _transact(store: Store, relay: Relay, work: Work, attempt: Attempt) ->
         attempt.started_at = store.now()
         begun = Attempt(**attempt.model_dump())
         hold = store.settings.submission.uncertain_wait
-        await store.together(lambda session: queue.begin(session, begun, work.claimed_until, hold=hold))
+
+        async def begin(session: AsyncSession) -> int:
+            await queue.begin(session, begun, work.claimed_until, hold=hold)
+            return store.ledger.turn() if store.ledger else 0
+
+        turn = await store.together(begin)
+        if store.ledger is not None:
+            await store.ledger.note(turn, begun.id)
 
     return await relay.submit(_transaction(store, work), before_data=before_data)
 

@@ -94,7 +94,7 @@ async def running(settings: Path) -> AsyncIterator[Daemon]:
             "run",
             "--config",
             str(settings),
-            env=_environment(),
+            env=_environment() | {"CACHE_DIRECTORY": str(settings.parent)},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -25,6 +25,7 @@ from receiptd.models import new_id
 from receiptd.settings import Settings
 from receiptd.store import aftermath
 from receiptd.store.faults import fault_in, is_down, reason_of
+from receiptd.store.ledger import Ledger
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
@@ -132,6 +133,8 @@ class Store:
         """Reports whose last try the database spoilt, and when each is due again (see reports.spoil)."""
         self.trouble: Trouble | None = None
         """What keeps the database from taking writes, as far as we know."""
+        self.ledger: Ledger | None = None
+        """Where attempts are noted before DATA; None: this isn't a daemon's (see restore.begin)."""
         self._lock: int | None = None
         self._writing = asyncio.Lock()
         self._waiting: list[tuple[Callable[[AsyncSession], Awaitable[Any]], asyncio.Future[Any]]] = []
@@ -185,23 +188,13 @@ class Store:
             ) from error
         telemetry.LEASE_HOLDER.labels(_LEASE).set(1)
 
-    def note(self, serial: int) -> None:
-        """Note in the lock file how far the database is; a backup that is put in its place knows nothing of it."""
-        if self._lock is not None:
-            os.pwrite(self._lock, f"{serial:020}\n".encode(), 0)
-
-    def is_older_than_noted(self, serial: int) -> bool:
-        """Whether the database that ends with *serial* was further once, or nothing is noted of one with a past."""
-        if self._lock is None:
-            return False
-        noted = os.pread(self._lock, 20, 0)
-        return serial < int(noted) if noted.isdigit() else serial > 0
-
     async def close(self) -> None:
         """Close every connection and give the lock back."""
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
+        if self.ledger is not None:
+            self.ledger.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -20,6 +20,10 @@ _POSTGRESQL_FAULTS = ("08", "25006", "40", "53", "55", "57", "58")
 """Beginnings of SQLSTATE: connection, read-only, rollback, resources, locks, operator, system."""
 
 
+class DatabaseFault(Exception):
+    """A fault of the database that we found and no driver raised; `str()` says which."""
+
+
 def is_down(error: BaseException) -> bool:
     """Whether *error* is the database's own (no room, a lock, read-only, gone), whatever was asked of it."""
     return fault_in(error) is not None
@@ -32,7 +36,7 @@ def fault_in(error: BaseException | None) -> Exception | None:
     """
     seen: list[BaseException | None] = [error]
     for one in seen:
-        if isinstance(one, NoConnection) or (isinstance(one, DBAPIError) and _is_own(one)):
+        if isinstance(one, NoConnection | DatabaseFault) or (isinstance(one, DBAPIError) and _is_own(one)):
             return one
         if one is not None:
             seen += [other for other in (one.__cause__, one.__context__) if other not in seen]

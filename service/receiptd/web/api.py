@@ -19,7 +19,7 @@ from receiptd.assign import assign
 from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
-from receiptd.store import dispatches, evidence, handover, messages, reports
+from receiptd.store import dispatches, evidence, handover, messages, reports, restore
 from receiptd.store.alerts import rfc3339
 from receiptd.web import follow, health, requests, shapes
 from receiptd.web.bounds import Share
@@ -186,6 +186,17 @@ async def retry(house: Rooms, caller: Operator, message: str) -> dict[str, Any]:
     house.relay.retry_at = None  # a person who says so has perhaps just mended it
     house.ring()
     return shapes.message(await _whole(house, caller, message), with_events=False, waits=house.waits())
+
+
+@router.post("/held/retry")
+async def retry_held(house: Rooms, _: Operator) -> dict[str, Any]:
+    """Send all that is held since a start with a database that may have been an older copy."""
+    released = await restore.release(house.store)
+    if not released:
+        raise Pointless("nothing is held: only a start with a database that may come from a backup holds what waits")
+    house.relay.retry_at = None
+    house.ring()
+    return {"released": released}
 
 
 @router.post("/messages/{message}/resend", status_code=202)

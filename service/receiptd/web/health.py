@@ -82,7 +82,9 @@ async def _database(house: House) -> list[Check]:
 
 
 def _writing(house: House) -> Check:
-    trouble = house.store.trouble
+    trouble, ledger = house.store.trouble, house.store.ledger
+    if trouble is None and ledger is not None and ledger.trouble:
+        return Check("database", ok=False, reason=f"nothing is sent: the note of the last attempt {ledger.trouble}")
     if trouble is None:
         return Check("database", ok=True)
     return Check("database", ok=False, reason=f"it takes no writes: {trouble.reason}", since=trouble.since)
