@@ -86,10 +86,10 @@ async def accept(store: Store, letter: compose.Letter, wish: Wish) -> Taken:
     asked = [_asked(store.settings, letter, addressee, wish) for addressee in letter.recipients]
     check_answers(store.settings, letter, asked)
     try:
-        return await store.together(lambda session: _take(session, store, letter, wish, asked))
+        return await store.promptly(lambda session: _take(session, store, letter, wish, asked))
     except IntegrityError:
         # Two requests with one idempotency key at the same moment: the other one won.
-        return await store.together(lambda session: _take(session, store, letter, wish, asked))
+        return await store.promptly(lambda session: _take(session, store, letter, wish, asked))
 
 
 def _check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:

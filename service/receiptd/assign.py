@@ -48,7 +48,7 @@ async def assign(store: Store, report: str, recipient: str, *, by: str, reason: 
         row.reason = reports.shown(f"assigned to {at.address} by {by}: {reason}")
         return moved.recipient
 
-    return await store.together(work)
+    return await store.promptly(work)
 
 
 async def _read(store: Store, report: str) -> Report:

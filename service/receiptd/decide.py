@@ -81,7 +81,7 @@ async def _decide(store: Store, recipient: str, decision: _Decision) -> Recipien
         made = replace(decision, columns=_NOT_TO_BE_SENT) if has_arrived else decision
         return await _record(session, store, row.id, made)
 
-    return await store.together(work)
+    return await store.promptly(work)
 
 
 def _why_pointless(row: Recipient, kind: EventKind) -> str | None:
@@ -123,7 +123,7 @@ async def cancel(store: Store, message: str, *, by: str) -> int:
             await _record(session, store, row.id, decision)
         return len(queued)
 
-    return await store.together(work)
+    return await store.promptly(work)
 
 
 async def retry(store: Store, message: str) -> int:
@@ -151,7 +151,7 @@ async def retry(store: Store, message: str) -> int:
                 )
         return len(waiting)
 
-    return await store.together(work)
+    return await store.promptly(work)
 
 
 async def resend(store: Store, message: str, *, by: str) -> Taken:
@@ -161,7 +161,7 @@ async def resend(store: Store, message: str, *, by: str) -> Taken:
     together: a copy that nothing links to the first would be a stranger's.
     """
     letter = await _renewed(store, message)
-    return await store.together(lambda session: _resend(session, store, message, letter, by))
+    return await store.promptly(lambda session: _resend(session, store, message, letter, by))
 
 
 async def _renewed(store: Store, message: str) -> compose.Letter:

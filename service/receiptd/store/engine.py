@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from receiptd import errors, telemetry
 from receiptd.models import new_id
 from receiptd.settings import Settings
 from receiptd.store import aftermath
-from receiptd.store.faults import fault_in, is_down, reason_of
+from receiptd.store.faults import DatabaseFault, fault_in, is_down, reason_of
 from receiptd.store.ledger import Ledger
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -51,8 +51,13 @@ def utcnow() -> datetime:
 
 T = TypeVar("T")
 _MOST_TOGETHER = 100
+_PATIENCE = 10.0
+"""Seconds that somebody who waits for an answer waits for the database."""
 _LEASE = "daemon"
 _DRIFT = timedelta(minutes=1)
+
+
+_Queued = tuple[Callable[[AsyncSession], Awaitable[Any]], asyncio.Future[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,7 @@ class Store:
         """Where attempts are noted before DATA; None: this isn't a daemon's (see restore.begin)."""
         self._lock: int | None = None
         self._writing = asyncio.Lock()
-        self._waiting: list[tuple[Callable[[AsyncSession], Awaitable[Any]], asyncio.Future[Any]]] = []
+        self._waiting: list[_Queued] = []
         self._committer: asyncio.Task[None] | None = None
         self._writer = self._engine(is_writer=True)
         self._reader = self._engine(is_writer=False) if self.is_sqlite else self._writer
@@ -211,12 +216,15 @@ class Store:
                 is_mended = self.trouble is not None and await self._changes(session) > before
         except Exception as error:
             if is_down(error):
-                since = self.trouble.since if self.trouble else self.now()
-                self.trouble = Trouble(since, reason_of(error))
+                self._note_trouble(error)
             raise
         aftermath.tell(session)
         if is_mended:
             self.trouble = None
+
+    def _note_trouble(self, error: Exception) -> None:
+        since = self.trouble.since if self.trouble else self.now()
+        self.trouble = Trouble(since, reason_of(error))
 
     def _alone(self) -> AbstractAsyncContextManager[Any]:
         return self._writing if self.is_sqlite else nullcontext()
@@ -236,17 +244,35 @@ class Store:
         the database that failed (no room, a lock): then nothing of any is stored. Returns when all is on disk.
         What is handed over here is done even if the caller is cancelled.
         """
+        done: T = await asyncio.shield(self._queued(work))
+        return done
+
+    async def promptly(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """Do as `together` for somebody who waits for an answer.
+
+        Raises DatabaseFault where *work* could not even begin for ten seconds: then it never does.
+        """
+        result = self._queued(work)
+        await asyncio.wait((result,), timeout=_PATIENCE)
+        if not result.done() and (work, result) in self._waiting:
+            self._waiting.remove((work, result))
+            fault = DatabaseFault(f"another process has kept it locked for {_PATIENCE:.0f} seconds, or the disk hangs")
+            self._note_trouble(fault)
+            raise fault
+        done: T = await asyncio.shield(result)
+        return done
+
+    def _queued(self, work: Callable[[AsyncSession], Awaitable[Any]]) -> asyncio.Future[Any]:
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, result))
         if self._committer is None or self._committer.done():
             self._committer = asyncio.create_task(self._commit_waiting())
-        done: T = await asyncio.shield(result)
-        return done
+        return result
 
     async def _commit_waiting(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
-            outcomes = await self._commit([work for work, _ in batch])
+            batch: list[_Queued] = []
+            outcomes = await self._commit(batch)
             for (_, result), outcome in zip(batch, outcomes, strict=True):
                 if result.done():
                     continue
@@ -255,19 +281,30 @@ class Store:
                 else:
                     result.set_result(outcome)
 
-    async def _commit(self, works: Sequence[Callable[[AsyncSession], Awaitable[Any]]]) -> list[Any]:
-        """Do all in one transaction; return what each returned, or how it failed."""
+    async def _commit(self, batch: list[_Queued]) -> list[Any]:
+        """Do what waits, as *batch*, in one transaction; return what each returned, or how it failed.
+
+        Nothing is taken before the transaction has begun: until then somebody may lose patience.
+        """
         spoilt: Exception | None = None
         try:
             async with self.write() as session:
+                await session.connection()
+                self._take(batch)
                 try:
-                    return [await _attempt(session, work) for work in works]
+                    return [await _attempt(session, work) for work, _ in batch]
                 except _Spoilt as fault:
                     spoilt = fault.error
                     raise
         except Exception as error:
+            if not batch:
+                self._take(batch)
             # The rollback may fail as well, where SQLite did it before us; the first fault is the one to tell.
-            return [_Failed(spoilt or fault_in(error) or error)] * len(works)
+            return [_Failed(spoilt or fault_in(error) or error)] * len(batch)
+
+    def _take(self, batch: list[_Queued]) -> None:
+        batch += self._waiting[:_MOST_TOGETHER]
+        del self._waiting[:_MOST_TOGETHER]
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:

@@ -21,6 +21,7 @@ from receiptd.facts import Receipt, Verdict
 from receiptd.models import Evidence, Recipient
 from receiptd.store import dispatches, evidence, handover, messages, reports, restore
 from receiptd.store.alerts import rfc3339
+from receiptd.store.faults import DatabaseFault
 from receiptd.web import follow, health, requests, shapes
 from receiptd.web.bounds import Share
 from receiptd.web.doors import Caller
@@ -48,6 +49,7 @@ def create_app(house: House) -> FastAPI:
     app.state.bodies = _bodies(house)
     app.add_exception_handler(errors.ReceiptdError, answer_fault)
     app.add_exception_handler(SQLAlchemyError, answer_database_fault)
+    app.add_exception_handler(DatabaseFault, answer_database_fault)
     app.add_exception_handler(ClientDisconnect, answer_nobody)
     app.add_exception_handler(Exception, answer_our_fault)
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
