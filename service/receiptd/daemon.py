@@ -17,6 +17,7 @@ from receiptd import settings as configuration
 from receiptd import store as storage
 from receiptd import systemd, telemetry, webhook
 from receiptd.collect import watch
+from receiptd.descriptors import Shortage
 from receiptd.escalate import escalate, monitor
 from receiptd.mailbox import Mailbox, open_mailbox
 from receiptd.oauth import AccessToken
@@ -123,7 +124,9 @@ class Daemon:
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; then let what is under way end, for at most DRAIN."""
         sockets = doors.open_doors(self.store.settings)
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(self._threads()))
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(Shortage().handle)
+        loop.set_default_executor(ThreadPoolExecutor(self._threads()))
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.store.close)
             closing.push_async_callback(self.http.aclose)

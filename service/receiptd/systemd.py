@@ -6,6 +6,8 @@ them each function does nothing and says so, so that the daemon runs the same un
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import socket
 from collections.abc import Mapping
@@ -20,15 +22,19 @@ def notify(*states: str, environ: Mapping[str, str] = os.environ) -> bool:
     address = environ.get("NOTIFY_SOCKET")
     if not address:
         return False
-    if address.startswith("@"):  # Linux's abstract namespace
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        try:
-            sender.connect(address)
-            sender.sendall("\n".join(states).encode())
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False  # whoever listened is gone: no reason to stop sending mail (sd_notify(3) says so as well)
+    try:
+        _sender().sendto("\n".join(states).encode(), f"\0{address[1:]}" if address.startswith("@") else address)
+    except OSError:
+        return False  # whoever listened is gone: no reason to stop sending mail (sd_notify(3) says so as well)
     return True
+
+
+@functools.cache
+def _sender() -> socket.socket:
+    """Return the socket that tells systemd: kept, so that the watchdog is fed though no descriptor is free."""
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    atexit.register(sender.close)
+    return sender
 
 
 def watchdog_interval(environ: Mapping[str, str] = os.environ) -> timedelta | None:

@@ -293,6 +293,12 @@ class _Server(uvicorn.Server):
         """Leave the signals alone."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, with room for more who wait than are taken at a time."""
+        await super().startup(sockets)
+        for door in sockets or ():
+            door.listen(_BACKLOG)
+
 
 @contextlib.asynccontextmanager
 async def serving(app: FastAPI, doors: list[socket.socket]) -> AsyncIterator[None]:
@@ -305,6 +311,9 @@ async def serving(app: FastAPI, doors: list[socket.socket]) -> AsyncIterator[Non
         log_config=None,
         access_log=False,
         server_header=False,
+        # asyncio takes as many connections in a row as the backlog has, and where no descriptor is free it fails,
+        # logs and comes back that often: one at a time makes that one a second.
+        backlog=1,
         h11_max_incomplete_event_size=_HEADER_KIB * 1024,
         timeout_graceful_shutdown=5,
         proxy_headers=False,
