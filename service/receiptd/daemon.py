@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,12 +45,15 @@ def run(config: Path | None) -> int:
     """Run the daemon until SIGTERM or SIGINT; raise a ReceiptdError where it can't start."""
     settings = configuration.load(config)
     telemetry.configure_logging()
-    for endpoint in settings.webhook:
-        webhook.secret_of(endpoint)
-    store = Store(settings)
-    store.lock()
-    storage.ensure(settings.service.database)
-    asyncio.run(Daemon(store).run())
+    try:
+        for endpoint in settings.webhook:
+            webhook.secret_of(endpoint)
+        store = Store(settings)
+        store.lock()
+        storage.ensure(settings.service.database)
+        asyncio.run(Daemon(store).run())
+    finally:
+        logging.shutdown()  # what is left of the log is written, or a moment waited for
     return 0
 
 

@@ -24,6 +24,7 @@ from prometheus_client import (
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from receiptd import token
+from receiptd.outlet import LogHandler, Outlet
 from receiptd.terminal import safe
 
 REGISTRY = CollectorRegistry()
@@ -80,17 +81,16 @@ def exposition() -> bytes:
 
 
 def configure_logging(
-    stream: TextIO = sys.stderr, *, level: int = logging.INFO, environ: Mapping[str, str] = os.environ
+    stream: TextIO | None = None, *, level: int = logging.INFO, environ: Mapping[str, str] = os.environ
 ) -> None:
-    """Send structlog's and the standard library's records to *stream*.
+    """Send structlog's and the standard library's records to *stream*, or beside all else to standard error.
 
     A person at a terminal gets columns; everything else gets `key=value` lines, with a priority
     prefix instead of a time where the journal (which stamps by itself) reads them.
     """
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=_rendering(stream, environ))
-    )
+    handler = LogHandler(Outlet(sys.stderr.fileno())) if stream is None else logging.StreamHandler(stream)
+    rendering = _rendering(stream or sys.stderr, environ)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=rendering))
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for talker in ("apscheduler", "httpx2", "uvicorn", "alembic"):  # they tell every tick, request and start
         logging.getLogger(talker).setLevel(logging.WARNING)

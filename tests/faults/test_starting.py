@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -145,4 +146,32 @@ def test_the_sockets_of_a_killed_daemon_are_replaced(nursery: Nursery, peers: Pe
         office.stop(kill=True)
         assert (office.folder / "send.sock").is_socket()
         office.start()
+        assert office.post("alice@b.test")
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("room", [0, 8192, 65536])
+def test_a_start_on_a_full_disk_is_one_sentence(
+    nursery: Nursery, peers: Peers, room: int, is_new: bool
+) -> None:
+    with office_with(nursery, peers, start=False) as office:
+        if not is_new:
+            office.start()
+            office.post("alice@b.test", text="x\n" * 50_000)
+            office.stop(kill=True)
+        ended = subprocess.run(
+            [sys.executable, "-m", "receiptd", "run", "--config", str(office.config)],
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY)),
+            env=environment(),
+            timeout=60,
+            check=False,
+        )
+        said = ended.stderr.decode()
+        assert (ended.returncode, "Traceback" in said) == (os.EX_CANTCREAT, False), said
+        assert said.startswith("receiptd: ")
+        assert said.count("\n") == 1, said
+        office.start()
+        if not is_new:
+            assert len(office.daemon.get("/v1/messages")["items"]) == 1
         assert office.post("alice@b.test")
