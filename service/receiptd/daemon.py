@@ -19,6 +19,7 @@ from receiptd import store as storage
 from receiptd import systemd, telemetry, webhook
 from receiptd.collect import watch
 from receiptd.descriptors import Shortage
+from receiptd.errors import ReceiptdError
 from receiptd.escalate import escalate, monitor
 from receiptd.mailbox import Mailbox, open_mailbox
 from receiptd.oauth import AccessToken
@@ -27,6 +28,8 @@ from receiptd.settings import MailboxSettings, OAuth, read_secret
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
 from receiptd.store import Store, dispatches, events, evidence, handover, is_down, queue, reason_of, reports, restore
+from receiptd.store.engine import database_url
+from receiptd.store.faults import explain
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.web import House, create_app, doors
@@ -52,6 +55,10 @@ def run(config: Path | None) -> int:
         store.lock()
         storage.ensure(settings.service.database)
         asyncio.run(Daemon(store).run())
+    except Exception as fault:
+        if isinstance(fault, ReceiptdError) or not is_down(fault):
+            raise
+        raise explain(fault, database_url(settings.service.database)) from fault
     finally:
         logging.shutdown()  # what is left of the log is written, or a moment waited for
     return 0

@@ -54,12 +54,12 @@ def _is_own(error: DBAPIError) -> bool:
 
 def explain(error: BaseException, url: URL) -> errors.ReceiptdError:
     """Return the sentence for a database that can't be used as the settings have it."""
-    where = url.render_as_string(hide_password=True)
+    where = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
     if isinstance(error, NoSuchModuleError | ModuleNotFoundError):
         return errors.BadSettings(f"{where} needs a driver that isn't installed: pip install 'receiptd[postgresql]'")
-    return errors.CantCreate(
-        f"the database {where} can't be used ({reason_of(error)}): check that it exists and is writable"
-    )
+    reason = reason_of(error)
+    remedy = "make room there" if "full" in reason else "check that it exists and is writable"
+    return errors.CantCreate(f"the database {where} can't be used ({reason}): {remedy}")
 
 
 def reason_of(error: BaseException) -> str:

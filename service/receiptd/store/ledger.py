@@ -97,8 +97,8 @@ class Ledger:
         except OSError as error:
             raise CantCreate(
                 f"can't write to {self.path.parent} ({error.strerror}), where the last attempt is noted, to know a "
-                "restored database by: give the service's user write access there, or set CACHE_DIRECTORY to a folder "
-                "outside the database's"
+                "restored database by: make room, let the service's user write there, or set CACHE_DIRECTORY to a "
+                "folder outside the database's"
             ) from error
 
     def turn(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import suppress
 from importlib.resources import files
 
@@ -10,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,9 +25,18 @@ def _engine(text: str) -> Engine:
     if url.get_backend_name() == "sqlite":
         url = url.set(drivername="sqlite")
     try:
-        return create_engine(url)
+        engine = create_engine(url)
     except (SQLAlchemyError, ModuleNotFoundError) as error:
         raise explain(error, url) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _leave_transactions_to_us)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:
+    """Let Python commit nothing by itself: tables made in part, where the disk is full, would be in the way."""
+    connection.isolation_level = None
 
 
 def _make_private(url: URL) -> None:
