@@ -27,7 +27,7 @@ UNMISTAKABLE = re.split(
     자동 회신: 계약 | Out of office Re: Contract | OOO: Contract | [OOO] Contract | Nicht im Büro: Vertrag
     Absence du bureau : Contrat | Fuera de la oficina: Contrato | Fora do escritório: Contrato | Fuori sede: Contratto
     Вне офиса: Договор | 不在: 契約 | Urlaub Re: Vertrag | Absent : Contrat | Vacation: Contract
-    AUTO: Bob is out of the office (returning 30/11/2026) | Re: Automatic reply: Contract""",
+    AUTO: Bob is out of the office (returning 30/11/2026)""",
 )
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from itertools import islice
 
 from receiptd.facts import Action, Cause, ReportedRecipient
-from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases, proof, reason, reply
+from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases, proof, reason, refusals, reply
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
 
 _MOST_RECIPIENTS = 200
-_MARK = r"(?:[\s>*•·\-–.)#|+=]|\d{1,4}(?=[\s):|]|\.[\s)<])){0,20}"
+_MARK = r"(?:[\s>*•·\-–.)#|=]|\+(?!\d)|\d{1,4}(?=[\s):|]|\.[\s)<])){0,20}"
 _NAME = r"(?=[^\s<>\"'()\[\]][^\s<>\"()\[\]]{0,127}@)"
 _ALONE = re.compile(rf"{_MARK}[<\"'\[(]{{0,3}}{_NAME}")
 _LABELLED = re.compile(
@@ -38,21 +38,75 @@ def is_bounce(header: Fields, said: Notice) -> bool:
 
 
 def _is_told(header: Fields, said: Notice) -> bool:
+    if not (_is_signed_by_program(header) or _is_proven(header, said)):
+        return _is_told_in_prose(header, said)
     subject = _subject(header)
     is_called = _is_name_of_bounce(subject)
     is_daemon, is_null = is_from_daemon(header), envelope.return_path(header) == ""
-    if _is_answer(header) and subject.startswith(dialects.ANSWERED) and not dialects.PROGRAM.are_in(_from(header)):
-        return (is_daemon or is_null) and dialects.SENTENCE.are_in(said.plain) and proof.lists_failed(header, said)
+    if _is_answer(header) and dialects.ANSWERED.match(subject) and not _is_signed_by_program(header):
+        is_robot = is_daemon or is_null or refusals.is_from_robot(header)
+        return is_robot and dialects.SENTENCE.are_in(said.plain) and proof.lists_failed(header, said)
     if is_called and is_daemon:
         return True
     if (is_daemon or is_null) and not _is_conversation(header) and proof.gives_reply(said):
         return True
     if is_daemon:
         return dialects.SENTENCE.are_in(said.plain)
+    if is_null or (is_called and (not _is_conversation(header) or refusals.is_from_robot(header))):
+        is_proven = proof.is_shown(header, said) or (is_null and is_called and _names_others(header, said))
+        if is_proven and dialects.SENTENCE.are_in(said.plain):
+            return True
+    return _is_list_refusal(subject, said) or bool(refusals.named(header, said))
+
+
+def _is_told_in_prose(header: Fields, said: Notice) -> bool:
+    """Whether words alone tell of a failure, and not of somebody who is away, has left, or will release the message."""
+    if refusals.is_held(said) or refusals.is_stripped(said):
+        return False
+    subject = _subject(header)
+    is_called, is_null = _is_name_of_bounce(subject), envelope.return_path(header) == ""
+    is_answer = _is_answer(header)
+    if is_from_daemon(header) and not (is_answer and dialects.ANSWERED.match(subject)):
+        return (is_called or dialects.SENTENCE.are_in(said.plain)) and not refusals.is_away(said)
+    is_responder = is_answer or reply.is_marked(header)
+    if (is_called or is_null or is_answer or refusals.is_from_robot(header)) and refusals.named(header, said):
+        return not is_responder or refusals.is_from_robot(header) or not reply.is_marked(header)
+    if _is_list_refusal(subject, said):
+        return True
+    if is_responder or refusals.is_personal(said) or refusals.is_unattended(said):
+        return False
     if is_null or (is_called and not _is_conversation(header)):
         is_proven = proof.is_shown(header, said) or (is_null and is_called and _names_others(header, said))
         return is_proven and dialects.SENTENCE.are_in(said.plain)
+    return False
+
+
+def _is_list_refusal(subject: str, said: Notice) -> bool:
     return dialects.LIST_REFUSALS.are_in(subject) and dialects.SENTENCE.are_in(said.plain)
+
+
+def _is_signed_by_program(header: Fields) -> bool:
+    return dialects.PROGRAM.are_in(_from(header))
+
+
+def _is_proven(header: Fields, said: Notice) -> bool:
+    """Whether more than words tells of it: a server's reply, a status, the returned message.
+
+    People and their answering machines cite replies and quote what they answer: theirs needs both.
+    """
+    is_returned = proof.is_returned(said)
+    if (_is_answer(header) or reply.is_marked(header)) and refusals.is_personal(said):
+        return is_returned and proof.gives_reply(said)
+    return is_returned or proof.gives_reply(said) or proof.gives_code(said.text)
+
+
+def is_believed_without_names(header: Fields, said: Notice) -> bool:
+    """Whether it is a bounce though it names nobody: parcels fail too, and so do logins that phishers want."""
+    if not is_called_so(header) and reply.is_auto_reply(header):
+        return False
+    path = envelope.return_path(header)
+    is_machines = not path or path.lower().startswith(_SERVERS_POST) or _is_signed_by_program(header)
+    return is_machines or _is_proven(header, said)
 
 
 def _names_others(header: Fields, said: Notice) -> bool:
@@ -175,6 +229,8 @@ def _named(header: Fields, said: Notice, original: Returned) -> list[str]:
     listed = [address for value in header.all("x-failed-recipients") for address in addresses.find(value)]
     if listed:
         return list(dict.fromkeys(listed))
+    if not is_from_daemon(header) and (refused := refusals.named(header, said)):
+        return refused
     strangers = _not_recipients(header, original)
     if found := _without(_below_heading(said), strangers):
         return _but(_SERVERS_POST, found) or found
@@ -186,6 +242,8 @@ def _named(header: Fields, said: Notice, original: Returned) -> list[str]:
         writers = writers or found
     if writers:
         return writers
+    if own := _without(_below_heading(said), strangers - {(addresses.first(header.first("from")) or "").lower()}):
+        return own
     if named := _local_names(header, said):
         return named
     return list(dict.fromkeys(original.recipients)) if len(set(original.recipients)) == 1 else []

@@ -26,7 +26,11 @@ PROGRAM = Phrases(
 )
 """Those among them that no person writes as."""
 
-ANSWERED = ("re:", "aw:", "sv:", "antw:", "odp:", "vs:", "ynt:", "回复:", "答复:", "回覆:")
+ANSWERED = re.compile(
+    r"(?:re|aw|antw|antwort|sv|svar|vs|odp|odg|od|vá|r|rif|rép|res|ref|ynt|bls|ats|atb|απ|σχετ|ответ|отв|ha|відп|отг"
+    r"|одг|回复|回覆|答复|答覆|回信|返信|답장|회신|رد|תשובה|השב|پاسخ|ตอบ|trả lời|balas)"
+    r"(?:\[\d+\]|\(\d+\)|\^\d+)? ?[:：]"
+)
 """How the subject of an answer begins."""
 
 SUCCESS = Phrases("""
@@ -60,7 +64,7 @@ SUBJECT = Phrases("""
     non recapitabil | impossibile recapitare | impossibile consegnare | onbestelbaar | kan niet worden | niet bezorgd
     niet afgeleverd | mislukt | ej levererat | ikke levert | iletilemedi | niedostarcz | nie dostarczon | nedoru
     nelivrat | message returned | address not found | delivery to * failed | recipient not found | error * delivery
-    mail not accepted | delivery notice | sending failed | bounced message | bounced mail | bounce notification
+    could not deliver | couldn't deliver | not deliver | hard bounce | mail not accepted | delivery notice | sending failed | bounced message | bounced mail | bounce notification
     message bounced | mail-zustellung | zustellung nicht | absender zur | konnte nicht * werden | nicht ausgeliefert
     nicht versendet | zustellproblem | zustellfehler | fehler bei der zustellung | fehler bei der nachricht | non livr
     retour du message | n'a pas pu * remis | n'a pas pu * livr | erreur de livraison | erreur de distribution

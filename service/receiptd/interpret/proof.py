@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from receiptd.interpret import addresses, codes, dialects, envelope, phrases
+from receiptd.interpret import absences, addresses, codes, dialects, envelope, phrases
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.notice import Notice
 
@@ -16,8 +16,10 @@ _REPLY = re.compile(r"(?<![\w.])(?:[45]\d\d[ -]{1,3}#?|#)[45]\.\d{1,3}\.\d{1,3}(
 _REPLY_BEGINS = re.compile(r"[ \t]{0,8}[45]\d\d(?: ?[-–—] ?|[ -]#?[45]\.\d)")
 _RETURNED = re.compile(r"^[ \t]{0,8}message-id[ \t]?:", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"[ \t]{0,8}\d{1,3}[.)][ \t]{1,4}")
+_LABEL = re.compile(rf"[ \t]{{0,8}}(?:{dialects.LABEL})[ \t]{{0,8}}[:：]", re.IGNORECASE)
 _BEFORE_NAME = " \t*•·-–<\"'(["
 _AFTER_NAME = " \t>\"')]:;,."
+_LAST_SENTENCE = re.compile(r"^.*(?:[.!?] |[。！？])(?=.)", re.DOTALL)
 _SIGHT = 100
 _NEAR = 3
 """Lines from a name in which the reply stands that names it."""
@@ -28,9 +30,14 @@ def gives_reply(said: Notice) -> bool:
     return any(_REPLY.search(line) for line in said.lines if not _is_quoted(line))
 
 
+def is_returned(said: Notice) -> bool:
+    """Return whether the notice returns the original or its header."""
+    return said.returns_message or bool(_RETURNED.search(said.copy))
+
+
 def is_shown(header: Fields, said: Notice) -> bool:
     """Return whether the notice returns the original, or lists who failed as servers do."""
-    return said.returns_message or bool(_RETURNED.search(said.copy)) or lists_failed(header, said)
+    return is_returned(said) or lists_failed(header, said)
 
 
 def lists_failed(header: Fields, said: Notice) -> bool:
@@ -56,7 +63,7 @@ def lists_failed(header: Fields, said: Notice) -> bool:
 
 def _listed(line: str) -> tuple[str, str] | None:
     """Return the address that begins *line* and what follows it; a person's quotation lists nobody."""
-    bare = _NUMBER.sub("", line, count=1).lstrip(_BEFORE_NAME) if "@" in line and not _is_quoted(line) else ""
+    bare = _LABEL.sub("", _NUMBER.sub("", line, count=1), count=1).lstrip(_BEFORE_NAME) if "@" in line and not _is_quoted(line) else ""
     found = addresses.ADDRESS.match(bare)
     return (found[0], bare[found.end() :].strip(_AFTER_NAME)) if found else None
 
@@ -72,6 +79,8 @@ def _announces(line: str) -> bool:
     if dialects.NOT_A_RECIPIENT.search(line[-_SIGHT:]):
         return False  # `If it was not delivered, write to:`
     plain = phrases.plain(line)
+    if absences.CONTACT.are_in(_LAST_SENTENCE.sub("", plain)):
+        return False  # `Your mail could not be read. In urgent cases write to:`
     return dialects.HEADING.are_in(plain) or dialects.SENTENCE.are_in(plain)
 
 

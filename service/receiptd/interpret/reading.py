@@ -167,7 +167,7 @@ def _bounce(root: Part, said: Notice) -> _Told | None:
     if status.recipients:
         return _of_status(status, said, original)
     told = bounce.recipients(root.header, said, original)
-    if not told and not bounce.is_called_so(root.header) and reply.is_auto_reply(root.header):
+    if not told and not bounce.is_believed_without_names(root.header, said):
         return None
     return _Told(ReportKind.BOUNCE, told, original)
 

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 from receiptd.facts import ReportKind
-from receiptd.interpret import answers, envelope, phrases
+from receiptd.interpret import absences, answers, dialects, envelope, phrases, refusals
 from receiptd.interpret.fields import Fields
 
 _MARKS = frozenset((
@@ -24,11 +24,24 @@ _WORDS_OF_MARKS = (
     ("x-post-messageclass", "autoresponder"),
 )
 _CHALLENGE_MARKS = ("x-challenge", "x-tmda-fingerprint", "x-boxtrapper", "x-spamarrest-speedcode", "x-boxbe-confirm")
-_REPLY_PREFIX = re.compile(r"(?:(?:re|aw|sv|antw|tr|r|odp|vs|ref)(?:\[\d+\])?: ?){1,3}")
+_REPLY_PREFIX = re.compile(rf"(?:(?:{dialects.ANSWERED.pattern}) ?){{1,3}}")
+_QUOTES = re.compile(
+    r"^(?:>|-{3,} ?\w|_{8,}|(?:\*)?(?:von|from|de|da|van|från|fra|od|от|від|发件人|寄件者|差出人|보낸 ?사람) ?[:：]\*? ?\S"
+    r"|[^\n]{10,200}(?:wrote|schrieb|a écrit|escribió|escreveu|ha scritto|schreef|skrev|kirjoitti|napisał|написал|pisze) ?:)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Where an answer begins to quote."""
+
 _REPLY_WORDS = "re|aw|fw|fwd|sv|vs|antw|wg|tr|odp"
 _AWAY = re.compile(
     rf"(?:{'|'.join(map(re.escape, answers.AWAY_BEGINS))})(?=\s*(?:$|[:|(\[–—,.!/-]|(?:{_REPLY_WORDS})\b))"
 )
+_SINCE = (
+    r"\d|(?:until|till|through|from|since|as of|bis|vom|ab|seit|wegen|jusqu|du|depuis|à partir|au|hasta|desde|del|fino|dal|al|até|de \d"
+    r"|tot|van \d|vanaf|t/m|till|t\.o\.m|från|til|fra|frem|asti|saakka|do|od|až|dne|-ig|până|din|kadar|до|с \d|по|від|από|έως"
+    r"|notice|message|reply|auto|notification|notiz|meldung)"
+)
+_ABSENT = re.compile(rf"(?:{'|'.join(map(re.escape, answers.ABSENT_BEGINS))})\w*(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))")
 _BEFORE_SUBJECT = re.compile(rf"[^:]{{1,60}}?(?::| (?:{_REPLY_WORDS}):) ?\S")
 
 
@@ -37,8 +50,36 @@ def kind(header: Fields, text: str) -> ReportKind:
     if is_auto_reply(header) or is_receipt(header, text) or is_challenge(header, text):
         return ReportKind.AUTO_REPLY
     if "in-reply-to" in header or "references" in header:
-        return ReportKind.REPLY
+        return ReportKind.AUTO_REPLY if _is_automatons(header, text) else ReportKind.REPLY
     return ReportKind.ORDINARY
+
+
+def _is_automatons(header: Fields, text: str) -> bool:
+    """Whether an answer without a mark bears none of a person's: it wants no answer, or speaks as a machine does."""
+    own = phrases.plain(_own_words(text[:4000]))
+    sender = (header.first("from") or "")[:500].lower()
+    if refusals.is_from_robot(header) or dialects.PROGRAM.are_in(sender) or absences.AUTOMATIC.are_in(own):
+        return True
+    if _QUOTES.search(text[:4000]):
+        return False  # an answering machine quotes nobody
+    is_absence = absences.AWAY.are_in(own) or absences.UNATTENDED.are_in(own)
+    return (is_absence or absences.GONE.are_in(own)) and absences.COURTESY.are_in(own)
+
+
+def _own_words(text: str) -> str:
+    """Return *text* up to what it quotes."""
+    quoted = _QUOTES.search(text)
+    return text[: quoted.start()] if quoted else text
+
+
+def is_marked(header: Fields) -> bool:
+    """Whether a field says that an automaton answers: in somebody's stead, as a vacation notice does."""
+    declared = (header.first("auto-submitted") or "").strip().lower()
+    if declared.startswith("no"):
+        return False
+    if declared.startswith("auto-replied") or header.has_any(_MARKS):
+        return True
+    return any(word in (header.first(name) or "").lower() for name, word in _WORDS_OF_MARKS)
 
 
 def is_auto_reply(header: Fields) -> bool:
@@ -47,16 +88,14 @@ def is_auto_reply(header: Fields) -> bool:
     is_answer = "in-reply-to" in header or "references" in header
     if declared.startswith("no"):
         return False
-    if declared.startswith("auto-replied") or header.has_any(_MARKS):
-        return True
-    if any(word in (header.first(name) or "").lower() for name, word in _WORDS_OF_MARKS):
+    if is_marked(header):
         return True
     if "list-id" in header:
         return False
     subject = phrases.plain(envelope.subject(header)[:300])
     automaton = envelope.is_automatic(header) or envelope.return_path(header) == ""
     is_first = is_answer and not _REPLY_PREFIX.match(subject)  # people answer with Re:
-    if _begins_away(subject, among_automata=automaton or is_first):
+    if _begins_away(subject, is_first=is_first, among_automata=automaton):
         return True
     return automaton and (is_answer or answers.AWAY.are_in(subject) or envelope.return_path(header) == "")
 
@@ -69,7 +108,7 @@ def is_receipt(header: Fields, text: str) -> bool:
 
 def is_away(header: Fields) -> bool:
     """Whether the subject alone says that a machine answers."""
-    return _begins_away(phrases.plain(envelope.subject(header)[:300]), among_automata=False)
+    return _begins_away(phrases.plain(envelope.subject(header)[:300]), is_first=False, among_automata=True)
 
 
 def is_challenge(header: Fields, text: str) -> bool:
@@ -82,14 +121,21 @@ def is_challenge(header: Fields, text: str) -> bool:
     return automaton and answers.CHALLENGE.are_in(phrases.plain(f"{envelope.subject(header)[:300]}\n{text[:4000]}"))
 
 
-def _begins_away(subject: str, *, among_automata: bool) -> bool:
+def _begins_away(subject: str, *, is_first: bool, among_automata: bool) -> bool:
+    """Whether a subject begins as answering machines' do; *is_first*: it answers, and no `Re:` says so."""
     prefix = _REPLY_PREFIX.match(subject)
+    if prefix and not among_automata:
+        return False  # people answer automatic answers
     bare = subject[prefix.end() if prefix else 0 :]
     if bare.startswith(answers.AUTOMATIC_BEGINS) or _AWAY.match(bare):
         return True
     if bare.startswith("auto:"):  # Lotus Notes; a car to Germans
-        return among_automata or answers.AWAY.are_in(bare)
-    return bare.startswith(answers.ABSENT_BEGINS) and (among_automata or bool(_BEFORE_SUBJECT.match(bare)))
+        return among_automata or is_first or answers.AWAY.are_in(bare)
+    if not bare.startswith(answers.ABSENT_BEGINS):
+        return False
+    if among_automata:
+        return True
+    return bool(_ABSENT.match(bare)) if is_first else bool(_BEFORE_SUBJECT.match(bare))
 
 
 def returns_at(text: str) -> datetime | None:

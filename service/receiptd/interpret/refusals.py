@@ -1,0 +1,213 @@
+"""A gateway's, list manager's or mail rule's refusal in prose -> whose message it refuses, or that it only holds it.
+
+They sign as anybody: as `noreply@`, as the list, as the recipient. What a person doesn't write is the sentence itself:
+`Your message to bob@b.org was rejected …`, without a word about themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+
+from receiptd.interpret import absences, addresses, dialects, envelope, notice, phrases
+from receiptd.interpret.fields import Fields
+from receiptd.interpret.notice import Notice
+from receiptd.interpret.phrases import Phrases
+
+ROBOT = Phrases("""
+    noreply | no-reply | no_reply | no.reply | donotreply | do-not-reply | do_not_reply | ne-pas-repondre
+    nepasrepondre | ne_pas_repondre | noresponder | no-responder | nao-responda | naoresponda | nicht-antworten
+    nichtantworten | non-rispondere | nonrispondere | niet-beantwoorden | nietbeantwoorden | svarej-ikke | svar-ikke
+    ei-vastata | nie-odpowiadaj | listserv | list server | sympa@ | sympa-request@ | majordomo | mailman | ecartis
+    listmaster | listar@ | mlmmj | ezmlm | listproc | -bounces@ | -owner@ | -request@ | quarantine | quarantaene
+    spamfilter | spam filter | spamschutz | antispam | anti-spam | virenschutz | antivirus | anti-virus | virusalert
+    mail security | mailsecurity | email security | e-mail security | message security | messaging security
+    e-mail-sicherheit | mail-sicherheit | mailsicherheit | email-sicherheit | sécurité messagerie | sécurité e-mail
+    seguridad de correo | seguridad del correo | filtro de correo | filtro antispam | sicurezza e-mail | sicurezza mail
+    mailbeveiliging | e-mailbeveiliging | e-postsäkerhet | content-filter | content filter | mail filter | mailfilter
+    mail firewall | email gateway | e-mail gateway | e-mail-gateway | security gateway | secure gateway | passerelle
+    mail-relay | mailrelay | mail relay | mms gateway | mms-gateway | mmsgw | mmsc@ | sms gateway | sms-gateway | sms2email
+    fax gateway | faxgateway | fax-gateway | fax server | faxserver | amavis | barracuda | proofpoint | mimecast
+    fortimail | fortinet | sophos | hornetsecurity | trend micro | trendmicro | retarus | nospamproxy | ironport
+    messagelabs | symantec | mcafee | forcepoint | websense | trustwave | spamtitan | vade | libraesva | cloudmark
+    postmark | mailchannels
+""")
+"""The From of automata that refuse or hold mail."""
+
+YOURS = Phrases("""
+    your message | your e-mail | your email | your mail | your post | your request | your submission | your fax
+    your multimedia message | the message you sent | the email you sent | the e-mail you sent | the mail you sent
+    message you sent | message sent by you | email sent by you | a message from you | an email from you
+    ihre nachricht | ihre e-mail | ihre email | ihre mail | ihr e-mail | ihre sendung | ihr schreiben | deine nachricht
+    deine e-mail | deine mail | die von ihnen gesendete | ihre anfrage | votre message | votre e-mail | votre email
+    votre courriel | votre courrier | votre mail | votre mél | le message que vous | su mensaje | su correo | su email
+    su e-mail | tu mensaje | tu correo | el mensaje que envió | sua mensagem | seu e-mail | seu email | a mensagem que
+    suo messaggio | suo e-mail | suo email | sua e-mail | sua email | tuo messaggio | tua e-mail | tua email | vostro messaggio
+    vostra e-mail | uw bericht | uw e-mail | uw email | uw mail | je bericht | je e-mail | jouw bericht | ditt meddelande
+    ditt mejl | ditt mail | ditt e-post | din e-post | din besked | din meddelelse | din e-mail | din mail | din melding
+    dit brev | viestisi | viestiäsi | sähköpostisi | sähköpostiviestisi | póstur þinn | skeyti þitt | tölvupóstur
+    twoja wiadomość | państwa wiadomość | pana wiadomość | wysłana wiadomość | wiadomość wysłana | vaše zpráva | vaši zprávu
+    vaše správa | vašu správu | váš e-mail | vás e-mail | üzenete | üzenetét | e-mailje | levele | levelét | mesajul dvs | mesajul dumneavoastră
+    mesajul tău | e-mailul dvs | iletiniz | mesajınız | e-postanız | ваше сообщение | ваше письмо | вашого листа | ваш лист
+    ваше повідомлення | вашето съобщение | вашето писмо | το μήνυμά σας | το μήνυμα σας | το email σας | vaša poruka | vašu poruku
+    vaš e-mail | vaša e-pošta | vaše sporočilo | ваша порука | вашата порака | teie kiri | teie sõnum | teie e-kiri | jūsu vēstule
+    jūsu ziņojum | jūsų laišk | jūsų žinut | el vostre missatge | el seu missatge | zure mezua | eich neges | do theachtaireacht
+    您的邮件 | 您的郵件 | 您发送 | 您發送 | 您发给 | 您寄给 | 您寄給 | 您寄出 | 你的邮件 | あなたのメール | お送りいただいた | お客様のメール
+    お送りになった | 送信されたメール | 送信したメール | 귀하의 메시지 | 귀하의 메일 | 귀하가 보낸 | 보내신 메일 | 보내신 | ההודעה שלך | המייל שלך
+    رسالتك | بريدك | پیام شما | ایمیل شما | आपका संदेश | आपका ईमेल | ข้อความของคุณ | อีเมลของคุณ | thư của bạn | email của bạn | tin nhắn của bạn
+    pesan anda | email anda | mesej anda | e-mel anda
+""")
+"""How the message that is refused is called."""
+
+_REFUSED = Phrases("""
+    rejected | was refused | been refused | is refused | [denied] | was blocked | been blocked | is blocked | was stopped
+    been stopped | was discarded | been discarded | was deleted by | was dropped | bounced | not accepted | not authorized
+    not allowed to | not permitted to | undeliverable | will not be delivered | blockiert | verworfen | gestoppt
+    nicht angenommen | nicht akzeptiert | nicht weitergeleitet | unterdrückt | bloqué | rejeté | refusé | supprimé
+    bloquead | rechazad | rejeitad | recusad | bloccat | rifiutat | respint | geblokkeerd | geweigerd | afgewezen
+    blockerat | blockerades | avvisat | avvisades | blokeret | afvist | avvist | blokkert | estetty | hylätty | zablokowan
+    odrzucon | zablokován | odmítnut | zamietnut | zablokovan | letiltott | elutasít | visszautasít | engellen | reddedil
+    отклонен | отклонён | отклонено | заблокирован | отвергнут | відхилен | заблокован | отхвърлен | блокиран | απορρίφθηκε
+    odbijen | blokiran | zavrnjen | tagasi lükatud | blokeerit | noraidīt | bloķēt | atmest | užblokuot | rebutjat
+    被拒绝 | 被拒收 | 被拦截 | 被退回 | 被拒絕 | 被攔截 | 拒否されました | ブロックされました | 破棄されました | 차단 | 거부
+    تم رفض | تم حظر | נדחתה | נחסמה | رد شد | مسدود | अस्वीकार | ถูกปฏิเสธ | bị từ chối | bị chặn | ditolak | diblokir
+""")
+
+_HELD = Phrases("""
+    quarantin | on hold | being held | held for your | held for review | held for moderat | held for approv | awaiting moderat | awaits moderat
+    awaiting approval | awaits approval | pending approval | awaiting review | pending review | can release | may release
+    zurückgehalten | freigeben | freigegeben | freigabe | quarantäne | wartet auf | quarantaine | en attente de modération
+    en attente d'approbation | mis en attente | cuarentena | retenid | pendiente de aprobación | pendiente de moderación
+    quarentena | retida | aguarda aprova | aguardando | quarantena | trattenut | in attesa di | in quarantaine
+    vastgehouden | wacht op goedkeuring | karantän | kvarhåll | karantæne | tilbageholdt | karantene | holdt tilbake
+    karanteeni | kwarantann | wstrzyman | oczekuje na | karantén | karantén | karanten | zadržan | carantin | карантин
+    задержан для проверки | ожидает модерации | ожидает одобрения | καραντίνα | 隔离 | 隔離 | 待审核 | 等待审批 | 審核 | 保留され | 承認待ち
+    격리 | 보류 | 승인 대기 | الحجر | בהסגר | קרנטינה | cách ly | karantina
+""")
+
+_FOR_GOOD = Phrases("""
+    will not be delivered | will not be sent | won't be delivered | not be released | permanently | was stopped | has been stopped
+    has been rejected | was rejected | been refused | was refused | and rejected | and deleted | been deleted | was deleted
+    wird nicht zugestellt | wurde abgelehnt | wurde abgewiesen | gelöscht | endgültig | ne sera pas | a été rejeté
+    a été refusé | no será | no se entregará | fue rechazad | não será | foi rejeitad | non sarà | è stato rifiutato | zal niet | geweigerd
+    kommer inte att | vil ikke | ei toimiteta | nie zostanie | nebude | nem kerül | nu va fi | teslim edilmeyecek | не будет доставлен
+    不会被投递 | 不會 | 配信されません | 전달되지 않
+""")
+
+_STRIPPED = Phrases("""
+    attachment * removed | attachments * removed | attachment * stripped | attachment * deleted | without the attachment
+    without its attachment | without attachment | removed the attachment | removed attachment | anhang * entfernt
+    anhänge * entfernt | anlage* entfernt | ohne anhang | ohne den anhang | ohne anlage | pièce* jointe* * supprimé
+    pièce* jointe* * retiré | sans celle-ci | sans la pièce | sans pièce | archivo* adjunto* * eliminad | adjunto* * eliminad
+    sin el adjunto | sin el archivo | anexo* * removid | sem o anexo | allegat* * rimoss | allegat* * eliminat
+    senza l'allegato | senza allegat | bijlage* * verwijderd | zonder bijlage | bilag* * fjernet | bilaga* * tagits bort | bilagan har
+    bilaga* * borttag | vedlegg* * fjernet | liite * poistett | załącznik* * usunięt | bez załącznika | příloh* * odstraněn
+    melléklet* * eltávol | atașament* * elimin | ek * kaldırıl | вложени* * удален | без вложени | 附件已被 | 附件被 | 添付ファイル * 削除
+    첨부파일 * 제거 | 첨부 파일 * 제거 | المرفق
+""")
+
+_ARRIVED = Phrases("""
+    been delivered | was delivered | itself has been | itself was | wurde zugestellt | wurde ausgeliefert | wurde dennoch
+    selbst wurde | wurde weitergeleitet | zugestellt an | a été remis | a été délivré | a été livré | a été distribué
+    a été transmis | se ha entregado | ha sido entregad | fue entregad | foi entreg | è stato consegnato | è stato recapitato
+    is bezorgd | is afgeleverd | har levererats | levererades | er leveret | blev leveret | er levert | ble levert
+    toimitettiin | on toimitettu | została dostarczona | zostało dostarczone | byla doručena | bol doručen | kézbesítettük | a fost livrat
+    teslim edildi | доставлено | было доставлен | 已送达 | 已投递 | 已送達 | 配信されました | 전달되었
+""")
+
+_GREETING = re.compile(
+    r"\s*(?:hi|hello|hey|hallo|hej|hei|liebe[rs]?|salut|ciao|olá|oi|hola|cześć|ahoj|szia|привет|merhaba|dear|servus|moin)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])[ \n]|[。！？]|(?<=\S):[ \t]*\n|\n[ \t]*\n(?=[ \t]*[A-ZÀ-ÞА-Я])")
+_MOST_SENTENCES = 12
+_LONGEST_SENTENCE = 600
+_SIGHT = 100
+_SHORT_NOTICE = 1200
+_SUBJECT_REFUSES = re.compile(
+    r"^(?:rejected|refused|blocked|bounced|denied|undeliver|abgelehnt|abgewiesen|blockiert|rejeté|refusé|bloqué|rechazad|bloquead"
+    r"|rejeitad|rifiutat|bloccat|geweigerd|geblokkeerd|avvisa|afvist|avvist|hylätty|odrzucon|odmítnut|elutasít|respins|reddedil|отклон)"
+    r"|\brejected (?:post|message|submission)"
+)
+
+
+def is_from_robot(header: Fields) -> bool:
+    """Whether an automaton that refuses, holds or announces mail signed, or one that wants no answer."""
+    return ROBOT.are_in((header.first("from") or "")[:500].lower())
+
+
+def is_held(said: Notice) -> bool:
+    """Whether the message waits for somebody to release it: that is neither delivery, delay nor failure."""
+    return _HELD.are_in(said.plain) and not _FOR_GOOD.are_in(said.plain)
+
+
+def is_stripped(said: Notice) -> bool:
+    """Whether the message arrived and only an attachment didn't."""
+    return _STRIPPED.are_in(said.plain) and _ARRIVED.are_in(said.plain)
+
+
+def is_personal(said: Notice) -> bool:
+    """Whether the text tells of its writer: away, gone, moved, or in the first person."""
+    plain = addresses.ADDRESS.sub(" ", said.plain)
+    return absences.PERSONAL.are_in(plain) or absences.GONE.are_in(plain) or absences.MOVED.are_in(plain)
+
+
+def is_unattended(said: Notice) -> bool:
+    """Whether nobody reads what came to the address: it arrived all the same."""
+    return absences.UNATTENDED.are_in(said.plain)
+
+
+def is_away(said: Notice) -> bool:
+    """Whether somebody who is away speaks, whatever else they tell."""
+    plain = said.plain
+    return absences.AWAY.are_in(plain) and absences.PERSONAL.are_in(plain)
+
+
+def tells_of_failure(plain: str) -> bool:
+    """Whether *plain* refuses something."""
+    return _REFUSED.are_in(plain) or dialects.SENTENCE.are_in(plain)
+
+
+def named(header: Fields, said: Notice) -> list[str]:
+    """Return whom the refusal of *our* message names: in its own sentence, or in the subject of a list manager."""
+    if is_personal(said) or not _is_curt(header, said):
+        return []
+    readers = {address.lower() for address in envelope.recipients(header)}
+    for sentence in _sentences(said):
+        plain = phrases.plain(sentence)
+        if YOURS.are_in(plain) and tells_of_failure(plain):
+            found = [name for name in _in_sentence(sentence) if name.lower() not in readers]
+            if found:
+                return list(dict.fromkeys(found))[:50]
+    return _in_subject(header, readers) if is_from_robot(header) and tells_of_failure(said.plain) else []
+
+
+def _is_curt(header: Fields, said: Notice) -> bool:
+    """Whether it could be a robot's: a person greets, quotes and tells more."""
+    if is_from_robot(header) or dialects.DAEMON.are_in((header.first("from") or "")[:500].lower()):
+        return True
+    text = said.text
+    return len(text) < _SHORT_NOTICE and not _GREETING.match(text) and "\n>" not in text
+
+
+def _sentences(said: Notice) -> list[str]:
+    pieces = _SENTENCE_ENDS.split(said.text[: _MOST_SENTENCES * _LONGEST_SENTENCE])
+    return [piece[:_LONGEST_SENTENCE] for piece in islice(filter(str.strip, pieces), _MOST_SENTENCES)]
+
+
+def _in_sentence(sentence: str) -> list[str]:
+    text = notice.unfolded(sentence)
+    return [
+        address
+        for found in islice(addresses.ADDRESS.finditer(text), 50)
+        if not dialects.NOT_A_RECIPIENT.search(text[max(0, found.start() - _SIGHT) : found.start()])
+        and (address := addresses.first(found[0]))
+    ]
+
+
+def _in_subject(header: Fields, readers: set[str]) -> list[str]:
+    """A list manager writes the list's address into the subject: `Rejected posting to DEV-L@lists.b.org`."""
+    subject = envelope.subject(header)[:300]
+    if not (_SUBJECT_REFUSES.search(phrases.plain(subject)) or tells_of_failure(phrases.plain(subject))):
+        return []
+    return [name for name in addresses.find(subject) if name.lower() not in readers]
