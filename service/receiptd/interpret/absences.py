@@ -5,7 +5,7 @@ from __future__ import annotations
 from receiptd.interpret.phrases import Phrases
 
 PERSONAL = Phrases("""
-    i am | [i'm] | [i've] | [i'll] | i have | i will | i was | i get | i can | i cannot | i could | [my] | to me | [me]
+    [i am] | [i'm] | [i've] | [i'll] | [i have] | [i will] | [i was] | [i get] | [i can] | [i cannot] | [i could] | [my] | [me]
     [ich] | [mein*] | [mir] | [mich] | je suis | je serai | je ne | je n'ai | j'ai | je reviens | mon adresse
     mon absence | mon mail | mon retour | ma nouvelle | ma boîte | [estoy] | [estaré] | [mi] | [yo] | he recibido
     [estou] | [estarei] | [meu] | [minha] | sono in | sono fuori | sono assente | [sarò] | [mio] | [mia] | [ik] | [mijn]
@@ -92,7 +92,7 @@ UNATTENDED = Phrases("""
 
 CONTACT = Phrases("""
     contact | write to | reach | send it to | resend it | please use | use the | please send | please resend | e-mail to
-    instead | can help | get in touch | forwarded to | questions | support | assistance
+    instead | can help | took over | taken over | replaced by | übernommen | a repris | get in touch | forwarded to | questions | support | assistance
     wenden | erreichen | verwenden | benutzen | nutzen sie | schreiben sie | senden sie | schicken sie | vertretung
     weitergeleitet | fragen | joindre | contacter | écrire | écrivez | adresser | envoyer | envoyez | utiliser | utilisez
     transmis à | contacte | contactar | escriba | escribir | escriban | envíe | enviar | utilice | dirija | diríjase

@@ -14,6 +14,13 @@ _NO_NOTICE = ("text/rfc822-headers", "text/rfc822-header", "text/calendar", "tex
 _ORNAMENT = "-*=_>#~+|<[( \t.:"
 _FIELD = re.compile(r"[> \t]{0,4}[!-9;-~]{1,76}[ \t]?:|[ \t]+\S")
 _BEGINNINGS = frozenset(said[:3] for said in (*dialects.COPY_FIELDS, *dialects.COPY_STARTS, *dialects.COPY_LINES))
+_QUOTED = re.compile(
+    r"^(?:>|-{3,} ?\w|_{8,}|(?:\*)?(?:von|from|de|da|van|från|fra|od|от|від|发件人|寄件者|差出人|보낸 ?사람) ?[:：]\*? ?\S"
+    r"|[^\n]{10,200}(?:wrote|schrieb|a écrit|escribió|escreveu|ha scritto|schreef|skrev|kirjoitti|napisał|написал|pisze) ?:)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Where an answer begins to quote."""
+
 _LONGEST_NOTICE = 32 * 1024
 _GLANCE = 8 * 1024
 _MOST_LINES = 60
@@ -154,6 +161,12 @@ def _from_mention(text: str, mine: str) -> str:
     """Return *text* from the line that first names *mine*."""
     at = text.lower().find(mine)
     return text[text.rfind("\n", 0, at) + 1 :] if at >= 0 else ""
+
+
+def own_words(text: str) -> str:
+    """Return *text* up to what a person quotes."""
+    quoted = _QUOTED.search(text)
+    return text[: quoted.start()] if quoted else text
 
 
 def unfolded(text: str) -> str:

@@ -25,7 +25,7 @@ ROBOT = Phrases("""
     e-mail-sicherheit | mail-sicherheit | mailsicherheit | email-sicherheit | sécurité messagerie | sécurité e-mail
     seguridad de correo | seguridad del correo | filtro de correo | filtro antispam | sicurezza e-mail | sicurezza mail
     mailbeveiliging | e-mailbeveiliging | e-postsäkerhet | content-filter | content filter | mail filter | mailfilter
-    mail firewall | email gateway | e-mail gateway | e-mail-gateway | security gateway | secure gateway | passerelle
+    mail firewall | gateway | passerelle | pasarela
     mail-relay | mailrelay | mail relay | mms gateway | mms-gateway | mmsgw | mmsc@ | sms gateway | sms-gateway | sms2email
     fax gateway | faxgateway | fax-gateway | fax server | faxserver | amavis | barracuda | proofpoint | mimecast
     fortimail | fortinet | sophos | hornetsecurity | trend micro | trendmicro | retarus | nospamproxy | ironport
@@ -64,8 +64,8 @@ _REFUSED = Phrases("""
     been stopped | was discarded | been discarded | was deleted by | was dropped | bounced | not accepted | not authorized
     not allowed to | not permitted to | undeliverable | will not be delivered | blockiert | verworfen | gestoppt
     nicht angenommen | nicht akzeptiert | nicht weitergeleitet | unterdrückt | bloqué | rejeté | refusé | supprimé
-    bloquead | rechazad | rejeitad | recusad | bloccat | rifiutat | respint | geblokkeerd | geweigerd | afgewezen
-    blockerat | blockerades | avvisat | avvisades | blokeret | afvist | avvist | blokkert | estetty | hylätty | zablokowan
+    bloquead | rechazad | rejeitad | recusad | bloccat | rifiutat | respint | respins | geblokkeerd | geweigerd | afgewezen
+    blockerat | blockerades | avvisat | avvisades | blokeret | afvist | avvist | blokkert | estetty | hylätty | hylättiin | hylkäs | estettiin | zablokowan
     odrzucon | zablokován | odmítnut | zamietnut | zablokovan | letiltott | elutasít | visszautasít | engellen | reddedil
     отклонен | отклонён | отклонено | заблокирован | отвергнут | відхилен | заблокован | отхвърлен | блокиран | απορρίφθηκε
     odbijen | blokiran | zavrnjen | tagasi lükatud | blokeerit | noraidīt | bloķēt | atmest | užblokuot | rebutjat
@@ -119,7 +119,7 @@ _GREETING = re.compile(
     r"\s*(?:hi|hello|hey|hallo|hej|hei|liebe[rs]?|salut|ciao|olá|oi|hola|cześć|ahoj|szia|привет|merhaba|dear|servus|moin)\b",
     re.IGNORECASE,
 )
-_SENTENCE_ENDS = re.compile(r"(?<=[.!?])[ \n]|[。！？]|(?<=\S):[ \t]*\n|\n[ \t]*\n(?=[ \t]*[A-ZÀ-ÞА-Я])")
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])(?<!dvs\.)[ \n]|[。！？]|(?<=\S):[ \t]*\n|\n[ \t]*\n(?=[ \t]*[A-ZÀ-ÞА-Я])")
 _MOST_SENTENCES = 12
 _LONGEST_SENTENCE = 600
 _SIGHT = 100
@@ -170,28 +170,27 @@ def tells_of_failure(plain: str) -> bool:
 
 def named(header: Fields, said: Notice) -> list[str]:
     """Return whom the refusal of *our* message names: in its own sentence, or in the subject of a list manager."""
-    if is_personal(said) or not _is_curt(header, said):
+    is_robot = is_from_robot(header) or dialects.DAEMON.are_in((header.first("from") or "")[:500].lower())
+    text = said.text if is_robot else notice.own_words(said.text)
+    if is_personal(said) or not (is_robot or _is_curt(text)) or not tells_of_failure(said.plain):
         return []
     readers = {address.lower() for address in envelope.recipients(header)}
-    for sentence in _sentences(said):
+    for sentence in _sentences(text):
         plain = phrases.plain(sentence)
-        if YOURS.are_in(plain) and tells_of_failure(plain):
+        if YOURS.are_in(plain) and (is_robot or tells_of_failure(plain)):
             found = [name for name in _in_sentence(sentence) if name.lower() not in readers]
             if found:
                 return list(dict.fromkeys(found))[:50]
-    return _in_subject(header, readers) if is_from_robot(header) and tells_of_failure(said.plain) else []
+    return _in_subject(header, readers) if is_robot else []
 
 
-def _is_curt(header: Fields, said: Notice) -> bool:
-    """Whether it could be a robot's: a person greets, quotes and tells more."""
-    if is_from_robot(header) or dialects.DAEMON.are_in((header.first("from") or "")[:500].lower()):
-        return True
-    text = said.text
-    return len(text) < _SHORT_NOTICE and not _GREETING.match(text) and "\n>" not in text
+def _is_curt(text: str) -> bool:
+    """Whether it could be a robot's: a person greets, and tells more."""
+    return len(text) < _SHORT_NOTICE and not _GREETING.match(text)
 
 
-def _sentences(said: Notice) -> list[str]:
-    pieces = _SENTENCE_ENDS.split(said.text[: _MOST_SENTENCES * _LONGEST_SENTENCE])
+def _sentences(text: str) -> list[str]:
+    pieces = _SENTENCE_ENDS.split(text[: _MOST_SENTENCES * _LONGEST_SENTENCE])
     return [piece[:_LONGEST_SENTENCE] for piece in islice(filter(str.strip, pieces), _MOST_SENTENCES)]
 
 

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 from receiptd.facts import ReportKind
-from receiptd.interpret import absences, answers, dialects, envelope, phrases, refusals
+from receiptd.interpret import absences, answers, dialects, envelope, notice, phrases, refusals
 from receiptd.interpret.fields import Fields
 
 _MARKS = frozenset((
@@ -25,23 +25,16 @@ _WORDS_OF_MARKS = (
 )
 _CHALLENGE_MARKS = ("x-challenge", "x-tmda-fingerprint", "x-boxtrapper", "x-spamarrest-speedcode", "x-boxbe-confirm")
 _REPLY_PREFIX = re.compile(rf"(?:(?:{dialects.ANSWERED.pattern}) ?){{1,3}}")
-_QUOTES = re.compile(
-    r"^(?:>|-{3,} ?\w|_{8,}|(?:\*)?(?:von|from|de|da|van|från|fra|od|от|від|发件人|寄件者|差出人|보낸 ?사람) ?[:：]\*? ?\S"
-    r"|[^\n]{10,200}(?:wrote|schrieb|a écrit|escribió|escreveu|ha scritto|schreef|skrev|kirjoitti|napisał|написал|pisze) ?:)",
-    re.IGNORECASE | re.MULTILINE,
-)
-"""Where an answer begins to quote."""
-
 _REPLY_WORDS = "re|aw|fw|fwd|sv|vs|antw|wg|tr|odp"
 _AWAY = re.compile(
     rf"(?:{'|'.join(map(re.escape, answers.AWAY_BEGINS))})(?=\s*(?:$|[:|(\[–—,.!/-]|(?:{_REPLY_WORDS})\b))"
 )
 _SINCE = (
-    r"\d|(?:until|till|through|from|since|as of|bis|vom|ab|seit|wegen|jusqu|du|depuis|à partir|au|hasta|desde|del|fino|dal|al|até|de \d"
+    r"\d{1,2}[./]|(?:until|till|through|from|since|as of|bis|vom|ab|seit|wegen|jusqu|du|depuis|à partir|au|hasta|desde|del|fino|dal|al|até|de \d"
     r"|tot|van \d|vanaf|t/m|till|t\.o\.m|från|til|fra|frem|asti|saakka|do|od|až|dne|-ig|până|din|kadar|до|с \d|по|від|από|έως"
     r"|notice|message|reply|auto|notification|notiz|meldung)"
 )
-_ABSENT = re.compile(rf"(?:{'|'.join(map(re.escape, answers.ABSENT_BEGINS))})\w*(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))")
+_ABSENT = re.compile(rf"(?:{'|'.join(map(re.escape, answers.ABSENT_BEGINS))})\w{{0,4}}(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))")
 _BEFORE_SUBJECT = re.compile(rf"[^:]{{1,60}}?(?::| (?:{_REPLY_WORDS}):) ?\S")
 
 
@@ -56,20 +49,15 @@ def kind(header: Fields, text: str) -> ReportKind:
 
 def _is_automatons(header: Fields, text: str) -> bool:
     """Whether an answer without a mark bears none of a person's: it wants no answer, or speaks as a machine does."""
-    own = phrases.plain(_own_words(text[:4000]))
+    written = notice.own_words(text[:4000])
+    own = phrases.plain(written)
     sender = (header.first("from") or "")[:500].lower()
     if refusals.is_from_robot(header) or dialects.PROGRAM.are_in(sender) or absences.AUTOMATIC.are_in(own):
         return True
-    if _QUOTES.search(text[:4000]):
+    if len(written) < len(text[:4000]):
         return False  # an answering machine quotes nobody
     is_absence = absences.AWAY.are_in(own) or absences.UNATTENDED.are_in(own)
     return (is_absence or absences.GONE.are_in(own)) and absences.COURTESY.are_in(own)
-
-
-def _own_words(text: str) -> str:
-    """Return *text* up to what it quotes."""
-    quoted = _QUOTES.search(text)
-    return text[: quoted.start()] if quoted else text
 
 
 def is_marked(header: Fields) -> bool:
