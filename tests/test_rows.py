@@ -130,7 +130,7 @@ async def test_a_delivered_address_and_a_failed_member_behind_it(stage: Stage) -
 
 @pytest.mark.parametrize("names", [(FAILED, DISPLAYED), (DISPLAYED, FAILED)])
 async def test_a_reader_who_has_what_a_server_called_failed(stage: Stage, names: tuple[str, str]) -> None:
-    """Failed + displayed or replied by that same final recipient, or a person's confirm."""
+    """Failed + displayed or replied by that same final recipient, keyed, or a person's confirm."""
     row = await after(stage, *names)
     assert tracks(row) == ("failed", "displayed", "met", "displayed")
     assert row.incident_opened_at is None
@@ -330,7 +330,7 @@ def answer(taken: Taken, *lines: str, to: str = "office@a.test", sender: str = B
 
 
 async def test_a_person_answers(stage: Stage) -> None:
-    """Human reply: In-Reply-To ours, not auto-submitted, From not ours, not addressed to a return path."""
+    """Human reply: In-Reply-To ours, not auto-submitted, From the recipient or known behind it, not addressed to a return path."""
     taken = await stage.submitted(BOB, require=Level.DISPLAYED)
     row = await come(stage, taken, answer(taken))
     assert (tracks(row), row.trust) == (("delivered", "replied", "met", "replied"), Trust.PLAUSIBLE)
