@@ -618,6 +618,43 @@ async def _resolutions(stage: Stage) -> list[tuple[str | None, dict[str, Any]]]:
     return [(one.recipient, one.data) for one in await stage.alerts() if one.kind == "resolved"]
 
 
+async def test_of_what_was_never_submitted_a_receipt_after_submit_within_is_late(stage: Stage) -> None:
+    """There was no final dot, so its deadline is the one by which it was to be submitted."""
+    early, late, refused = [Person(stage, await stage.take(f"{name}@b.test")) for name in ("ann", "bob", "kim")]
+    await stage.tell(refused.row, EventKind.FAILED, source=Source.SMTP)
+    stage.pass_time(minutes=59)
+    assert (await early.confirm()).receipt is Receipt.MET
+    stage.pass_time(minutes=2)
+    await stage.judge()
+    assert (await late.confirm()).receipt is Receipt.MET_LATE
+    await _received(stage, await refused.resend())
+    assert (await stage.recipient(refused.taken)).receipt is Receipt.MET_LATE
+
+
+async def test_a_report_that_is_settled_before_our_own_accepted_is_in_time_by_the_deadline_that_follows(
+    stage: Stage,
+) -> None:
+    person = Person(stage, await stage.take())
+    stage.pass_time(hours=2)
+    await stage.judge()
+    await stage.receive(dsn(person.taken.recipients[0].token))
+    row = await stage.recipient(person.taken)
+    assert (row.receipt, row.deadline_at) == (Receipt.MET, stage.instant + timedelta(hours=4))
+
+
+@pytest.mark.parametrize(("hours", "receipt"), [(3, Receipt.MET), (5, Receipt.MET_LATE)])
+async def test_a_confirm_is_late_after_the_deadline_and_the_end_of_the_incident_says_so(
+    stage: Stage, hours: int, receipt: Receipt
+) -> None:
+    person = Person(stage, await stage.submitted())
+    stage.pass_time(hours=hours)
+    await stage.judge()
+    await _try_all(stage)
+    assert (await person.confirm()).receipt is receipt
+    is_late = receipt is Receipt.MET_LATE
+    assert [(data["outcome"], data["late"]) for _, data in await _resolutions(stage)] == [("met", True)] * is_late
+
+
 async def test_a_copys_receipt_ends_the_firsts_incident_once_and_claims_nothing_of_the_first(stage: Stage) -> None:
     person = await _overdue(stage)
     copy = await person.resend()

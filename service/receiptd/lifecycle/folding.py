@@ -57,8 +57,8 @@ class _Joined:
 def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
     """Return the state of a recipient that *events* prove, in whatever order and however often they came.
 
-    Precedence decides, never time; time is looked at in two places: an automatic `displayed` within ten
-    seconds of acceptance is a scanner's, and evidence is in time if our server had it by the deadline.
+    Precedence decides, never time; time is looked at in two places: an automatic `displayed` within a
+    minute of acceptance is a scanner's, and evidence is in time if our server had it by the deadline.
 
     Judgement calls where the table leaves room:
 
@@ -151,13 +151,11 @@ def _level(joined: _Joined) -> Level | None:
 
 
 def _met_at(joined: _Joined, level: Level | None, demand: Demand) -> datetime | None:
-    """Return when the first evidence that satisfies the demand reached our server, or None if none has or it failed."""
-    confirmed = [one.event.observed_at for one in joined.readings if one.kind is EventKind.CONFIRMED]
-    if confirmed:
-        return min(confirmed)
-    if level is None or RANK[level] < RANK[demand.require] or _is_hopeless(joined, demand):
-        return None
-    return min((one.event.observed_at for one in _proofs(joined.readings, demand.require)), default=None)
+    """Return when the demand was satisfied first, by evidence at our server or a person's word; None if it isn't."""
+    satisfying = [one for one in joined.readings if one.kind is EventKind.CONFIRMED]
+    if level is not None and RANK[level] >= RANK[demand.require] and not _is_hopeless(joined, demand):
+        satisfying += _proofs(joined.readings, demand.require)
+    return min((one.event.observed_at for one in satisfying), default=None)
 
 
 def _met_by_copy_at(readings: Sequence[Reading]) -> datetime | None:
@@ -180,9 +178,8 @@ def _proofs(readings: Sequence[Reading], level: Level) -> list[Reading]:
 
 def _receipt(joined: _Joined, met_at: datetime | None, demand: Demand) -> Receipt:
     kinds = joined.kinds
-    if EventKind.CONFIRMED in kinds:
-        return Receipt.MET
-    if EventKind.WAIVED in kinds or joined.delivery is Delivery.CANCELLED:
+    is_waived = EventKind.WAIVED in kinds or joined.delivery is Delivery.CANCELLED
+    if is_waived and EventKind.CONFIRMED not in kinds:
         return Receipt.WAIVED
     if met_at is not None:
         is_late = demand.deadline is not None and met_at > demand.deadline

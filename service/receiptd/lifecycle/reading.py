@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from receiptd import address
 from receiptd.facts import Demand, Event, EventKind, Level, MatchedBy, Source, Trust
 
-SCANNER = timedelta(seconds=10)
+SCANNER = timedelta(seconds=60)
 """An automatic `displayed` that comes sooner after acceptance is a machine's (docs/design.md §6)."""
 
 PROVES = {

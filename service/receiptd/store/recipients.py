@@ -62,11 +62,11 @@ class Beside:
 
 
 def demand_of(row: Recipient) -> Demand:
-    """Return what the sender requires of this recipient."""
+    """Return what the sender requires of this recipient; until the final dot its deadline is that of submission."""
     return Demand(
         address=row.address,
         require=row.require,
-        deadline=row.deadline_at,
+        deadline=row.deadline_at or row.submit_by,
         minimum_trust=row.minimum_trust,
         onward=row.onward,
     )
@@ -150,8 +150,11 @@ async def record(
     _set(row, values)
     events = await events_of(session, recipient)
     after = lifecycle.fold(events, demand_of(row))
+    submission = _submission_columns(row, after, told)
+    _set(row, values, submission)
+    if "deadline_at" in submission:
+        after = lifecycle.fold(events, demand_of(row))
     _set(row, values, _state_columns(after))
-    _set(row, values, _submission_columns(row, after, told))
     if after.receipt.is_met and not before.receipt.is_met:
         await _append(session, row, [Fact(row.id, EventKind.MET, Source.CLOCK)], Told(row.id, now))
     demand = demand_of(row)
