@@ -92,13 +92,26 @@ def test_the_messages_own_word_comes_first() -> None:
 
 @pytest.mark.parametrize("role", [Role.CC, Role.BCC])
 @pytest.mark.parametrize("require", list(Level))
-def test_copies_need_no_more_than_delivered_unless_all_must(role: Role, require: Level) -> None:
+@pytest.mark.parametrize("asked", list(Level))
+def test_what_is_required_beyond_the_policy_holds_for_to_alone_unless_all_must(
+    role: Role, require: Level, asked: Level
+) -> None:
     def required(**more: Any) -> Level:
-        return effective(settings(), "default", BOB, require=require, **more).require
+        return effective(settings(default={"require": asked}), "default", BOB, require=require, **more).require
 
     assert required() is require
     assert required(role=role, require_all=True) is require
-    assert required(role=role) is min(require, Level.DELIVERED, key=lambda level: level.rank)
+    assert required(role=role) is min(require, asked, key=lambda level: level.rank)
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("require", list(Level))
+def test_copies_keep_what_the_policy_or_its_domain_requires(role: Role, require: Level) -> None:
+    assert effective(settings(default={"require": require}), "default", BOB, role=role).require is require
+    exception = {"require": "accepted", "domain": [{"name": "b.org", "require": require}]}
+    assert effective(settings(default=exception), "default", BOB, role=role).require is require
+    replied = effective(settings(default=exception), "default", BOB, role=role, require=Level.REPLIED)
+    assert replied.require is (Level.REPLIED if role is Role.TO else require)
 
 
 def test_without_subaddress_plausible_is_enough_unless_the_policy_says_otherwise() -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import address, compose, errors, policy, token
-from receiptd.facts import Level, Trust
+from receiptd.facts import Level, Role, Trust
 from receiptd.models import Message, Recipient, new_id
 from receiptd.settings import Receipts, Settings, show_size
 from receiptd.store import Store, evidence, messages
@@ -141,7 +141,8 @@ def _asked(settings: Settings, letter: compose.Letter, addressee: compose.Addres
         role=addressee.role,
         require_all=wish.require_all,
     )
-    require = terms.require if letter.may_request or wish.require else Level.ACCEPTED
+    is_wished = wish.require is not None and (addressee.role is Role.TO or wish.require_all)
+    require = terms.require if letter.may_request or is_wished else Level.ACCEPTED
     return Asked(
         addressee=addressee,
         require=require,

@@ -78,17 +78,18 @@ def effective(
 ) -> Terms:
     """Return the terms for *address*: the message's own word before its domain's exception before the policy's.
 
-    An exception holds for that very domain, in any spelling, and for none below it. Cc and Bcc need no more than
-    `delivered` unless *require_all* (docs/design.md §4). Raises BadData where there is no policy *name*.
+    An exception holds for that very domain, in any spelling, and for none below it. What the message requires beyond
+    the policy holds for Cc and Bcc only with *require_all* (docs/design.md §4). Raises BadData where there is no
+    policy *name*.
     """
     policy = _named(settings, name)
     domain = addresses.domain_key(address.rpartition("@")[2])
     exception = next((one for one in policy.domain if addresses.domain_key(one.name) == domain), None)
-    required = require or (exception and exception.require) or policy.require
-    if role is not Role.TO and not require_all and required.at_least(Level.DELIVERED):
-        required = Level.DELIVERED
+    usual = (exception and exception.require) or policy.require
+    wished = require or usual
+    is_beyond = role is not Role.TO and not require_all and wished.at_least(usual)
     return Terms(
-        require=required,
+        require=usual if is_beyond else wished,
         within=within or (exception and exception.within) or policy.within,
         minimum_trust=policy.minimum_trust or minimum_trust(settings),
         onward=policy.onward,

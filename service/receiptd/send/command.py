@@ -67,7 +67,7 @@ def _parser() -> terminal.Parser:
         help="how long that may take: 90s, 30m, 4h, 3d or PT4H (default: as the policy says)",
     )
     receipt.add_argument("--policy", metavar="NAME", help="a policy of the settings (default: default)")
-    receipt.add_argument("--require-all", action="store_true", help="Cc and Bcc too must meet the requirement")
+    receipt.add_argument("--require-all", action="store_true", help="Cc and Bcc too must meet what --require asks")
     mdn = receipt.add_mutually_exclusive_group()
     mdn.add_argument("--mdn", dest="mdn", action="store_const", const="always", help="ask for a read receipt")
     mdn.add_argument("--no-mdn", dest="mdn", action="store_const", const="never", help="don't ask for one")
