@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from receiptd import decide
 from receiptd.accept import Taken
 from receiptd.escalate import escalate, monitor
 from receiptd.facts import EventKind, Level, Receipt, Source
@@ -125,6 +127,71 @@ async def test_later_levels_count_from_the_first_alert(stage: Stage) -> None:
     assert await stage.told() == [("receipt.overdue", 1, ("ops",)), ("receipt.overdue", 2, ("boss", "ops"))]
     stage.pass_time(days=9)
     assert await stage.judge() == 0
+
+
+PATIENT = {"default": {"levels": [{"after": "30m", "to": ["ops"]}, {"after": "1d", "to": ["boss"]}]}}
+
+
+@pytest.fixture
+async def patient(tmp_path: Path) -> AsyncIterator[Stage]:
+    """A stage whose first level is told half an hour after an incident began."""
+    async with staged(tmp_path, policy=PATIENT) as stage:
+        yield stage
+
+
+async def _due(stage: Stage) -> list[tuple[str, timedelta]]:
+    """Return to which webhooks something goes, and how long from now."""
+    return [(one.webhook, one.due_at - stage.instant) for one in await stage.dispatches() if one.due_at is not None]
+
+
+async def test_the_first_level_is_told_so_long_after_the_incident_began(patient: Stage) -> None:
+    taken = await patient.submitted()
+    patient.pass_time(hours=4, seconds=1)
+    await patient.judge()
+    assert (await patient.recipient(taken)).receipt is Receipt.OVERDUE, "the state doesn't wait"
+    assert await _due(patient) == [("ops", timedelta(minutes=30))]
+
+
+async def test_what_is_met_before_the_first_level_was_told_is_told_to_nobody(patient: Stage) -> None:
+    taken = await patient.submitted()
+    patient.pass_time(hours=4, seconds=1)
+    await patient.judge()
+    patient.pass_time(minutes=29)
+    await patient.receive(dsn(taken.recipients[0].token))
+    assert await _due(patient) == []
+    assert "receipt.resolved" not in [kind for kind, _, _ in await patient.told()]
+
+
+async def test_bad_news_waits_as_long_and_what_comes_later_in_the_incident_no_longer(patient: Stage) -> None:
+    taken = await patient.submitted()
+    token = taken.recipients[0].token
+    await patient.receive(dsn(token, action="failed", status="5.1.1"))
+    assert await _due(patient) == [("ops", timedelta(minutes=30))]
+    patient.pass_time(minutes=20)
+    await patient.receive(dsn(token))
+    assert await _due(patient) == [("ops", timedelta(minutes=10))] * 2, "failed and contradicted"
+    patient.pass_time(minutes=11)
+    assert all(length < timedelta(0) for _, length in await _due(patient))
+
+
+async def test_later_levels_count_from_the_beginning_of_the_incident_too(patient: Stage) -> None:
+    await patient.submitted()
+    patient.pass_time(hours=4, seconds=1)
+    await patient.judge()
+    patient.pass_time(hours=23, minutes=59)
+    assert await patient.judge() == 0
+    patient.pass_time(minutes=1)
+    assert await patient.judge() == 1
+    assert sorted(await _due(patient)) == [("boss", timedelta(0)), ("ops", timedelta(hours=-23.5))]
+
+
+async def test_whoever_acknowledges_before_the_first_level_was_told_holds_that_back_too(patient: Stage) -> None:
+    taken = await patient.submitted()
+    patient.pass_time(hours=4, seconds=1)
+    await patient.judge()
+    lasting, row = timedelta(hours=2), taken.recipients[0].id
+    await decide.acknowledge(patient.store, row, by="uid:0", reason="on it", lasting=lasting)
+    assert await _due(patient) == [("ops", lasting)]
 
 
 async def test_later_levels_are_held_while_blind(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from receiptd.accept import Asked, Taken, Wish, a_few, check_answers, put
 from receiptd.facts import Delivery, EventKind, Fact, Receipt, Source
 from receiptd.models import Evidence, Message, Recipient, new_id
 from receiptd.settings import Settings
-from receiptd.store import Store, copies, messages, queue
+from receiptd.store import Store, alerts, copies, messages, queue
 from receiptd.store.alerts import rfc3339
 from receiptd.store.recipients import Beside, Told, record
 
@@ -79,6 +79,8 @@ async def _decide(store: Store, recipient: str, decision: _Decision) -> Recipien
             raise Pointless(why)
         has_arrived = decision.kind is EventKind.CONFIRMED and row.delivery is Delivery.UNCERTAIN
         made = replace(decision, columns=_NOT_TO_BE_SENT) if has_arrived else decision
+        if (until := made.columns.get("acknowledged_until")) is not None:
+            await alerts.hold_back(session, row.id, now=store.now(), until=until)
         return await _record(session, store, row.id, made)
 
     return await store.promptly(work)

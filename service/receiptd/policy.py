@@ -115,7 +115,7 @@ def levels(settings: Settings, name: str) -> tuple[EscalationLevel, ...]:
 def next_level(levels: Sequence[EscalationLevel], incident_started_at: datetime, n: int) -> Next | None:
     """Return the level after the first *n*, or None if all have been told.
 
-    Later levels count from the incident's first alert, never from the last one (docs/design.md §7).
+    Levels count from the beginning of the incident, never from the last alert (docs/design.md §7).
     """
     if n >= len(levels):
         return None

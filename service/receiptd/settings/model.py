@@ -221,7 +221,7 @@ class MailboxSettings(Account):
 
 
 class EscalationLevel(Section):
-    """Who is told, how long after the first alert of an incident."""
+    """Who is told, how long after an incident began."""
 
     after: Duration = timedelta(0)
     to: Annotated[tuple[str, ...], Field(min_length=1)]

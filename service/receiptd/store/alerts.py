@@ -84,7 +84,7 @@ async def post(
     now: datetime,
     only: Sequence[str] | None = None,
 ) -> None:
-    """Write *alert* and a dispatch for each webhook of *to* that takes its type.
+    """Write *alert* and a dispatch, due at *now*, for each webhook of *to* that takes its type.
 
     Where none does, all that take it get it: an alert that nobody was to hear is still one.
     With *only*, nobody outside it is told (a resolution is for those who knew).
@@ -102,6 +102,18 @@ async def post(
         for webhook in chosen
     )
     await session.flush()
+
+
+async def hold_back(session: AsyncSession, recipient: str, *, now: datetime, until: datetime) -> None:
+    """Put off till *until* what of this recipient isn't due at its first level yet: somebody is at it."""
+    raised = select(Alert.id).where(Alert.recipient == recipient, col(Alert.resolved_at).is_(None))
+    await session.exec(
+        update(Dispatch)
+        .where(col(Dispatch.alert).in_(raised), Dispatch.attempts == 0, col(Dispatch.due_at) > now)
+        .where(col(Dispatch.due_at) < until)
+        .values(due_at=until)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def withdraw(session: AsyncSession, raised: Sequence[str], *, now: datetime) -> set[str]:

@@ -175,7 +175,9 @@ async def _write(
         data=data,
     )
     levels = policy.levels(settings, message.policy)
-    await alerts.post(session, settings, alert, levels[min(level, len(levels)) - 1].to, now=now)
+    told = levels[min(level, len(levels)) - 1]
+    due_at = max(now, (row.incident_opened_at or now) + told.after)
+    await alerts.post(session, settings, alert, told.to, now=due_at)
 
 
 async def _resolve(
