@@ -367,6 +367,51 @@ async def test_while_the_relay_is_down_one_recipient_at_a_time_asks(post: Post) 
     assert post.smtp.connections == before + 1, "it is left alone for a while"
 
 
+async def test_when_the_relay_is_back_everything_held_for_it_goes_at_once(post: Post) -> None:
+    await post.stage.take(*(f"u{n}@b.test" for n in range(30)))
+    post.smtp.script["CONNECT"] = ["421 4.3.2 shutting down"] * 999
+    for _ in range(40):
+        await post.submit()
+        post.stage.pass_time(seconds=10)
+    await post.submit()
+    post.smtp.script.clear()
+    post.health.retry_at = None  # as `receiptd retry` of any message does
+    assert await post.submit() == 30
+
+
+@pytest.mark.parametrize(("permanent", "seconds"), [(False, 30), (True, 300)])
+def test_a_relay_that_is_down_is_asked_again_within_half_a_minute_and_one_that_refuses_us_within_five(
+    permanent: bool, seconds: int
+) -> None:
+    health, waits = Health("relay:relay"), list[float]()
+    for _ in range(20):
+        health.down(START, "gone", permanent=permanent)
+        assert health.retry_at is not None
+        waits.append((health.retry_at - START).total_seconds())
+    assert (waits[0], waits[-1]) == (2, seconds)
+
+
+async def test_transactions_that_fail_together_are_one_failure_of_the_relay(post: Post) -> None:
+    await post.stage.take(*(f"u{n}@b.test" for n in range(20)))
+    post.smtp.script["CONNECT"] = ["421 4.3.2 shutting down"] * 99
+    await post.submit()
+    assert post.health.failures == 1
+
+
+async def test_while_the_relay_is_asked_whether_it_is_back_nobody_else_asks(post: Post) -> None:
+    await post.stage.take(*(f"u{n}@b.test" for n in range(9)))
+    post.health.down(post.stage.instant, "gone", permanent=False)
+    post.stage.pass_time(minutes=5)
+    post.smtp.script["CONNECT"] = [Hang()] * 99
+    asking = asyncio.create_task(post.submit())
+    for _ in range(5):
+        await asyncio.sleep(0.02)
+        post.wake.set()
+    assert post.smtp.connections == 1
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
 # --- uncertain ----------------------------------------------------------------------------------------------------
 
 

@@ -50,9 +50,9 @@ async def submit(
     try:
         while True:
             wake.clear()
-            room = relay.turns(queue.LEASE / 2, window - len(running))
+            room = relay.turns(queue.LEASE / 2, (window if health.is_up else 1) - len(running))
             if room > 0 and not stop.is_set() and health.may_try(store.now()):
-                works = await _claim(store, room if health.is_up else 1, is_idle=not running)
+                works = await _claim(store, room, is_idle=not running)
                 running |= {asyncio.create_task(_guarded(store, relay, health, work, pulse)) for work in works}
             if not running:
                 return moved
@@ -201,14 +201,17 @@ def _transaction(store: Store, work: Work) -> Transaction:
 
 
 async def _put_back(store: Store, health: Health, attempt: Attempt, fault: RelayDown) -> None:
-    """The fault is about us: the recipient stays queued as it was, and the relay is left alone for a while."""
+    """The fault is about us: the recipient stays queued and due, and the relay is left alone for a while.
+
+    It is the relay that is waited for (`Health.may_try`), so that everything goes as soon as one of them finds it back.
+    """
+    now = store.now()
     if health.is_up:
         _log.warning("the relay can't be used", reason=str(fault), place=fault.place)
-    health.down(store.now(), str(fault), permanent=fault.permanent)
-    at = health.retry_at or store.now()
-
+    if health.may_try(now):  # else one of those that were under way beside it has told already
+        health.down(now, str(fault), permanent=fault.permanent)
     telemetry.SUBMISSIONS.labels("relay_down").inc()
-    await _give_back(store, attempt, at)
+    await _give_back(store, attempt, now)
 
 
 async def _give_back(store: Store, attempt: Attempt, at: datetime) -> None:

@@ -38,11 +38,12 @@ class Health:
         self.since, self.reason, self.permanent, self.failures, self.retry_at = None, "", False, 0, None
 
     def down(self, now: datetime, reason: str, *, permanent: bool) -> None:
-        """It failed again; wait longer each time, at most five minutes."""
+        """It failed again; wait longer each time, at most half a minute, or five where a person must act."""
         self.since = self.since or now
         self.reason, self.permanent = reason, permanent
         self.failures += 1
-        self.retry_at = now + min(timedelta(seconds=2**self.failures), timedelta(minutes=5))
+        longest = timedelta(minutes=5) if permanent else timedelta(seconds=30)
+        self.retry_at = now + min(timedelta(seconds=2 ** min(self.failures, 10)), longest)
 
     def may_try(self, now: datetime) -> bool:
         """Whether the wait after the last failure is over."""
