@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,24 @@ async def test_the_id_that_a_relay_gives_the_message_is_kept(post: Post) -> None
     await post.submit()
     (attempt,) = await post.attempts(taken.recipients[0])
     assert attempt.alias_message_id == "<new@relay.test>"
+
+
+@pytest.mark.parametrize("step", [None, Drop()])
+async def test_the_deadlines_clock_starts_at_the_final_dot_and_not_before_data(
+    post: Post, step: Drop | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay lets us wait for a second before it takes the content, and for another before it answers the dot."""
+    began = datetime.now(UTC)
+    monkeypatch.setattr(post.stage.store, "now", lambda: START + (datetime.now(UTC) - began))
+    taken = await post.stage.take()
+    post.smtp.script |= {"DATA": [Later(1, "354 go on")], ".": [step or Later(1, "250 2.0.0 Ok: queued as 4XyZ1")]}
+    assert await post.submit() == 1
+    row = await post.stage.recipient(taken)
+    assert row.submitted_at is not None
+    assert row.deadline_at == row.submitted_at + timedelta(hours=4)
+    assert timedelta(seconds=1) <= row.submitted_at - START < timedelta(seconds=1.9)
+    (attempt,) = await post.attempts(row)
+    assert attempt.started_at - START < timedelta(seconds=0.9)
 
 
 # --- refused ------------------------------------------------------------------------------------------------------

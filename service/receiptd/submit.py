@@ -111,8 +111,16 @@ async def _carry(store: Store, relay: Relay, health: Health, work: Work) -> bool
         _note_up(health)
     telemetry.SUBMISSIONS.labels(_word(outcome)).inc()
     _tell(work, outcome)
-    await _write_down(store, lambda session: _settle(session, store, work, attempt, outcome))
+    dot_at = _final_dot_at(attempt, outcome, store.now())
+    await _write_down(store, lambda session: _settle(session, store, work, attempt, outcome, dot_at))
     return True
+
+
+def _final_dot_at(attempt: Attempt, outcome: Outcome, now: datetime) -> datetime:
+    """Return when the final dot was sent, by the clock as it is now; where there was none, when the attempt began."""
+    if isinstance(outcome, Refused):
+        return attempt.started_at
+    return min(max(attempt.started_at, now - timedelta(seconds=outcome.waited)), now)
 
 
 def _note_up(health: Health) -> None:
@@ -224,23 +232,27 @@ async def _give_back(store: Store, attempt: Attempt, at: datetime) -> None:
     await _write_down(store, work)
 
 
-async def _settle(session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Outcome) -> None:
+async def _settle(
+    session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Outcome, dot_at: datetime
+) -> None:
     attempt.dialogue = outcome.dialogue
     match outcome:
         case Accepted():
-            await _accepted(session, store, work, attempt, outcome)
+            await _accepted(session, store, work, attempt, outcome, dot_at)
         case Uncertain():
-            await queue.make_uncertain(session, store, attempt, outcome.reason)
+            await queue.make_uncertain(session, store, attempt, outcome.reason, dot_at)
         case Refused():
             await _refused(session, store, work, attempt, outcome)
 
 
-async def _accepted(session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Accepted) -> None:
+async def _accepted(
+    session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Accepted, dot_at: datetime
+) -> None:
     row, now = work.recipient, store.now()
     attempt.alias_message_id = outcome.alias_message_id
     attempt.reply_code, attempt.reply = outcome.reply.code, outcome.reply.text
     await queue.finish(session, attempt, "accepted", now)
-    submitted_at = row.submitted_at or attempt.started_at
+    submitted_at = row.submitted_at or dot_at
     detail = {
         "reply": str(outcome.reply),
         "dsn_requested": outcome.dsn_requested,
@@ -255,7 +267,7 @@ async def _accepted(session: AsyncSession, store: Store, work: Work, attempt: At
         "dsn_requested": outcome.dsn_requested,
         "attempts": row.attempts + 1,
     }
-    await _record(session, store, work, attempt, fact, changes)
+    await _record(session, store, work, Told(attempt.id, dot_at), fact, changes)
 
 
 async def _refused(session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Refused) -> None:
@@ -277,7 +289,7 @@ async def _refused(session: AsyncSession, store: Store, work: Work, attempt: Att
         fact = _fact(work, EventKind.FAILED, outcome, variant=attempt.id)
     if outcome.place == "dsn":
         changes["dsn_requested"] = False
-    await _record(session, store, work, attempt, fact, changes)
+    await _record(session, store, work, Told(attempt.id, attempt.started_at), fact, changes)
 
 
 def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust: Trust = Trust.KEYED) -> Fact:
@@ -295,9 +307,8 @@ def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust:
 
 
 async def _record(
-    session: AsyncSession, store: Store, work: Work, attempt: Attempt, fact: Fact, changes: dict[str, Any]
+    session: AsyncSession, store: Store, work: Work, told: Told, fact: Fact, changes: dict[str, Any]
 ) -> None:
-    told = Told(attempt.id, attempt.started_at)
     await record(session, store.settings, work.recipient.id, [fact], told, now=store.now(), beside=Beside(changes))
 
 

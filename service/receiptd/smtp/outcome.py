@@ -78,6 +78,8 @@ class Accepted:
     alias_message_id: str | None = None
     dsn_refused: bool = False
     """DSN was offered, yet its parameters were answered with 501 or 555; the message went without them."""
+    waited: float = 0.0
+    """Seconds since the final dot."""
 
 
 RefusedAt = Literal["rcpt", "data", "size", "message", "dsn"]
@@ -100,6 +102,8 @@ class Uncertain:
 
     reason: str
     dialogue: str
+    waited: float = 0.0
+    """Seconds since the final dot."""
 
 
 Outcome = Accepted | Refused | Uncertain

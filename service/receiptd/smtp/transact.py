@@ -62,6 +62,7 @@ class Exchange:
         self._patience = patience
         self._offered = connection.capabilities
         self._dialogue = Dialogue(connection.opening)
+        self._final_dot: float | None = None
 
     async def run(self, before_data: BeforeData, *, without_dsn: str) -> Outcome:
         """Carry the message over; *before_data* is awaited between the accepted RCPT and DATA, once.
@@ -187,6 +188,7 @@ class Exchange:
                 owed = await self._connection.wire.send_content(self._transaction.content)
             except Lost as error:
                 raise self._down("data", str(error)) from error
+            self._final_dot = asyncio.get_running_loop().time()
             self._dialogue.note(f"{len(self._transaction.content)} octets of content, final dot")
             try:
                 reply = await self._connection.wire.receive(owed, self._patience.final)
@@ -196,7 +198,7 @@ class Exchange:
             if reply.is_positive:
                 self._connection.needs_reset = False
                 alias = alias_message_id(reply, self._connection.server.host)
-                return Accepted(reply, dsn, self._dialogue.text(), self._offered, alias, dsn_refused)
+                return Accepted(reply, dsn, self._dialogue.text(), self._offered, alias, dsn_refused, self._waited())
         return self._verdict(reply)
 
     async def _data(self) -> Reply:
@@ -226,7 +228,10 @@ class Exchange:
         reason = (
             f"{self._connection.server} gave no verdict after the final dot ({why}): it may have the message or not"
         )
-        return Uncertain(reason, self._dialogue.text())
+        return Uncertain(reason, self._dialogue.text(), self._waited())
+
+    def _waited(self) -> float:
+        return 0.0 if self._final_dot is None else asyncio.get_running_loop().time() - self._final_dot
 
     def _refused(self, place: RefusedAt, reply: Reply | None, reason: str) -> Refused:
         permanent = reply is None or reply.is_permanent

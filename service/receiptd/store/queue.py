@@ -151,13 +151,19 @@ async def recover(store: Store) -> int:
         return len(attempts)
 
 
-async def make_uncertain(session: AsyncSession, store: Store, attempt: Attempt, reason: str) -> None:
-    """Record that the outcome of *attempt* is unknown; it is sent again only after the wait for evidence."""
+async def make_uncertain(
+    session: AsyncSession, store: Store, attempt: Attempt, reason: str, dot_at: datetime | None = None
+) -> None:
+    """Record that the outcome of *attempt* is unknown; it is sent again only after the wait for evidence.
+
+    The final dot was sent at *dot_at*, or, as far as we know, at any time since the attempt began.
+    """
     now = store.now()
     attempt.finished_at, attempt.outcome = now, "uncertain"
     await session.merge(attempt)
     row = await session.get_one(Recipient, attempt.recipient, populate_existing=True)
-    submitted_at = row.submitted_at or attempt.started_at
+    told = Told(attempt.id, dot_at or attempt.started_at)
+    submitted_at = row.submitted_at or told.observed_at
     fact = Fact(row.id, EventKind.UNCERTAIN, Source.SMTP, variant=attempt.id, detail={"reason": reason})
     changes = {
         "next_attempt_at": now + store.settings.submission.uncertain_wait,
@@ -167,9 +173,7 @@ async def make_uncertain(session: AsyncSession, store: Store, attempt: Attempt, 
         "submitted_at": submitted_at,
         "deadline_at": submitted_at + timedelta(seconds=row.within),
     }
-    await record(
-        session, store.settings, row.id, [fact], Told(attempt.id, attempt.started_at), now=now, beside=Beside(changes)
-    )
+    await record(session, store.settings, row.id, [fact], told, now=now, beside=Beside(changes))
 
 
 async def is_in_data(session: AsyncSession, recipient: str) -> bool:
