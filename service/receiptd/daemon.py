@@ -27,7 +27,19 @@ from receiptd.pulse import Pulse, pause
 from receiptd.settings import MailboxSettings, OAuth, read_secret
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
-from receiptd.store import Store, dispatches, events, evidence, handover, is_down, queue, reason_of, reports, restore
+from receiptd.store import (
+    Store,
+    deadlines,
+    dispatches,
+    events,
+    evidence,
+    handover,
+    is_down,
+    queue,
+    reason_of,
+    reports,
+    restore,
+)
 from receiptd.store.engine import database_url
 from receiptd.store.faults import explain
 from receiptd.store.monitors import Health
@@ -312,6 +324,7 @@ class Daemon:
         async with self.store.write() as session:
             await reports.distrust(session)
             await queue.follow_clock(session, timedelta(seconds=jump))
+            await deadlines.follow_clock(session, timedelta(seconds=jump))
             await dispatches.follow_clock(session, timedelta(seconds=jump))
 
     async def _sweep(self) -> int:

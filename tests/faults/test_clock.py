@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -59,19 +60,96 @@ async def test_a_jump_forward_makes_nothing_overdue_before_the_mailbox_was_read(
         )
 
 
-async def test_after_a_jump_forward_silence_is_told_once_as_soon_as_the_mailbox_was_read(shop: Workshop) -> None:
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_a_deadline_is_as_far_away_after_the_clock_was_set_as_before(shop: Workshop, hours: int) -> None:
+    async with _daemon(shop) as daemon:
+        bob, carol = await _a_letter_in_time(shop), await shop.send("carol@b.test")
+        before = [await _deadlines(shop, row) for row in (bob, carol)]
+        shop.clock.turn(hours=hours)
+        await daemon._monitor()
+        for row, old in zip((bob, carol), before, strict=True):
+            new = await _deadlines(shop, row)
+            assert new.keys() == old.keys()
+            assert all(abs(new[name] - old[name]) < timedelta(seconds=5) for name in old)
+
+
+async def _deadlines(shop: Workshop, recipient: str) -> dict[str, timedelta]:
+    """Return how far away from now each instant is that a recipient's row holds."""
+    row, now = await shop.recipient(recipient), shop.clock()
+    names = ("submit_by", "give_up_at", "submitted_at", "deadline_at", "judge_at", "incident_opened_at")
+    return {name: at - now for name in names if (at := getattr(row, name)) is not None}
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_after_the_clock_was_set_silence_is_told_once_when_its_time_has_passed(
+    shop: Workshop, hours: int
+) -> None:
     async with _daemon(shop) as daemon:
         await _a_letter_in_time(shop)
-        shop.clock.turn(hours=2)
+        shop.clock.turn(hours=hours)
         await daemon._monitor()
         await shop.deliver()
+        await shop.collect()
+        await shop.escalate()
+        await daemon._monitor()
+        assert sorted([alert.type for alert in await shop.alerts()]) == ["monitor.blind", "monitor.clear"]
+        shop.clock.turn(seconds=62)
+        daemon.clock_offset += 62
         await shop.escalate()
         await shop.collect()
         await shop.escalate()
         await shop.escalate()
-        await daemon._monitor()
         told = [alert.type for alert in await shop.alerts()]
         assert sorted(told) == ["monitor.blind", "monitor.clear", "receipt.overdue"]
+
+
+async def test_later_levels_come_no_later_when_the_clock_is_set_back(shop: Workshop) -> None:
+    async with _daemon(shop) as daemon:
+        bob = await _a_letter_in_time(shop)
+        shop.clock.turn(seconds=62)
+        daemon.clock_offset += 62
+        await shop.collect()
+        await shop.escalate()
+        shop.clock.turn(hours=-2)
+        await daemon._monitor()
+        row = await shop.recipient(bob)
+        assert row.incident_opened_at is not None
+        assert row.judge_at == row.incident_opened_at + timedelta(seconds=3)
+        assert abs(row.incident_opened_at - shop.clock()) < timedelta(seconds=5)
+
+
+async def test_what_is_met_keeps_its_times_when_the_clock_is_set(shop: Workshop) -> None:
+    async with _daemon(shop) as daemon:
+        bob = await _a_letter_in_time(shop)
+        shop.report("bob@b.test")
+        await shop.collect()
+        await shop.settle()
+        before = await shop.recipient(bob)
+        shop.clock.turn(hours=-2)
+        await daemon._monitor()
+        after = await shop.recipient(bob)
+        assert (before.receipt, after.submitted_at, after.deadline_at) == (
+            Receipt.MET,
+            before.submitted_at,
+            before.deadline_at,
+        )
+
+
+async def test_the_time_that_a_machine_slept_is_no_jump_of_the_clock(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CLOCK_MONOTONIC stands still while a machine is suspended, and CLOCK_BOOTTIME goes on."""
+    slept = 7200.0
+    real = time.clock_gettime
+    async with _daemon(shop) as daemon:
+        await _a_letter_in_time(shop)
+        monkeypatch.setattr(time, "clock_gettime", lambda clock: real(clock) + slept)
+        shop.clock.turn(hours=2)
+        await daemon._escalate()
+        assert not await shop.alerts(), "no mailbox was read since"
+        await shop.collect()
+        await daemon._escalate()
+        assert [alert.type for alert in await shop.alerts()] == ["receipt.overdue"]
 
 
 async def test_after_a_jump_backward_the_reads_of_the_old_time_count_no_more(shop: Workshop) -> None:

@@ -109,7 +109,7 @@ async def hold_back(session: AsyncSession, recipient: str, *, now: datetime, unt
     raised = select(Alert.id).where(Alert.recipient == recipient, col(Alert.resolved_at).is_(None))
     await session.exec(
         update(Dispatch)
-        .where(col(Dispatch.alert).in_(raised), Dispatch.attempts == 0, col(Dispatch.due_at) > now)
+        .where(col(Dispatch.alert).in_(raised), col(Dispatch.attempts) == 0, col(Dispatch.due_at) > now)
         .where(col(Dispatch.due_at) < until)
         .values(due_at=until)
         .execution_options(synchronize_session=False)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import update
-from sqlmodel import col, func, select
+from sqlmodel import col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.models import Folder, Recipient
@@ -53,6 +53,27 @@ async def held(session: AsyncSession, now: datetime, upto: datetime | None) -> i
     if upto is not None:
         query = query.where(col(Recipient.judge_at) > upto)
     return (await session.exec(query)).one()
+
+
+_FOLLOW = (
+    *("submit_by", "give_up_at", "submitted_at", "deadline_at", "judge_at"),
+    *("incident_opened_at", "acknowledged_until"),
+)
+
+
+async def follow_clock(session: AsyncSession, jump: timedelta) -> None:
+    """The clock was set: what is still to be sent or judged has as much time left as before.
+
+    Its events keep the times that were observed: they are facts. What is settled keeps its own times too.
+    """
+    query = select(Recipient).where(
+        or_(col(Recipient.judge_at).is_not(None), col(Recipient.next_attempt_at).is_not(None))
+    )
+    for row in (await session.exec(query.with_for_update())).all():
+        for name in _FOLLOW:
+            if (at := getattr(row, name)) is not None:
+                setattr(row, name, at + jump)
+    await session.flush()
 
 
 async def push_ahead(session: AsyncSession, recipient: str, at: datetime) -> None:

@@ -148,8 +148,9 @@ class Store:
         self._reader = self._engine(is_writer=False) if self.is_sqlite else self._writer
 
     def clock_offset(self) -> float:
-        """Return the wall clock less the monotonic one, in seconds: constant unless somebody sets the clock."""
-        return self.now().timestamp() - time.monotonic()
+        """Return the wall clock less the time since boot, in seconds: constant unless somebody sets the clock."""
+        # CLOCK_MONOTONIC stands still while the machine is suspended: that time has passed for deadlines too.
+        return self.now().timestamp() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def clock_jumped(self, offset: float) -> bool:
         """Whether the clock was set since it stood *offset* seconds apart: instants noted before mean nothing now."""
