@@ -261,12 +261,30 @@ def test_the_boundary_of_a_container_inside_may_be_broken_too() -> None:
 # Complaints
 
 
-@pytest.mark.parametrize("notice", [(), (text_part(""),)])
-def test_hotmails_complaint_is_read(notice: tuple[str, ...]) -> None:
-    attached = f"Content-Type: message/rfc822\n\nX-HmXmrOriginalRecipient: reader@hotmail.com\n{ORIGINAL}\nhi\n"
+JUNK = f"X-HmXmrOriginalRecipient: reader@hotmail.com\n{ORIGINAL}\nhi\n"
+
+
+@pytest.mark.parametrize(
+    ("container", "inside"),
+    [
+        ('multipart/mixed; boundary="=_b"', body(f"Content-Type: message/rfc822\n\n{JUNK}")),
+        ('multipart/mixed; boundary="=_b"', body(text_part(""), f"Content-Type: message/rfc822\n\n{JUNK}")),
+        ('multipart/report; boundary="=_b"', body(f"Content-Type: message/rfc822\n\n{JUNK}")),
+        ('multipart/mixed; boundary="=_b"', body(text_part(""), f"Content-Type: text/rfc822-headers\n\n{JUNK}")),
+        ("message/rfc822", JUNK),
+        ("text/plain", JUNK),
+    ],
+)
+def test_hotmails_complaint_is_read(container: str, inside: str) -> None:
     subject = "complaint about message from 192.0.2.5"
-    got = interpret(mixed(*notice, attached, sender="staff@hotmail.com", subject=subject, path="staff@hotmail.com"))
+    head = structures.top(container, sender="staff@hotmail.com", subject=subject, path="staff@hotmail.com")
+    got = interpret((head + inside).encode())
     assert (got.kind, told(got), got.original_message_id) == (ReportKind.FEEDBACK, {"reader@hotmail.com": None}, ID)
+
+
+def test_a_persons_complaint_about_a_message_is_their_own_word() -> None:
+    head = structures.top("text/plain", sender=f"Carl <{CARL}>", subject="complaint about message from Anna", path=CARL)
+    assert interpret(f"{head}Hi, I was not happy.\n".encode()).kind is ReportKind.ORDINARY
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "message/feedback-report"])
@@ -418,6 +436,18 @@ def test_a_status_part_of_amavis_says_that_it_let_the_message_pass() -> None:
     sender = '"Content-filter at mx.b.org" <postmaster@mx.b.org>'
     raw = report(text_part("INVALID HEADER"), status_part(passed), sender=sender, subject="BAD-HEADER in mail from you")
     assert told(interpret(raw)) == {BOB: Action.DELIVERED}
+
+
+PHONE = "5551234567@vzwpix.com"
+MOBILE = f"Message could not be delivered to mobile.\nError: No valid recipients for this MM\n\nTo: {PHONE}\n"
+SENT = returned(ORIGINAL.replace(BOB, PHONE))
+SLIDES = "Content-Type: application/smil\n\n<smil><body><par/></body></smil>\n"
+
+
+@pytest.mark.parametrize("sender", ["sysadmin@mms.vzwpix.com", "post_master@vtext.com", PHONE])
+@pytest.mark.parametrize("parts", [(text_part(MOBILE),), (SLIDES, text_part(MOBILE)), (text_part(MOBILE), SENT)])
+def test_a_multimedia_message_that_reached_no_phone_is_failed(sender: str, parts: tuple[str, ...]) -> None:
+    assert told(interpret(mixed(*parts, sender=sender, subject="Undeliverable Message"))) == {PHONE: Action.FAILED}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ DAEMON = Phrases("""
     mail deliver system | delivery subsystem | delivery system | mail system | mail administrator | mailadmin
     system administrator | systemadministrator | administrateur syst | microsoft outlook | microsoft exchange
     [imss] | interscan | mailmarshal | surfcontrol | mimesweeper | symantec_antivirus | mail gateway | mailgateway
-    amavis | content-filter | content filter
+    amavis | content-filter | content filter | virusalert@ | mailscanner | mmsc@ | mms gateway | mms-gateway
     mail-gateway | undeliverable | bounce@ | no-reply-bounces | smtp gateway | message router | mail router | <>
 """)
 """The From of automata that report deliveries."""
@@ -133,7 +133,7 @@ LIST_REFUSALS = Phrases("are not member | you are not a member | not a member of
 
 SENTENCE = Phrases("""
     not be delivered | not been delivered | not yet been delivered | n't be delivered | not be sent | not be relayed
-    delivery * was stopped
+    delivery * was stopped | our content checker found
     not be reached | not reach the following | not receive this message | not be processed | not deliver
     did not reach | undeliver | unable to deliver | unable to send | unable to relay | unable to process
     was unable to | delivery to the following | delivery to * fail | delivery fail | delivery has failed

@@ -15,6 +15,7 @@ _SUBJECT = "complaint about message from "
 _RECIPIENT = "x-hmxmroriginalrecipient"
 _FORMATS = frozenset((_RECIPIENT, "x-xarf", "x-arf", "x-spamcop-sourceip"))
 _HOTMAIL = b"X-HmXmrOriginalRecipient:"
+_HOTMAIL_WRITES = "staff@"
 
 
 def find(root: Part) -> Part | None:
@@ -42,15 +43,13 @@ def is_report(root: Part) -> bool:
     header = root.header
     if (header.first("x-apple-unsubscribe") or "").lower() == "true" or header.has_any(_FORMATS):
         return True
-    if root.type == "multipart/report":
-        return root.parameters.get("report-type", "").lower() == "feedback-report"
-    if "message/rfc822" not in root.types or root.type != "multipart/mixed":
-        return False
-    if (header.first("subject") or "").lower().startswith(_SUBJECT):
+    if root.parameters.get("report-type", "").lower() == "feedback-report" and root.type == "multipart/report":
         return True
-    return root.raw.find(_HOTMAIL, root.body, root.end) >= 0 and any(
-        _RECIPIENT in part.embedded_header() for part in root.below if part.type == "message/rfc822"
-    )
+    if (header.first("subject") or "").lower().startswith(_SUBJECT) and _HOTMAIL_WRITES in (header.first("from") or ""):
+        return True
+    if "message/delivery-status" in root.types or root.raw.find(_HOTMAIL, root.body, root.end) < 0:
+        return False
+    return any(_RECIPIENT in part.embedded_header() for part in root.parts if part.embeds_message)
 
 
 def recipients(header: Fields, part: Part | None, original: Returned) -> tuple[ReportedRecipient, ...]:

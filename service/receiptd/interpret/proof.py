@@ -12,7 +12,9 @@ from receiptd.interpret import absences, addresses, codes, dialects, envelope, p
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.notice import Notice
 
-_REPLY = re.compile(r"(?<![\w.])(?:[45]\d\d[ -]{1,3}#?|#)[45]\.\d{1,3}\.\d{1,3}(?![\w.])")
+_REPLY = re.compile(
+    r"(?<![\w.])(?:[45]\d\d[ -]{1,3}#?|#)[45]\.\d{1,3}\.\d{1,3}(?![\w.])|Error: No valid recipients for this MM\b"
+)
 _REPLY_BEGINS = re.compile(r"[ \t]{0,8}[45]\d\d(?: ?[-–—] ?|[ -]#?[45]\.\d)")
 _RETURNED = re.compile(r"^[ \t]{0,8}message-id[ \t]?:", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"[ \t]{0,8}\d{1,3}[.)][ \t]{1,4}")

@@ -83,7 +83,7 @@ def _feedback(root: Part, said: Notice) -> _Told | None:
         return None
     original = returned.find(root, part)
     if not original.header:
-        original = returned.in_text(said.copy)
+        original = returned.in_text(f"{said.text}{said.copy}")
     return _Told(ReportKind.FEEDBACK, feedback.recipients(root.header, part, original), original)
 
 
