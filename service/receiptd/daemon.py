@@ -19,7 +19,7 @@ from receiptd import store as storage
 from receiptd import systemd, telemetry, webhook
 from receiptd.collect import watch
 from receiptd.descriptors import Shortage
-from receiptd.errors import ReceiptdError
+from receiptd.errors import CantWrite, ReceiptdError
 from receiptd.escalate import escalate, monitor
 from receiptd.mailbox import Mailbox, open_mailbox
 from receiptd.oauth import AccessToken
@@ -41,7 +41,7 @@ from receiptd.store import (
     restore,
 )
 from receiptd.store.engine import database_url
-from receiptd.store.faults import explain
+from receiptd.store.faults import explain, is_corrupt
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.web import House, create_app, doors
@@ -103,7 +103,7 @@ class Step:
 
     def _tell(self, fault: Exception) -> None:
         """Write the fault to the journal; where the disk is full, that must not fill what is left of it."""
-        if is_down(fault):
+        if is_down(fault) or is_corrupt(fault):
             _log.error("the database can't be used", step=self.name, reason=reason_of(fault))
         else:
             _log.exception("a step failed", step=self.name)
@@ -212,15 +212,16 @@ class Daemon:
         running = [asyncio.create_task(step.run(self.pulse, self.stop), name=step.name) for step in self.steps]
         readers = [asyncio.create_task(self._watch(box)) for box in self.store.settings.mailbox]
         heart = asyncio.create_task(self._beat())
+        files = asyncio.create_task(self._watch_files())
         _log.info("receiptd is ready", relay=str(self.relay.server), mailboxes=len(readers))
         systemd.notify("READY=1", "STATUS=sending and collecting")
         try:
-            await _first_fault(self.stop, [*running, *readers, heart])
+            await _first_fault(self.stop, [*running, *readers, heart, files])
         finally:
             systemd.notify("STOPPING=1")
             self.stop.set()
             scheduler.shutdown(wait=False)
-            await self._drain(running, [*readers, heart])
+            await self._drain(running, [*readers, heart, files])
 
     async def _drain(self, running: list[asyncio.Task[None]], others: list[asyncio.Task[None]]) -> None:
         """Let transactions and posts end; what does not in time is cut off, and is `uncertain` at the next start."""
@@ -254,6 +255,16 @@ class Daemon:
             else:
                 systemd.notify("WATCHDOG=1")
             await asyncio.sleep(interval.total_seconds() / 2)
+
+    async def _watch_files(self) -> None:
+        """End where the database's files aren't those that we write to: nothing that we still do would be kept."""
+        while self.store.files is not None:
+            if fault := self.store.files.look():
+                raise CantWrite(
+                    f"{fault} while receiptd ran, so it ends: what it wrote after that isn't in the database; start it "
+                    "again, and stop it first next time"
+                )
+            await asyncio.sleep(1)
 
     async def _watch(self, box: MailboxSettings) -> None:
         token = _access_token(box.oauth)

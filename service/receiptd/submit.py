@@ -152,7 +152,8 @@ async def _write_down(store: Store, work: Callable[[AsyncSession], Awaitable[Non
         try:
             return await store.together(work)
         except Exception as fault:
-            if not is_down(fault) or asyncio.get_running_loop().time() > give_up:
+            is_gone = store.files is not None and store.files.fault is not None
+            if is_gone or not is_down(fault) or asyncio.get_running_loop().time() > give_up:
                 raise
             _log.warning("the database fails, so an answer of the relay waits", reason=reason_of(fault))
         await asyncio.sleep(pause)
@@ -164,8 +165,13 @@ async def _guarded(store: Store, relay: Relay, health: Health, work: Work, pulse
     try:
         with pulse.holding("transaction", _LONGEST_TRANSACTION + _LONGEST_FAULT):
             return await _carry(store, relay, health, work)
-    except Exception:
-        _log.exception("a submission failed in an unforeseen way", recipient=work.recipient.id)
+    except Exception as fault:
+        if is_down(fault):
+            _log.error(
+                "an answer of the relay is not written down", recipient=work.recipient.id, reason=reason_of(fault)
+            )
+        else:
+            _log.exception("a submission failed in an unforeseen way", recipient=work.recipient.id)
         return False
 
 

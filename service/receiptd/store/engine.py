@@ -25,6 +25,7 @@ from receiptd.models import new_id
 from receiptd.settings import Settings
 from receiptd.store import aftermath
 from receiptd.store.faults import DatabaseFault, fault_in, is_down, reason_of
+from receiptd.store.files import Files
 from receiptd.store.ledger import Ledger
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -140,6 +141,8 @@ class Store:
         """What keeps the database from taking writes, as far as we know."""
         self.ledger: Ledger | None = None
         """Where attempts are noted before DATA; None: this isn't a daemon's (see restore.begin)."""
+        self.files = Files(Path(str(self.url.database))) if self._has_file else None
+        """The database's files, to know by whether we still write to them; None: there are none."""
         self._lock: int | None = None
         self._writing = asyncio.Lock()
         self._waiting: list[_Queued] = []
@@ -169,15 +172,26 @@ class Store:
         )
         begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
 
+        if is_writer and self.files is not None:
+            event.listen(engine.sync_engine, "connect", self._reopened)
+
         @event.listens_for(engine.sync_engine, "begin")
         def on_begin(connection: Any) -> None:
             connection.exec_driver_sql(begin)
 
         return engine
 
+    @property
+    def _has_file(self) -> bool:
+        return self.is_sqlite and self.url.database not in (None, "", ":memory:")
+
+    def _reopened(self, *_: object) -> None:
+        if self.files is not None:
+            self.files.reopened()
+
     def lock(self) -> None:
         """Make this the only daemon on a SQLite file; raise CantCreate if there is another."""
-        if not self.is_sqlite or not self.url.database or self.url.database == ":memory:":
+        if not self._has_file:
             return
         path = Path(f"{self.url.database}.lock")
         try:
@@ -196,9 +210,12 @@ class Store:
 
     async def close(self) -> None:
         """Close every connection and give the lock back."""
-        await self._writer.dispose()
-        if self._reader is not self._writer:
-            await self._reader.dispose()
+        if self.files is not None and self.files.are_to_be_left:
+            self.files.put_log_aside()
+        else:
+            await self._writer.dispose()
+            if self._reader is not self._writer:
+                await self._reader.dispose()
         if self.ledger is not None:
             self.ledger.close()
         if self._lock is not None:
@@ -211,7 +228,7 @@ class Store:
         """One transaction that writes: committed at the end, rolled back by any exception."""
         is_mended = False
         try:
-            async with self._alone(), self._session(self._writer) as session:
+            async with self._alone(), self._on_our_files(), self._session(self._writer) as session:
                 before = await self._changes(session) if self.trouble else 0
                 yield session
                 is_mended = self.trouble is not None and await self._changes(session) > before
@@ -222,6 +239,18 @@ class Store:
         aftermath.tell(session)
         if is_mended:
             self.trouble = None
+
+    @asynccontextmanager
+    async def _on_our_files(self) -> AsyncIterator[None]:
+        """Take nothing for committed that went to a file which no path names any more."""
+        if self.files is None:
+            yield
+            return
+        if fault := self.files.look_inside():
+            raise DatabaseFault(fault)
+        yield
+        if fault := self.files.look_after_commit():
+            raise DatabaseFault(fault)
 
     def _note_trouble(self, error: Exception) -> None:
         since = self.trouble.since if self.trouble else self.now()

@@ -29,6 +29,12 @@ def is_down(error: BaseException) -> bool:
     return fault_in(error) is not None
 
 
+def is_corrupt(error: BaseException) -> bool:
+    """Whether the database's file isn't one that SQLite can read: no statement of ours is to blame."""
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF if isinstance(error, DBAPIError) else 0
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def fault_in(error: BaseException | None) -> Exception | None:
     """Return the database's own fault behind *error*.
 
