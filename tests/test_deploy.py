@@ -147,3 +147,10 @@ def secrets(value: Any, key: str = "") -> list[str]:
     if isinstance(value, list):
         return [name for inner in value for name in secrets(inner)]
     return [value] if key.endswith("_file") else []
+
+
+def test_the_note_of_the_last_attempt_lies_where_no_backup_of_the_database_takes_it() -> None:
+    service = unit()
+    assert service["CacheDirectory"] == ["receiptd"]
+    assert "BOOT_ID=%b" in service["Environment"], "under ProcSubset=pid it can't look for itself"
+    assert service["ProcSubset"] == ["pid"]

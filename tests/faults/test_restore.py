@@ -184,6 +184,25 @@ def test_a_copy_that_is_put_back_a_second_time_is_held_again(
         assert office.message(queued[1])["recipients"][0]["delivery"] == "uncertain"
 
 
+def test_a_copy_from_before_there_were_notes_is_held_and_an_upgrade_is_not(
+    office: Office, peers: Peers, queued: list[str], copies: Copies
+) -> None:
+    office.stop()
+    note_of(office).unlink()
+    with sqlite3.connect(database(office)) as opened:
+        opened.execute("DELETE FROM lease")
+    opened.close()
+    copies.take_folder()
+    office.start()
+    assert "retry --held" not in office.log
+    send(office, peers, queued)
+    office.stop()
+    copies.put_back_folder()
+    (office.folder / "daemon.log").unlink()
+    office.start()
+    all_are_held(office, peers, queued)
+
+
 def test_a_folder_on_another_machine_is_held(office: Office, peers: Peers, queued: list[str]) -> None:
     note_of(office).unlink()
     office.stop(kill=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from receiptd.errors import CantCreate
 from receiptd.store.faults import DatabaseFault
@@ -57,11 +59,32 @@ def boot_id(environ: Mapping[str, str] = os.environ) -> str | None:
     return f"{boot}/{first[19]}"
 
 
-class Ledger:
-    """The note of one database: read at the start, written before each DATA and at a clean stop."""
+def is_known(place: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether an attempt of a database at *place* was noted, under whatever name."""
+    kept = (_kept(path) for path in folder(environ).glob("*.note"))
+    return any(one.get("place") == _short(place) and one.get("attempt") for one in kept)
 
-    def __init__(self, name: str, *, boot: str | None, environ: Mapping[str, str] = os.environ) -> None:
+
+def _kept(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_bytes()[:_LENGTH])
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _short(place: str) -> str:
+    return hashlib.sha256(place.encode()).hexdigest()[:32]
+
+
+class Ledger:
+    """The note of the database at *place*: read at the start, written before each DATA and at a clean stop."""
+
+    def __init__(
+        self, name: str, *, place: str = "", boot: str | None, environ: Mapping[str, str] = os.environ
+    ) -> None:
         self.path = folder(environ) / f"{name}.note"
+        self._place = _short(place)
         self.trouble: str | None = None
         """Why the note can't be written, so that nothing is sent."""
         self._boot = boot
@@ -72,14 +95,10 @@ class Ledger:
 
     def read(self) -> Note | None:
         """Return what was noted last; None where there is no note, or none that can be read."""
-        try:
-            with self.path.open("rb") as file:
-                kept = json.loads(file.read(_LENGTH))
-                found = os.fstat(file.fileno())
-        except (OSError, ValueError):
+        kept = _kept(self.path)
+        if not kept:
             return None
-        if not isinstance(kept, dict):
-            return None
+        found = self.path.stat()
         # A write sets both times of a file at once; a copy can set the first alone, or neither to what was noted.
         is_copy = found.st_ctime_ns != found.st_mtime_ns or abs(found.st_mtime - kept.get("at", 0)) > _AT_ONCE
         return Note(kept.get("attempt"), kept.get("boot"), kept.get("stopped_at"), is_copy)
@@ -143,7 +162,13 @@ class Ledger:
     def _write(self, stopped_at: float | None) -> None:
         if self._file is None:
             raise OSError(0, "it isn't open")
-        kept = {"attempt": self._newest[1], "boot": self._boot, "stopped_at": stopped_at, "at": time.time()}
+        kept = {
+            "attempt": self._newest[1],
+            "boot": self._boot,
+            "stopped_at": stopped_at,
+            "place": self._place,
+            "at": time.time(),
+        }
         os.pwrite(self._file, json.dumps(kept).encode().ljust(_LENGTH - 1) + b"\n", 0)
         os.fdatasync(self._file)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import ColumnElement, true, update
 from sqlmodel import and_, col, or_, select
@@ -14,7 +16,7 @@ from receiptd.facts import Delivery, EventKind, Fact, Source
 from receiptd.models import Attempt, EventRow, Lease, Message, Recipient, new_id
 from receiptd.store import queue
 from receiptd.store.engine import Store
-from receiptd.store.ledger import Ledger, Note, boot_id
+from receiptd.store.ledger import Ledger, Note, boot_id, is_known
 from receiptd.store.recipients import Beside, Told, record
 
 LONGEST_REBOOT = timedelta(minutes=30)
@@ -76,10 +78,10 @@ async def begin(store: Store) -> Start:
     async with store.write() as session:
         name = "sender" if store.is_sqlite else f"sender:{os.uname().nodename}"
         lease = await session.get(Lease, name, with_for_update=True)
-        start = Start() if lease is None else await _judge(session, store, lease)
+        start = await _judge(session, store, lease)
         if lease is None or start.why is not None:
             lease = await session.merge(Lease(name=name, holder=new_id(store.now()), until=store.now()))
-        ledger = Ledger(lease.holder, boot=boot_id())
+        ledger = Ledger(lease.holder, place=_place(store), boot=boot_id())
         known = ledger.read()
         # Before the name is committed: a name without a note is a copy's.
         ledger.open(known.attempt if known else None)
@@ -108,7 +110,15 @@ async def release(store: Store) -> int:
         return int(held.rowcount)
 
 
-async def _judge(session: AsyncSession, store: Store, lease: Lease) -> Start:
+def _place(store: Store) -> str:
+    return str(Path(store.url.database or "").resolve()) if store.is_sqlite else store.url.render_as_string()
+
+
+async def _judge(session: AsyncSession, store: Store, lease: Lease | None) -> Start:
+    if lease is None:
+        # New, or from before there were notes: older than every attempt that was noted of what stood in its place.
+        why = OLDER if store.is_sqlite and await asyncio.to_thread(is_known, _place(store)) else None
+        return Start(await _hold_all(session, store, why) if why else 0, why)
     note, boot = Ledger(lease.holder, boot=None).read(), boot_id()
     knows = note is None or note.attempt is None or await session.get(Attempt, note.attempt) is not None
     if not store.is_sqlite:
