@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -268,6 +269,37 @@ def test_whenever_a_daemon_is_killed_nothing_is_held(nursery: Nursery, peers: Pe
         office.start()
         assert "uncertain" not in kinds(office.wait(letter, is_accepted))
         assert "retry --held" not in office.log
+
+
+ROUNDS = 6
+
+
+def test_at_whatever_instant_it_was_killed_a_copy_sends_nothing_twice(
+    office: Office, peers: Peers, copies: Copies
+) -> None:
+    """Between the relay's answers to RCPT, DATA and the final dot, and their commits."""
+    for number in range(ROUNDS):
+        peers.stop_relay()
+        addresses = [f"round{number}.{letter}@b.test" for letter in range(3)]
+        letters = [office.post(address, within="1h") for address in addresses]
+        copies.take_backup()
+        peers.start_relay()
+        office.run("retry", letters[0])
+        await_that(lambda: any(address.startswith(f"round{number}.") for address in peers.recipients))  # noqa: B023
+        time.sleep(random.random() * 0.05)
+        office.stop(kill=True)
+        sent = [transmitted(peers, address) for address in addresses]
+        copies.put_back_backup()
+        office.start()
+        later = office.post(f"later{number}@b.test")
+        office.wait(later, is_accepted)
+        again = [transmitted(peers, address) for address in addresses]
+        assert all(now == before for now, before in zip(again, sent, strict=True) if before), (sent, again)
+
+
+def transmitted(peers: Peers, address: str) -> int:
+    """Return how often a letter to *address* went to its final dot."""
+    return sum(address.encode() in raw for raw in peers.smtp.messages)
 
 
 def note_exists(office: Office) -> bool:
