@@ -38,12 +38,14 @@ def is_bounce(header: Fields, said: Notice) -> bool:
 
 
 def _is_told(header: Fields, said: Notice) -> bool:
-    if not (_is_signed_by_program(header) or _is_proven(header, said)):
-        return _is_told_in_prose(header, said)
     subject = _subject(header)
-    is_called = _is_name_of_bounce(subject)
-    is_daemon, is_null = is_from_daemon(header), envelope.return_path(header) == ""
-    if _is_answer(header) and dialects.ANSWERED.match(subject) and not _is_signed_by_program(header):
+    is_called, is_program = _is_name_of_bounce(subject), _is_signed_by_program(header)
+    is_daemon, is_null = is_program or is_from_daemon(header), envelope.return_path(header) == ""
+    if not (is_called or is_daemon or is_null):
+        return _is_list_refusal(subject, said) or _is_refused(header, said)
+    if not (is_program or _is_proven(header, said)):
+        return _is_told_in_prose(header, said)
+    if not is_program and _is_answer(header) and dialects.ANSWERED.match(subject):
         is_robot = is_daemon or is_null or refusals.is_from_robot(header)
         return is_robot and dialects.SENTENCE.are_in(said.plain) and proof.lists_failed(header, said)
     if is_called and is_daemon:
@@ -52,11 +54,20 @@ def _is_told(header: Fields, said: Notice) -> bool:
         return True
     if is_daemon:
         return dialects.SENTENCE.are_in(said.plain)
-    if is_null or (is_called and (not _is_conversation(header) or refusals.is_from_robot(header))):
+    if is_null or not _is_conversation(header) or refusals.is_from_robot(header):
         is_proven = proof.is_shown(header, said) or (is_null and is_called and _names_others(header, said))
         if is_proven and dialects.SENTENCE.are_in(said.plain):
             return True
     return _is_list_refusal(subject, said) or bool(refusals.named(header, said))
+
+
+def _is_refused(header: Fields, said: Notice) -> bool:
+    """Whether an answer, or an automaton, refuses what we sent, in a sentence that names to whom."""
+    if not (_is_answer(header) or refusals.is_from_robot(header)):
+        return False
+    if reply.is_marked(header) and not refusals.is_from_robot(header):
+        return False
+    return bool(refusals.named(header, said)) and not (refusals.is_held(said) or refusals.is_stripped(said))
 
 
 def _is_told_in_prose(header: Fields, said: Notice) -> bool:
@@ -68,12 +79,12 @@ def _is_told_in_prose(header: Fields, said: Notice) -> bool:
     is_answer = _is_answer(header)
     if is_from_daemon(header) and not (is_answer and dialects.ANSWERED.match(subject)):
         return (is_called or dialects.SENTENCE.are_in(said.plain)) and not refusals.is_away(said)
-    is_responder = is_answer or reply.is_marked(header)
-    if (is_called or is_null or is_answer or refusals.is_from_robot(header)) and refusals.named(header, said):
-        return not is_responder or refusals.is_from_robot(header) or not reply.is_marked(header)
+    is_marked = reply.is_marked(header)
+    if (refusals.is_from_robot(header) or not is_marked) and refusals.named(header, said):
+        return True
     if _is_list_refusal(subject, said):
         return True
-    if is_responder or refusals.is_personal(said) or refusals.is_unattended(said):
+    if is_answer or is_marked or refusals.is_personal(said) or refusals.is_unattended(said):
         return False
     if is_null or (is_called and not _is_conversation(header)):
         is_proven = proof.is_shown(header, said) or (is_null and is_called and _names_others(header, said))
@@ -95,9 +106,12 @@ def _is_proven(header: Fields, said: Notice) -> bool:
     People and their answering machines cite replies and quote what they answer: theirs needs both.
     """
     is_returned = proof.is_returned(said)
-    if (_is_answer(header) or reply.is_marked(header)) and refusals.is_personal(said):
-        return is_returned and proof.gives_reply(said)
-    return is_returned or proof.gives_reply(said) or proof.gives_code(said.text)
+    gives_reply = proof.gives_reply(said)
+    if is_returned and gives_reply:
+        return True
+    if not (is_returned or gives_reply or proof.gives_code(said.text)):
+        return False
+    return not ((_is_answer(header) or reply.is_marked(header)) and refusals.is_personal(said))
 
 
 def is_believed_without_names(header: Fields, said: Notice) -> bool:

@@ -31,7 +31,7 @@ def plain(text: str) -> str:
 class Phrases:
     """Phrases, one between two bars or line breaks; `*` stands for up to 60 characters, `[word]` for a whole word."""
 
-    __slots__ = ("_literal", "_longest", "_patterns")
+    __slots__ = ("_ascii", "_literal", "_longest", "_patterns")
 
     def __init__(self, table: str) -> None:
         self._literal: list[str] = []
@@ -43,6 +43,8 @@ class Phrases:
                 self._patterns.append(re.compile(_pattern(phrase)))
             else:
                 self._literal.append(phrase)
+        self._ascii = [phrase for phrase in self._literal if phrase.isascii()]
+        """Those that can stand in text of that alphabet alone, as most text is."""
 
     def __iter__(self) -> Iterator[tuple[str, re.Pattern[str] | None]]:
         """Yield each phrase's longest stretch of plain characters, and its pattern where there is more to it."""
@@ -51,7 +53,7 @@ class Phrases:
 
     def are_in(self, text: str) -> bool:
         """Return whether any phrase stands in *text*, which is `plain`."""
-        for phrase in self._literal:
+        for phrase in self._ascii if text.isascii() else self._literal:
             if phrase in text:
                 return True
         likely = [at for at, longest in enumerate(self._longest) if longest in text]

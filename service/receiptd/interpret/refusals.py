@@ -172,7 +172,7 @@ def named(header: Fields, said: Notice) -> list[str]:
     """Return whom the refusal of *our* message names: in its own sentence, or in the subject of a list manager."""
     is_robot = is_from_robot(header) or dialects.DAEMON.are_in((header.first("from") or "")[:500].lower())
     text = said.text if is_robot else notice.own_words(said.text)
-    if is_personal(said) or not (is_robot or _is_curt(text)) or not tells_of_failure(said.plain):
+    if not (is_robot or _is_curt(text)) or not tells_of_failure(said.plain) or is_personal(said):
         return []
     readers = {address.lower() for address in envelope.recipients(header)}
     for sentence in _sentences(text):
