@@ -5,7 +5,8 @@ from __future__ import annotations
 from receiptd.interpret.phrases import Phrases
 
 PERSONAL = Phrases("""
-    [i am] | [i'm] | [i've] | [i'll] | [i have] | [i will] | [i was] | [i get] | [i can] | [i cannot] | [i could] | [my] | [me]
+    [i am] | [i'm] | [i've] | [i'll] | [i have] | [i will] | [i was] | [i get] | [i can] | [i cannot] | [i could] | [i got]
+    [i sent] | [i tried] | [i see] | [i don't] | [i did] | [i think] | [i need] | [i would] | [i just] | [my] | [me]
     [ich] | [mein*] | [mir] | [mich] | je suis | je serai | je ne | je n'ai | j'ai | je reviens | mon adresse
     mon absence | mon mail | mon retour | ma nouvelle | ma boîte | [estoy] | [estaré] | [mi] | [yo] | he recibido
     [estou] | [estarei] | [meu] | [minha] | sono in | sono fuori | sono assente | [sarò] | [mio] | [mia] | [ik] | [mijn]

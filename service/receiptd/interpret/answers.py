@@ -104,7 +104,13 @@ CHALLENGE = Phrases("""
     confirmer votre envoi | confirme su mensaje | antispam * confirm | waitlisted | guest list so | mailinblack
     prove you're human | you are human | a real live human | spamblocker | tira-teima | clique aqui para confirmar
     merci de vous authentifier | demande d'authentification | vous êtes humain | confirmar que es humano
-    junk mail * click the link
+    junk mail * click the link | requires verification | requires that you verify | confirm that you are | prove that you are
+    verify that you are | prove you are human | confirm your address | verify your address | confirm your message
+    dass sie ein mensch | klicken * link, um | um ihre nachricht zuzustellen | ihre adresse bestätigen | cliquez sur le lien
+    en cliquant sur le lien | confirmer votre adresse | confirmer votre envoi | haga clic en el enlace | confirme su dirección
+    cliccare sul link | clicca sul link | confermi il suo indirizzo | clique no link | confirme o seu endereço | klik op de link
+    bevestig uw adres | klicka på länken | klik på linket | klikk på lenken | kliknij w link | klikněte na odkaz | kattintson a
+    перейдите по ссылке | подтвердите, что | リンクをクリックして | 点击链接 | 點擊連結 | 링크를 클릭 | bağlantıya tıkla
 """)
 """Requests to prove that the sender is a person."""
 

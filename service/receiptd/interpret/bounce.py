@@ -39,6 +39,8 @@ def is_bounce(header: Fields, said: Notice) -> bool:
 
 def _is_told(header: Fields, said: Notice) -> bool:
     subject = _subject(header)
+    if subject.startswith(dialects.FOR_POSTMASTERS):
+        return False
     is_called, is_program = _is_name_of_bounce(subject), _is_signed_by_program(header)
     is_daemon, is_null = is_program or is_from_daemon(header), envelope.return_path(header) == ""
     if not (is_called or is_daemon or is_null):
@@ -46,8 +48,12 @@ def _is_told(header: Fields, said: Notice) -> bool:
     if not (is_program or _is_proven(header, said)):
         return _is_told_in_prose(header, said)
     if not is_program and _is_answer(header) and dialects.ANSWERED.match(subject):
-        is_robot = is_daemon or is_null or refusals.is_from_robot(header)
-        return is_robot and dialects.SENTENCE.are_in(said.plain) and proof.lists_failed(header, said)
+        is_robot = is_daemon or refusals.is_from_robot(header)
+        if not (is_robot or is_null):
+            return False
+        return dialects.SENTENCE.are_in(said.plain) and proof.lists_failed(header, said, among_quoted=is_robot)
+    if not is_daemon and refusals.is_from_person(header, said):
+        return False
     if is_called and is_daemon:
         return True
     if (is_daemon or is_null) and not _is_conversation(header) and proof.gives_reply(said):
@@ -67,12 +73,12 @@ def _is_refused(header: Fields, said: Notice) -> bool:
         return False
     if reply.is_marked(header) and not refusals.is_from_robot(header):
         return False
-    return bool(refusals.named(header, said)) and not (refusals.is_held(said) or refusals.is_stripped(said))
+    return bool(refusals.named(header, said)) and not (refusals.is_held(header, said) or refusals.is_stripped(said))
 
 
 def _is_told_in_prose(header: Fields, said: Notice) -> bool:
     """Whether words alone tell of a failure, and not of somebody who is away, has left, or will release the message."""
-    if refusals.is_held(said) or refusals.is_stripped(said):
+    if refusals.is_held(header, said) or refusals.is_stripped(said) or reply.is_challenge(header, said.text):
         return False
     subject = _subject(header)
     is_called, is_null = _is_name_of_bounce(subject), envelope.return_path(header) == ""
@@ -149,10 +155,17 @@ def is_forwarded(header: Fields) -> bool:
 
 def is_carried_by_person(root: Part) -> bool:
     """Whether a person forwards the machine part of a report, and not the report."""
-    header = root.header
-    if root.type == "multipart/report" or not _subject(header).startswith(dialects.FORWARDED):
-        return False
-    return envelope.return_path(header) != "" and not is_from_daemon(header)
+    return root.type != "multipart/report" and _is_passed_on(root.header)
+
+
+def is_forwarded_by_person(header: Fields) -> bool:
+    """Whether a person forwards a bounce: what they add and leave out is theirs."""
+    return _is_passed_on(header) and is_called_so(header)
+
+
+def _is_passed_on(header: Fields) -> bool:
+    is_forward = _subject(header).startswith(dialects.FORWARDED)
+    return is_forward and envelope.return_path(header) != "" and not is_from_daemon(header)
 
 
 def is_from_daemon(header: Fields) -> bool:

@@ -107,6 +107,9 @@ SUBJECT_ABROAD = Phrases("""
 """)
 """What they are called in letters outside ASCII."""
 
+FOR_POSTMASTERS = ("postfix smtp server: errors from", "postfix smtp client: errors from", "cron <", "logwatch for ")
+"""How subjects begin that tell a server's own postmaster of others' sessions."""
+
 CERTIFIED = ("errore-consegna", "non-accettazione")
 """What X-Ricevuta calls a failure in Italy's certified mail (PEC)."""
 
@@ -123,8 +126,21 @@ FORWARDED = (
     "[fwd:",
     "pd:",
     "vb:",
+    "vl:",
+    "tr :",
+    "fwd :",
+    "reenv:",
+    "fs:",
+    "ilt:",
+    "fyi:",
+    "пересл:",
+    "fwd：",
     "转发:",
+    "转发：",
+    "轉寄:",
+    "轉寄：",
     "転送:",
+    "전달:",
 )
 """How the subject of a forwarded message begins."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from receiptd.interpret import absences, addresses, codes, dialects, envelope, phrases
+from receiptd.interpret import absences, addresses, codes, dialects, envelope, notice, phrases
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.notice import Notice
 
@@ -42,9 +42,9 @@ def is_shown(header: Fields, said: Notice) -> bool:
     return is_returned(said) or lists_failed(header, said)
 
 
-def lists_failed(header: Fields, said: Notice) -> bool:
+def lists_failed(header: Fields, said: Notice, *, among_quoted: bool = True) -> bool:
     """Return whether a reply begins a line, or an address below a sentence of failure or with its reply beside it."""
-    lines = said.lines
+    lines = said.lines if among_quoted else tuple(notice.own_words(said.text).split("\n"))
     writer = addresses.first(header.first("from")) or ""
     readers = {address.lower() for address in (writer, *envelope.recipients(header))}
     is_null = envelope.return_path(header) == ""

@@ -156,7 +156,7 @@ def _tokens_of_envelope_id(envelope_id: str | None) -> tuple[FoundToken, ...]:
 
 
 def _bounce(root: Part, said: Notice) -> _Told | None:
-    if not bounce.is_bounce(root.header, said):
+    if bounce.is_forwarded_by_person(root.header) or not bounce.is_bounce(root.header, said):
         return None
     original = returned.find(root, None)
     if not original.header:

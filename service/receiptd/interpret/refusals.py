@@ -37,7 +37,7 @@ ROBOT = Phrases("""
 YOURS = Phrases("""
     your message | your e-mail | your email | your mail | your post | your request | your submission | your fax
     your multimedia message | the message you sent | the email you sent | the e-mail you sent | the mail you sent
-    message you sent | message sent by you | email sent by you | a message from you | an email from you
+    the message from | the message to | the email to | the e-mail to | the mail to | message you sent | message sent by you | email sent by you | a message from you | an email from you
     ihre nachricht | ihre e-mail | ihre email | ihre mail | ihr e-mail | ihre sendung | ihr schreiben | deine nachricht
     deine e-mail | deine mail | die von ihnen gesendete | ihre anfrage | votre message | votre e-mail | votre email
     votre courriel | votre courrier | votre mail | votre mél | le message que vous | su mensaje | su correo | su email
@@ -116,7 +116,8 @@ _ARRIVED = Phrases("""
 """)
 
 _GREETING = re.compile(
-    r"\s*(?:hi|hello|hey|hallo|hej|hei|liebe[rs]?|salut|ciao|olá|oi|hola|cześć|ahoj|szia|привет|merhaba|dear|servus|moin)\b",
+    r"\s*(?:hi|hello|hey|hallo|hej|hei|liebe[rs]?|salut|ciao|olá|oi|hola|cześć|ahoj|szia|привет|merhaba|dear|servus|moin)\b"
+    r"|\s*(?-i:[A-ZÀ-ÞА-Я])[\w-]{1,20}(?: (?-i:[A-ZÀ-ÞА-Я])[\w-]{1,20})?,[ \n]",
     re.IGNORECASE,
 )
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])(?<!dvs\.)[ \n]|[。！？]|(?<=\S):[ \t]*\n|\n[ \t]*\n(?=[ \t]*[A-ZÀ-ÞА-Я])")
@@ -136,9 +137,11 @@ def is_from_robot(header: Fields) -> bool:
     return ROBOT.are_in((header.first("from") or "")[:500].lower())
 
 
-def is_held(said: Notice) -> bool:
+def is_held(header: Fields, said: Notice) -> bool:
     """Whether the message waits for somebody to release it: that is neither delivery, delay nor failure."""
-    return _HELD.are_in(said.plain) and not _FOR_GOOD.are_in(said.plain)
+    subject = phrases.plain(envelope.subject(header)[:300])
+    tells_so = _HELD.are_in(said.plain) or (_HELD.are_in(subject) and not dialects.SUBJECT.are_in(subject))
+    return tells_so and not _FOR_GOOD.are_in(said.plain)
 
 
 def is_stripped(said: Notice) -> bool:
@@ -155,6 +158,14 @@ def is_personal(said: Notice) -> bool:
 def is_unattended(said: Notice) -> bool:
     """Whether nobody reads what came to the address: it arrived all the same."""
     return absences.UNATTENDED.are_in(said.plain)
+
+
+def is_from_person(header: Fields, said: Notice) -> bool:
+    """Whether a person writes: envelope and letter have the same sender, who is no automaton and speaks or greets."""
+    writer = addresses.first(header.first("from"))
+    if not writer or (envelope.return_path(header) or "").lower() != writer.lower() or is_from_robot(header):
+        return False
+    return bool(_GREETING.match(said.text)) or is_personal(said)
 
 
 def is_away(said: Notice) -> bool:
