@@ -1,24 +1,24 @@
-"""How people's answering machines speak where no field marks them: away, gone, moved, unattended, in a few lines each."""
+"""How answering machines speak where no field marks them: away, gone, moved, unattended, in a few lines each."""
 
 from __future__ import annotations
 
 from receiptd.interpret.phrases import Phrases
 
 PERSONAL = Phrases("""
-    [i am] | [i'm] | [i've] | [i'll] | [i have] | [i will] | [i was] | [i get] | [i can] | [i cannot] | [i could] | [i got]
-    [i sent] | [i tried] | [i see] | [i don't] | [i did] | [i think] | [i need] | [i would] | [i just] | [my] | [me]
-    [ich] | [mein*] | [mir] | [mich] | je suis | je serai | je ne | je n'ai | j'ai | je reviens | mon adresse
-    mon absence | mon mail | mon retour | ma nouvelle | ma boîte | [estoy] | [estaré] | [mi] | [yo] | he recibido
-    [estou] | [estarei] | [meu] | [minha] | sono in | sono fuori | sono assente | [sarò] | [mio] | [mia] | [ik] | [mijn]
-    [jag] | [jeg] | [mitt] | [mina] | [mig] | [minun] | [minulle] | [minä] | olen poissa | olen loma | [ég]
-    [jestem] | [będę] | [mój] | [moja] | [mnie] | [jsem] | [budu] | [můj] | [mě] | som mimo | nie som | [budem] | [môj]
-    [vagyok] | [leszek] | [engem] | [címem] | sunt plecat | sunt în | adresa mea | izindeyim | tatildeyim | dışındayım
-    [benim] | [bana] | [я] | [мой] | [моя] | [мне] | [меня] | [мене] | [мій] | [мені] | [аз] | [съм] | ја сам | [нисам]
-    [мој] | [είμαι] | [λείπω] | [μου] | ja sam | [nisam] | [moj] | [nisem] | moj naslov | olen puhkusel | olen kontorist
-    [minu] | [esmu] | [neesmu] | [būšu] | [mans] | [esu] | [nesu] | [būsiu] | [mano] | soc fora | [estic] | [naiz]
-    [nago] | [rydw] | [tá mé] | [jam] | 我正 | 我目前 | 我在 | 我的 | 我将 | 我將 | 我已 | 我会 | 我會 | 我不
-    我现 | 我現 | 私は | 私の | 저는 | 제가 | أنا | لأنني | إجازتي | بريدي | [אני] | [שלי] | من در | نیستم | هستم
-    मैं | मेरे | मेरा | ฉัน | ผม | [tôi] | [saya]
+    [i am] | [i'm] | [i've] | [i'll] | [i have] | [i will] | [i was] | [i get] | [i can] | [i cannot] | [i could]
+    [i got] | [i sent] | [i tried] | [i see] | [i don't] | [i did] | [i think] | [i need] | [i would] | [i just]
+    [my] | [me] | [ich] | [mein*] | [mir] | [mich] | je suis | je serai | je ne | je n'ai | j'ai | je reviens
+    mon adresse | mon absence | mon mail | mon retour | ma nouvelle | ma boîte | [estoy] | [estaré] | [mi] | [yo]
+    he recibido | [estou] | [estarei] | [meu] | [minha] | sono in | sono fuori | sono assente | [sarò] | [mio] | [mia]
+    [ik] | [mijn] | [jag] | [jeg] | [mitt] | [mina] | [mig] | [minun] | [minulle] | [minä] | olen poissa | olen loma
+    [ég] | [jestem] | [będę] | [mój] | [moja] | [mnie] | [jsem] | [budu] | [můj] | [mě] | som mimo | nie som | [budem]
+    [môj] | [vagyok] | [leszek] | [engem] | [címem] | sunt plecat | sunt în | adresa mea | izindeyim | tatildeyim
+    dışındayım | [benim] | [bana] | [я] | [мой] | [моя] | [мне] | [меня] | [мене] | [мій] | [мені] | [аз] | [съм]
+    ја сам | [нисам] | [мој] | [είμαι] | [λείπω] | [μου] | ja sam | [nisam] | [moj] | [nisem] | moj naslov
+    olen puhkusel | olen kontorist | [minu] | [esmu] | [neesmu] | [būšu] | [mans] | [esu] | [nesu] | [būsiu] | [mano]
+    soc fora | [estic] | [naiz] | [nago] | [rydw] | [tá mé] | [jam] | 我正 | 我目前 | 我在 | 我的 | 我将 | 我將 | 我已
+    我会 | 我會 | 我不 | 我现 | 我現 | 私は | 私の | 저는 | 제가 | أنا | لأنني | إجازتي | بريدي | [אני] | [שלי]
+    من در | نیستم | هستم | मैं | मेरे | मेरा | ฉัน | ผม | [tôi] | [saya]
 """)
 """Words of somebody who speaks of themselves; no gateway does, and a company says `we`."""
 
@@ -27,43 +27,43 @@ AWAY = Phrases("""
     on holiday | on annual leave | on leave | on parental leave | on maternity leave | on sick leave
     currently unavailable | currently travelling | currently traveling | am travelling | am traveling | am away
     will be away | cannot be reached | limited access to | no access to my | not available until | back in the office
-    gone fishing | due to illness
-    nicht im büro | nicht im haus | nicht am platz | außer haus | im urlaub | in urlaub | abwesend | nicht erreichbar
-    nicht an meinem arbeitsplatz | in elternzeit | wieder erreichbar | wieder im büro | wieder für sie da | erkrankt
-    absent du bureau | absente du bureau | suis absent | serai absent | actuellement absent | en congé | en vacances
-    de retour le | hors du bureau | absent jusqu | fuera de la oficina | de vacaciones | ausente | de baja
-    fora do escritório | de férias | fuori ufficio | fuori sede | in ferie | assente | in vacanza | niet op kantoor
-    afwezig | met vakantie | op vakantie | niet aanwezig | niet bereikbaar | met verlof | inte på kontoret
-    på semester | på semestern | tjänstledig | föräldraledig | ikke på kontoret | på ferie | ikke til stede
-    kan inte nås | poissa toimistolta | poissa toimistosta | lomalla | vuosilomalla | í fríi | ekki við | ekki á skrifstofunni
-    na urlopie | poza biurem | nieobecn | mimo kancelář | mimo kancelár | na dovolené | dovolenou | na dovolenke
-    nepřítom | neprítomn | házon kívül | szabadságon | irodán kívül | în concediu | afara biroului | plecat din birou
-    izindeyim | izinde | ofis dışında | tatildeyim | вне офиса | нет в офисе | не в офисе | в отпуске | отсутству
-    в командировке | у відпустці | поза офісом | відсутн | в отпуск | извън офиса | на одмор | ван канцеларије
-    у канцеларији | во канцеларија | εκτός γραφείου | σε άδεια | λείπω | nisam u uredu | nisam u kancelariji
-    na godišnjem | na odmoru | na dopustu | odsoten | odsotna | ni v pisarni | kontorist väljas | puhkusel | ei ole kontoris
-    neesmu birojā | prombūtnē | atvaļinājum | nesu biure | atostog | fora de l'oficina | de vacances
-    bulegotik kanpo | oporretan | allan o'r swyddfa | ar wyliau | as an oifig | as oifig | jashtë zyrës | me pushime
-    barra mill-uffiċċju | 不在办公室 | 不在辦公室 | 休假 | 外出 | 出差 | 度假 | 不在にして | 休暇 | 外出中 | お休み
-    출장 | 부재중 | 부재 중 | 휴가 | 자리를 비 | خارج المكتب | في إجازة | لأنني في | מחוץ למשרד | בחופשה | در دفتر نیستم
-    در مرخصی | خارج از دفتر | कार्यालय से बाहर | अवकाश | छुट्टी | ไม่อยู่ที่สำนักงาน | ไม่อยู่ที่ออฟฟิศ | ลาพักร้อน
-    vắng mặt | ngoài văn phòng | nghỉ phép | di luar kantor | sedang cuti | luar pejabat | bercuti
+    gone fishing | due to illness | nicht im büro | nicht im haus | nicht am platz | außer haus | im urlaub
+    in urlaub | abwesend | nicht erreichbar | nicht an meinem arbeitsplatz | in elternzeit | wieder erreichbar
+    wieder im büro | wieder für sie da | erkrankt | absent du bureau | absente du bureau | suis absent | serai absent
+    actuellement absent | en congé | en vacances | de retour le | hors du bureau | absent jusqu | fuera de la oficina
+    de vacaciones | ausente | de baja | fora do escritório | de férias | fuori ufficio | fuori sede | in ferie
+    assente | in vacanza | niet op kantoor | afwezig | met vakantie | op vakantie | niet aanwezig | niet bereikbaar
+    met verlof | inte på kontoret | på semester | tjänstledig | föräldraledig | ikke på kontoret | på ferie
+    ikke til stede | kan inte nås | poissa toimistolta | poissa toimistosta | lomalla | í fríi | ekki við
+    ekki á skrifstofunni | na urlopie | poza biurem | nieobecn | mimo kancelář | mimo kancelár | na dovolené
+    dovolenou | na dovolenke | nepřítom | neprítomn | házon kívül | szabadságon | irodán kívül | în concediu
+    afara biroului | plecat din birou | izinde | ofis dışında | tatildeyim | вне офиса | нет в офисе | не в офисе
+    отсутству | в командировке | у відпустці | поза офісом | відсутн | в отпуск | извън офиса | на одмор
+    ван канцеларије | у канцеларији | во канцеларија | εκτός γραφείου | σε άδεια | λείπω | nisam u uredu
+    nisam u kancelariji | na godišnjem | na odmoru | na dopustu | odsoten | odsotna | ni v pisarni | kontorist väljas
+    puhkusel | ei ole kontoris | neesmu birojā | prombūtnē | atvaļinājum | nesu biure | atostog | fora de l'oficina
+    de vacances | bulegotik kanpo | oporretan | allan o'r swyddfa | ar wyliau | as an oifig | as oifig | jashtë zyrës
+    me pushime | barra mill-uffiċċju | 不在办公室 | 不在辦公室 | 休假 | 外出 | 出差 | 度假 | 不在にして | 休暇
+    お休み | 출장 | 부재중 | 부재 중 | 휴가 | 자리를 비 | خارج المكتب | في إجازة | لأنني في | מחוץ למשרד | בחופשה
+    در دفتر نیستم | در مرخصی | خارج از دفتر | कार्यालय से बाहर | अवकाश | छुट्टी | ไม่อยู่ที่สำนักงาน
+    ไม่อยู่ที่ออฟฟิศ | ลาพักร้อน | vắng mặt | ngoài văn phòng | nghỉ phép | di luar kantor | sedang cuti
+    luar pejabat | bercuti
 """)
 """What says that somebody is away."""
 
 GONE = Phrases("""
-    no longer with | no longer works | no longer work | no longer employed | no longer at | no longer an employee
-    no longer part of | has left | have left | left the company | left our company | left the organi | left the firm
-    retired | nicht mehr im unternehmen | nicht mehr in unserem | nicht mehr bei | ausgeschieden
-    nicht mehr tätig | nicht mehr beschäftigt | verlassen | ne fait plus partie | ne travaille plus | a quitté
-    ya no trabaja | ya no forma parte | já não trabalha | não trabalha mais | não faz mais parte | deixou a
-    non lavora più | non fa più parte | ha lasciato | niet meer werkzaam | werkt niet meer | niet langer werkzaam
-    uit dienst | har slutat | arbetar inte längre | jobbar inte längre | er fratrådt | er stoppet | arbejder ikke længere
-    har sluttet | jobber ikke lenger | arbeider ikke lenger | ei työskentele enää | nie pracuje
-    już nie pracuje | odszedł | již nepracuje | už nepracuje | už u nás nepracuje | már nem dolgozik | nu mai lucrează
-    artık çalışm | ayrılmış | больше не работает | уволил | більше не працює | вече не работи | δεν εργάζεται πλέον
-    više ne radi | ne dela več | ei tööta enam | vairs nestrādā | nebedirba | ja no treballa
-    已离职 | 已離職 | 不再任职 | 退職 | 퇴사 | 퇴직 | لم يعد يعمل | אינו עובד | לא עובד יותר | đã nghỉ việc | tidak lagi bekerja
+    no longer with | no longer work | no longer employed | no longer at | no longer an employee | no longer part of
+    has left | have left | left the company | left our company | left the organi | left the firm | retired
+    nicht mehr im unternehmen | nicht mehr in unserem | nicht mehr bei | ausgeschieden | nicht mehr tätig
+    nicht mehr beschäftigt | verlassen | ne fait plus partie | ne travaille plus | a quitté | ya no trabaja
+    ya no forma parte | já não trabalha | não trabalha mais | não faz mais parte | deixou a | non lavora più
+    non fa più parte | ha lasciato | niet meer werkzaam | werkt niet meer | niet langer werkzaam | uit dienst
+    har slutat | arbetar inte längre | jobbar inte längre | er fratrådt | er stoppet | arbejder ikke længere
+    har sluttet | jobber ikke lenger | arbeider ikke lenger | ei työskentele enää | nie pracuje | odszedł
+    již nepracuje | už nepracuje | už u nás nepracuje | már nem dolgozik | nu mai lucrează | artık çalışm | ayrılmış
+    больше не работает | уволил | більше не працює | вече не работи | δεν εργάζεται πλέον | više ne radi | ne dela več
+    ei tööta enam | vairs nestrādā | nebedirba | ja no treballa | 已离职 | 已離職 | 不再任职 | 退職 | 퇴사 | 퇴직
+    لم يعد يعمل | אינו עובד | לא עובד יותר | đã nghỉ việc | tidak lagi bekerja
 """)
 """What says that somebody has left for good."""
 
@@ -72,7 +72,7 @@ MOVED = Phrases("""
     no longer in use | update your address | neue adresse | neue e-mail | neue mail | adresse hat sich geändert
     adresse geändert | nouvelle adresse | changé d'adresse | changement d'adresse | nueva dirección | nuevo correo
     cambiado de | novo endereço | novo e-mail | nuovo indirizzo | nuova email | nuova e-mail | nieuw e-mailadres
-    nieuw adres | nieuwe e-mail | ny adress | ny e-post | ny adresse | ny e-mail | ny mail | uusi osoite | uusi sähköposti
+    nieuw adres | nieuwe e-mail | ny adress | ny e-post | ny e-mail | ny mail | uusi osoite | uusi sähköposti
     nowy adres | nová adresa | novou adresu | nový e-mail | új cím | új e-mail | nouă adres | noua adres | yeni adres
     yeni e-posta | новый адрес | нова адрес | нов адрес | νέα διεύθυνση | nova adresa | nov naslov | uus aadress
     jaunā adrese | naujas adresas | 新邮箱 | 新地址 | 新的邮箱 | 新的電子郵件 | 新しいアドレス | 新しいメール
@@ -81,51 +81,49 @@ MOVED = Phrases("""
 """What tells a new address: it isn't the one that failed."""
 
 UNATTENDED = Phrases("""
-    unmonitored | not monitored | isn't monitored | no longer monitored | unattended | not checked
-    unbeaufsichtigt | nicht überwacht | nicht gelesen | nicht betreut | n'est pas surveill | n'est pas consult
-    n'est pas lue | no se supervisa | no es atendid | no está atendid | não é monitorad | non presidiat
-    non monitorat | non viene letta | niet gelezen | niet gemonitord | inte bevakad | bevakas inte | overvåges ikke
-    overvåkes ikke | ei seurata | ei lueta | nie jest monitorowan | nie jest czytan | není sledov | nem figyel
-    izlenmemektedir | не отслежива | не проверя | не читает | 无人值守 | 不受监控 | 送信専用 | 发送专用 | 발신 전용
-    发信专用
+    unmonitored | not monitored | isn't monitored | no longer monitored | unattended | not checked | unbeaufsichtigt
+    nicht überwacht | nicht gelesen | nicht betreut | n'est pas surveill | n'est pas consult | n'est pas lue
+    no se supervisa | no es atendid | no está atendid | não é monitorad | non presidiat | non monitorat
+    non viene letta | niet gelezen | niet gemonitord | inte bevakad | bevakas inte | overvåges ikke | overvåkes ikke
+    ei seurata | ei lueta | nie jest monitorowan | nie jest czytan | není sledov | nem figyel | izlenmemektedir
+    не отслежива | не проверя | не читает | 无人值守 | 不受监控 | 送信専用 | 发送专用 | 발신 전용 | 发信专用
 """)
 """What says that nobody reads what comes to an address."""
 
 CONTACT = Phrases("""
-    contact | write to | reach | send it to | resend it | please use | use the | please send | please resend | e-mail to
-    instead | can help | took over | taken over | replaced by | übernommen | a repris | get in touch | forwarded to | questions | support | assistance
-    wenden | erreichen | verwenden | benutzen | nutzen sie | schreiben sie | senden sie | schicken sie | vertretung
-    weitergeleitet | fragen | joindre | contacter | écrire | écrivez | adresser | envoyer | envoyez | utiliser | utilisez
-    transmis à | contacte | contactar | escriba | escribir | escriban | envíe | enviar | utilice | dirija | diríjase
-    escreva | envie | utilize | scriva | scrivere | scrivete | contatt | inviare | inviate | rivolg | utilizz | terecht bij
-    gebruik | stuur | neem contact | mail naar | kontakta | skicka | använd | kan hjälpa | kontakt | henvend | skriv
-    brug | bruk | send til | kan hjelpe | kan hjælpe | yhteyttä | lähetä | käytä | proszę pisać | pisać | proszę kierować
-    kontaktować | napisz | pište | napište | obraťte | obracejte | použijte | píšte | forduljon | írjon | küldje | használja
-    scrieți | contactați | folosiți | trimiteți | yazın | ulaşın | kullanın | gönderin | пишите | обращайтесь
-    отправ | свяж | використов | пишіть | звертайтеся | пишете | обърнете | επικοινων | γράψτε | στείλτε
-    pišite | obratite | javite | pišite | obrnite | kirjuta | pöördu | saatke | rakstiet | sazinieties | rašykite | kreipki
-    escriviu | contacteu | idatzi | cysylltwch | skrifaðu | hafðu samband | 联系 | 聯絡 | 聯繫 | 发送至 | 发送到 | 请使用 | 請使用
-    ご連絡 | お願いします | お問い合わせ | までお | 연락 | 문의 | 보내 주 | يرجى التواصل | التواصل | يرجى الاتصال | לפנות | פנו | צרו קשר
-    تماس | संपर्क | ติดต่อ | liên hệ | hubungi | silakan
+    contact | write to | reach | send it to | resend it | please use | use the | please send | please resend
+    e-mail to | instead | can help | took over | taken over | replaced by | übernommen | a repris | get in touch
+    forwarded to | questions | support | assistance | wenden | erreichen | benutzen | nutzen sie | schreiben sie
+    senden sie | schicken sie | vertretung | weitergeleitet | fragen | joindre | écrire | écrivez | adresser | envoyer
+    envoyez | utiliser | utilisez | transmis à | escriba | escribir | envíe | enviar | utilice | dirija | diríjase
+    escreva | envie | utilize | scriva | scrivere | scrivete | contatt | inviare | inviate | rivolg | utilizz
+    terecht bij | gebruik | stuur | mail naar | skicka | använd | kan hjälpa | kontakt | henvend | skriv | brug | bruk
+    send til | kan hjelpe | kan hjælpe | yhteyttä | lähetä | käytä | pisać | proszę kierować | napisz | pište
+    obraťte | obracejte | použijte | píšte | forduljon | írjon | küldje | használja | scrieți | folosiți | trimiteți
+    yazın | ulaşın | kullanın | gönderin | пишите | обращайтесь | отправ | свяж | використов | пишіть | звертайтеся
+    пишете | обърнете | επικοινων | γράψτε | στείλτε | pišite | obratite | javite | obrnite | kirjuta | pöördu
+    saatke | rakstiet | sazinieties | rašykite | kreipki | escriviu | idatzi | cysylltwch | skrifaðu | hafðu samband
+    联系 | 聯絡 | 聯繫 | 发送至 | 发送到 | 请使用 | 請使用 | ご連絡 | お願いします | お問い合わせ | までお | 연락
+    문의 | 보내 주 | التواصل | يرجى الاتصال | פנו | צרו קשר | تماس | संपर्क | ติดต่อ | liên hệ | hubungi | silakan
 """)
 """Sentences that name whom to write to instead."""
 
 COURTESY = Phrases("""
-    thank you for your | thanks for your | urgent | in my absence | limited access | as soon as | upon my return
-    on my return | when i return | when i am back | when i'm back | will return | please contact | contact my | immediate assistance
-    vielen dank für ihre | danke für ihre | danke für deine | dringend | wenden sie sich | meine vertretung | wird nicht weitergeleitet
-    nach meiner rückkehr | sobald wie möglich | schnellstmöglich | merci pour votre | merci de votre | urgence | urgent
-    merci de contacter | à mon retour | dès mon retour | veuillez contacter | gracias por su | gracias por tu | urgente | urgencia
-    a mi regreso | a mi vuelta | póngase en contacto | obrigado pela | obrigada pela | obrigado por | urgência | no meu regresso
-    grazie per | urgenz | al mio rientro | contattare | bedankt voor | dringende | spoed | bij terugkomst | contact opnemen
-    tack för ditt | tack för dit | brådskande | när jag är tillbaka | kontakta | tak for din | hastende | haster | takk for din
-    kontakt | kiitos viestistäsi | kiireellis | kiireis | dziękuję za | pilnych | pilne | po powrocie | děkuji za | naléhav
-    po návratu | ďakujem za | naliehav | köszönöm | köszönjük | sürgős | visszatér | mulțumesc pentru | urgent
-    teşekkür | acil | спасибо за | срочн | по возвращении | дякую за | термінов | спешн | благодаря | ευχαριστώ | επείγο
-    hvala na | hitn | nujn | aitäh | kiire | paldies | steidzam | ačiū | skub | gràcies per | eskerrik asko | premiazko
-    感谢您 | 谢谢您 | 感謝您 | 紧急 | 緊急 | 请联系 | 請聯絡 | ありがとうございます | お急ぎ | 緊急の | ご連絡ください
-    감사합니다 | 급한 | 긴급 | 연락 | شكر | عاجل | תודה על | דחוף | متشکر | فوری | धन्यवाद | ขอบคุณ | เร่งด่วน | cảm ơn
-    khẩn | terima kasih | mendesak | segera
+    thank you for your | thanks for your | urgent | in my absence | limited access | as soon as | on my return
+    when i return | when i am back | when i'm back | will return | please contact | contact my | immediate assistance
+    vielen dank für ihre | danke für ihre | danke für deine | dringend | wenden sie sich | meine vertretung
+    wird nicht weitergeleitet | nach meiner rückkehr | sobald wie möglich | schnellstmöglich | merci pour votre
+    merci de votre | urgence | merci de contacter | à mon retour | dès mon retour | veuillez contacter
+    gracias por su | gracias por tu | urgencia | a mi regreso | a mi vuelta | póngase en contacto | obrigado pela
+    obrigada pela | obrigado por | urgência | no meu regresso | grazie per | urgenz | al mio rientro | contattare
+    bedankt voor | spoed | bij terugkomst | contact opnemen | tack för dit | brådskande | när jag är tillbaka
+    tak for din | hastende | haster | takk for din | kontakt | kiitos viestistäsi | dziękuję za | pilnych | pilne
+    po powrocie | děkuji za | naléhav | po návratu | ďakujem za | naliehav | köszönöm | köszönjük | sürgős | visszatér
+    mulțumesc pentru | teşekkür | acil | спасибо за | срочн | по возвращении | дякую за | термінов | спешн | благодаря
+    ευχαριστώ | επείγο | hvala na | hitn | nujn | aitäh | kiire | paldies | steidzam | ačiū | skub | gràcies per
+    eskerrik asko | premiazko | 感谢您 | 谢谢您 | 感謝您 | 紧急 | 緊急 | 请联系 | 請聯絡 | ありがとうございます
+    お急ぎ | ご連絡ください | 감사합니다 | 급한 | 긴급 | 연락 | شكر | عاجل | תודה על | דחוף | متشکر | فوری | धन्यवाद
+    ขอบคุณ | เร่งด่วน | cảm ơn | khẩn | terima kasih | mendesak | segera
 """)
 """What answering machines say besides: thanks, when, and whom to ask instead."""
 
@@ -133,24 +131,26 @@ AUTOMATIC = Phrases("""
     this is an automat | this is an auto- | this is a system generated | this is a system-generated
     this e-mail was generated automatically | this email was generated automatically
     this message was generated automatically | this message was created automatically | automatically generated
-    automatic reply to your | automated reply | automated response | automated message | auto-generated message | auto-generated email
-    do not reply to this | please do not reply | please don't reply | type your reply above this line | reply above this line
+    automatic reply to your | automated reply | automated response | automated message | auto-generated message
+    auto-generated email | do not reply to this | please do not reply | please don't reply | reply above this line
     automatisch generierte | automatisch erzeugt | automatisch erstellt | automatische antwort auf
-    bitte antworten sie nicht | bitte nicht antworten | bitte nicht auf diese | message automatique | généré automatiquement
-    envoyé automatiquement | réponse automatique à | merci de ne pas répondre | ne pas répondre à | ne répondez pas à
-    mensaje automático | generado automáticamente | respuesta automática a | no responda a | por favor no responda
-    mensagem automática | gerada automaticamente | não responda | messaggio automatico | generato automaticamente
-    risposta automatica al | non rispondere a | si prega di non rispondere | automatisch gegenereerd | automatisch bericht
-    niet beantwoorden | niet op deze e-mail | automatiskt genererat | automatiskt meddelande | svara inte på
-    automatisk genereret | automatisk generert | svar ikke på | automaattinen viesti | älä vastaa | automaattisesti
-    wygenerowana automatycznie | wiadomość automatyczna | nie odpowiadaj | prosimy nie odpowiadać | generována automaticky
-    automaticky generovan | neodpovídejte | neodpovedajte | automatikusan generált | automatikus üzenet | ne válaszoljon
-    generat automat | nu răspundeți | otomatik olarak | yanıtlamayınız | автоматически сформирован | создано автоматически
-    автоматическое сообщение | не отвечайте на | автоматично | не відповідайте | αυτόματο μήνυμα | μην απαντ
-    automatska poruka | ne odgovarajte | 系统自动 | 系統自動 | 自动发送 | 自动生成 | 請勿回覆 | 请勿回复 | 自動送信
-    自動的に送信 | 自動配信 | 返信しないで | 자동으로 발송 | 자동 발송 | 회신하지 마 | رسالة آلية | تم إنشاء هذه الرسالة تلقائ
-    נשלחה באופן אוטומטי | הודעה אוטומטית | tự động | อัตโนมัติ | secara otomatis | mesej automatik
-    your request has been received | your ticket number | ticket has been created | ticket number is | we have opened a ticket
-    case number is | ihre ticketnummer | ticket eröffnet | numéro de ticket | número de ticket | numero di ticket
+    bitte antworten sie nicht | bitte nicht antworten | bitte nicht auf diese | message automatique
+    généré automatiquement | envoyé automatiquement | réponse automatique à | merci de ne pas répondre
+    ne pas répondre à | ne répondez pas à | mensaje automático | generado automáticamente | respuesta automática a
+    no responda a | por favor no responda | mensagem automática | gerada automaticamente | não responda
+    messaggio automatico | generato automaticamente | risposta automatica al | non rispondere a
+    si prega di non rispondere | automatisch gegenereerd | automatisch bericht | niet beantwoorden
+    niet op deze e-mail | automatiskt genererat | automatiskt meddelande | svara inte på | automatisk genereret
+    automatisk generert | svar ikke på | automaattinen viesti | älä vastaa | automaattisesti
+    wygenerowana automatycznie | wiadomość automatyczna | nie odpowiadaj | prosimy nie odpowiadać
+    generována automaticky | automaticky generovan | neodpovídejte | neodpovedajte | automatikusan generált
+    automatikus üzenet | ne válaszoljon | generat automat | nu răspundeți | otomatik olarak | yanıtlamayınız
+    автоматически сформирован | создано автоматически | автоматическое сообщение | не отвечайте на | автоматично
+    не відповідайте | αυτόματο μήνυμα | μην απαντ | automatska poruka | ne odgovarajte | 系统自动 | 系統自動
+    自动发送 | 自动生成 | 請勿回覆 | 请勿回复 | 自動送信 | 自動的に送信 | 自動配信 | 返信しないで | 자동으로 발송
+    자동 발송 | 회신하지 마 | رسالة آلية | تم إنشاء هذه الرسالة تلقائ | נשלחה באופן אוטומטי | הודעה אוטומטית | tự động
+    อัตโนมัติ | secara otomatis | mesej automatik | your request has been received | your ticket number
+    ticket has been created | ticket number is | we have opened a ticket | case number is | ihre ticketnummer
+    ticket eröffnet | numéro de ticket | número de ticket | numero di ticket
 """)
 """What says of itself that no person wrote it."""

@@ -10,77 +10,79 @@ AUTOMATIC_BEGINS = (
     "automatic reply", "automatic response", "automated reply", "automated response", "auto reply", "auto-reply",
     "autoreply", "auto response", "auto-response", "autoresponse", "autoresponder", "auto-responder", "[auto-reply",
     "[autoreply", "[auto reply", "[ooo]", "[oof]", "vacation auto", "vacation reply", "vacation message",
-    "vacation notice", "holiday reply", "away message", "away notice", "out of office autoreply", "out of office reply",
-    "abwesenheitsnotiz", "abwesenheitsmeldung", "abwesenheitsbenachrichtigung", "abwesenheitsassistent",
-    "abwesenheitsnachricht", "automatische antwort", "automatische rückantwort", "automatische rueckantwort",
-    "automatische nachricht", "autom. antwort", "réponse automatique", "reponse automatique", "réponse d'absence",
-    "message d'absence", "notification d'absence", "avis d'absence", "respuesta automática", "respuesta automatica",
-    "resposta automática", "resposta automatica", "resposta automàtica", "risposta automatica",
-    "automatisch antwoord", "automatisch bericht", "afwezigheidsbericht", "afwezigheidsmelding", "autosvar",
-    "automatiskt svar", "automatisk svar", "frånvaromeddelande", "fraværsmelding", "fraværsbesked",
-    "fraværsassistent", "automaattinen vastaus", "poissaoloilmoitus", "automatická odpov", "automatyczna odpowied",
-    "odpowiedź automatyczna", "autoodpowied", "automatikus válasz", "răspuns automat", "otomatik yanıt",
-    "otomatik cevap", "automatski odgovor", "samodejni odgovor", "automaatvastus", "automatinis atsakymas",
-    "automātiska atbilde", "автоответ:", "автоматический ответ", "автоматична відповідь", "автоматичен отговор",
-    "αυτόματη απάντηση", "תגובה אוטומטית", "מענה אוטומטי", "رد تلقائي", "الرد التلقائي", "thư trả lời tự động",
-    "trả lời tự động", "การตอบกลับอัตโนมัติ", "ตอบกลับอัตโนมัติ", "balasan otomatis", "jawaban automatik", "自動返信",
-    "【自動返信", "自動応答", "不在通知", "不在のお知らせ", "自动回复", "自动答复", "自動回覆", "自動回復",
-    "sjálfvirkt svar", "sjálfvirk", "automātiskā atbilde", "automātiska atbilde", "automātiski", "аутоматски одговор",
-    "аутоматски", "автоматски одговор", "аўтаматычны адказ", "автоматты жауап", "avtomatik", "پاسخ خودکار",
-    "خودکار", "स्वचालित", "स्वतः उत्तर", "ऑटो रिप्लाई", "ऑटोमैटिक", "erantzun automatikoa", "ateb awtomatig", "awtomatig",
-    "freagra uathoibríoch", "freagairt uathoibríoch", "freagairt fhèin-ghluasadach", "resposta automatizada",
-    "përgjigje automatike", "tweġiba awtomatika", "risposta awtomatika", "tweġiba", "resposta automàtica", "resposta automatica",
-    "תשובה אוטומטית", "מענה אוטומטי", "הודעת היעדרות", "الرد الآلي", "رد آلي", "رد تلقائى", "إجابة تلقائية", "auto odgovor",
-    "automatický odpov", "automatické odpov", "automatická správa", "automatická zpráva", "automatinė žinutė", "automatinis",
-    "automaatne vastus", "automaatteade", "samodejn", "automatsko", "automatska poruka", "automatyczna wiadomość", "autoresponse",
-    "automatisches antwort", "autom. reply", "automated message", "automatic message", "autoreponse", "auto-antwort", "auto antwort",
-    "automatisierte antwort", "automatisch bericht", "autom. afwezigheid", "automatisk fravær", "automatiskt", "automatisk",
-    "αυτόματη", "αυτόματο", "автоматическ", "автоматичн", "автоответчик:", "otomatik", "ავტომატური პასუხი", "ինքնաշխատ",
-    "ավտոմատ պատասխան", "автоматтық жауап", "autotinis", "স্বয়ংক্রিয়", "தானியங்கி", "స్వయంచాలక", "ਸਵੈਚਲਿਤ", "آٹومیٹک", "خودکار جواب",
-    "jibu la kiotomatiki", "jibu otomatiki", "awtomatikong tugon", "awtomatikong", "balasan automatik", "jawapan automatik", "mesej automatik",
-    "phản hồi tự động", "tự động trả lời", "การตอบรับอัตโนมัติ", "ข้อความตอบกลับอัตโนมัติ", "ข้อความอัตโนมัติ", "自動回答", "自動返答",
-    "自动应答", "自動應答", "自動答覆", "【自动回复", "[自动回复", "부재중 알림", "자동 답장", "자동답장", "자동 답변", "outomatiese antwoord",
+    "vacation notice", "holiday reply", "away message", "away notice", "out of office autoreply",
+    "out of office reply", "abwesenheitsnotiz", "abwesenheitsmeldung", "abwesenheitsbenachrichtigung",
+    "abwesenheitsassistent", "abwesenheitsnachricht", "automatische antwort", "automatische rückantwort",
+    "automatische rueckantwort", "automatische nachricht", "autom. antwort", "réponse automatique",
+    "reponse automatique", "réponse d'absence", "message d'absence", "notification d'absence", "avis d'absence",
+    "respuesta automática", "respuesta automatica", "resposta automática", "resposta automatica",
+    "resposta automàtica", "risposta automatica", "automatisch antwoord", "automatisch bericht",
+    "afwezigheidsbericht", "afwezigheidsmelding", "autosvar", "frånvaromeddelande", "fraværsmelding",
+    "fraværsbesked", "fraværsassistent", "automaattinen vastaus", "poissaoloilmoitus", "automatická odpov",
+    "automatyczna odpowied", "odpowiedź automatyczna", "autoodpowied", "automatikus válasz", "răspuns automat",
+    "automatski odgovor", "automaatvastus", "automātiska atbilde", "автоответ:", "автоматичен отговор",
+    "תגובה אוטומטית", "מענה אוטומטי", "رد تلقائي", "الرد التلقائي", "thư trả lời tự động", "trả lời tự động",
+    "การตอบกลับอัตโนมัติ", "ตอบกลับอัตโนมัติ", "balasan otomatis", "jawaban automatik", "自動返信", "【自動返信",
+    "自動応答", "不在通知", "不在のお知らせ", "自动回复", "自动答复", "自動回覆", "自動回復", "sjálfvirk",
+    "automātiskā atbilde", "automātiski", "аутоматски", "автоматски одговор", "аўтаматычны адказ", "автоматты жауап",
+    "avtomatik", "پاسخ خودکار", "خودکار", "स्वचालित", "स्वतः उत्तर", "ऑटो रिप्लाई", "ऑटोमैटिक",
+    "erantzun automatikoa", "ateb awtomatig", "awtomatig", "freagra uathoibríoch", "freagairt uathoibríoch",
+    "freagairt fhèin-ghluasadach", "resposta automatizada", "përgjigje automatike", "risposta awtomatika", "tweġiba",
+    "תשובה אוטומטית", "הודעת היעדרות", "الرد الآلي", "رد آلي", "رد تلقائى", "إجابة تلقائية", "auto odgovor",
+    "automatický odpov", "automatické odpov", "automatická správa", "automatická zpráva", "automatinė žinutė",
+    "automatinis", "automaatne vastus", "automaatteade", "samodejn", "automatsko", "automatska poruka",
+    "automatyczna wiadomość", "automatisches antwort", "autom. reply", "automated message", "automatic message",
+    "autoreponse", "auto-antwort", "auto antwort", "automatisierte antwort", "autom. afwezigheid", "automatisk",
+    "αυτόματη", "αυτόματο", "автоматическ", "автоматичн", "автоответчик:", "otomatik", "ავტომატური პასუხი",
+    "ինքնաշխատ", "ավտոմատ պատասխան", "автоматтық жауап", "autotinis", "স্বয়ংক্রিয়", "தானியங்கி", "స్వయంచాలక",
+    "ਸਵੈਚਲਿਤ", "آٹومیٹک", "jibu la kiotomatiki", "jibu otomatiki", "awtomatikong", "balasan automatik",
+    "jawapan automatik", "mesej automatik", "phản hồi tự động", "tự động trả lời", "การตอบรับอัตโนมัติ",
+    "ข้อความตอบกลับอัตโนมัติ", "ข้อความอัตโนมัติ", "自動回答", "自動返答", "自动应答", "自動應答", "自動答覆",
+    "【自动回复", "[自动回复", "부재중 알림", "자동 답장", "자동답장", "자동 답변", "outomatiese antwoord",
     "자동 회신", "자동회신", "자동 응답", "자동응답", "부재 중 자동", "부재중 자동",
 )  # fmt: skip
 """How subjects begin that say of themselves that a machine answers; a `Re:` before them doesn't count."""
 
 AWAY_BEGINS = (
-    "out of office", "out of the office", "out-of-office", "ooo", "oof", "away from my desk",
-    "away from the office", "not in the office", "nicht im büro", "nicht im haus", "außer haus", "absence du bureau",
-    "absent du bureau", "absent(e) du bureau", "hors du bureau", "fuera de la oficina", "fuera de oficina",
-    "fora do escritório", "fora do escritorio", "fuori sede", "fuori ufficio", "assente dall'ufficio",
-    "niet op kantoor", "ikke på kontoret", "ikke til stede", "inte på kontoret", "poissa toimistolta",
-    "nieobecność w biurze", "poza biurem", "mimo kancelář", "mimo kanceláriu", "irodán kívül", "în afara biroului",
-    "ofis dışında", "вне офиса", "нет на месте", "не в офисе", "поза офісом", "εκτός γραφείου", "מחוץ למשרד",
-    "خارج المكتب", "不在", "外出", "부재중", "부재 중", "fjarverandi", "ekki við", "utan kontoret", "på semester", "tjänsteresa",
-    "prombūtnē", "nav birojā", "nesu biure", "ne biure", "van kancelarije", "van ureda", "ван канцеларије", "надвор од канцеларија",
-    "извън офиса", "izven pisarne", "odsoten", "kontorist väljas", "fora de l'oficina", "fora de l'despatx", "fóra da oficina",
-    "bulegotik kanpo", "allan o'r swyddfa", "as oifig", "as an oifig", "jashtë zyrës", "barra mill-uffiċċju", "در دفتر نیستم",
-    "خارج از دفتر", "दफ़्तर से बाहर", "कार्यालय से बाहर", "ไม่อยู่ที่สำนักงาน", "ngoài văn phòng", "vắng mặt", "di luar kantor", "di luar pejabat",
-    "не на работа", "mimo kanceláře", "nejsem v kanceláři", "távol", "hors bureau", "absence du", "gone fishing", "no longer with the company",
-    "no longer employed", "no longer works", "left the company", "nicht mehr im unternehmen", "nicht erreichbar", "ikke tilgjengelig",
-    "niet bereikbaar", "niet aanwezig",
+    "out of office", "out of the office", "out-of-office", "ooo", "oof", "away from my desk", "away from the office",
+    "not in the office", "nicht im büro", "nicht im haus", "außer haus", "absence du bureau", "absent du bureau",
+    "absent(e) du bureau", "hors du bureau", "fuera de la oficina", "fuera de oficina", "fora do escritório",
+    "fora do escritorio", "fuori sede", "fuori ufficio", "assente dall'ufficio", "niet op kantoor",
+    "ikke på kontoret", "ikke til stede", "inte på kontoret", "poissa toimistolta", "nieobecność w biurze",
+    "poza biurem", "mimo kancelář", "mimo kanceláriu", "irodán kívül", "în afara biroului", "ofis dışında",
+    "вне офиса", "нет на месте", "не в офисе", "поза офісом", "εκτός γραφείου", "מחוץ למשרד", "خارج المكتب", "不在",
+    "外出", "부재중", "부재 중", "fjarverandi", "ekki við", "utan kontoret", "på semester", "tjänsteresa",
+    "prombūtnē", "nav birojā", "nesu biure", "ne biure", "van kancelarije", "van ureda", "ван канцеларије",
+    "надвор од канцеларија", "извън офиса", "izven pisarne", "odsoten", "kontorist väljas", "fora de l'oficina",
+    "fora de l'despatx", "fóra da oficina", "bulegotik kanpo", "allan o'r swyddfa", "as oifig", "as an oifig",
+    "jashtë zyrës", "barra mill-uffiċċju", "در دفتر نیستم", "خارج از دفتر", "दफ़्तर से बाहर", "कार्यालय से बाहर",
+    "ไม่อยู่ที่สำนักงาน", "ngoài văn phòng", "vắng mặt", "di luar kantor", "di luar pejabat", "не на работа",
+    "mimo kanceláře", "nejsem v kanceláři", "távol", "hors bureau", "absence du", "gone fishing",
+    "no longer with the company", "no longer employed", "no longer works", "left the company",
+    "nicht mehr im unternehmen", "nicht erreichbar", "ikke tilgjengelig", "niet bereikbaar", "niet aanwezig",
 )  # fmt: skip
 """How subjects of answering machines begin, as a whole or before the subject that they answer."""
 
 ABSENT_BEGINS = (
-    "away", "vacation", "on vacation", "i'm on vacation", "holiday", "on holiday", "on leave",
-    "on annual leave", "annual leave", "on parental leave", "on maternity leave", "maternity leave", "i am away",
-    "i'm away", "i am out of", "i'm out of", "i will be out of", "i am currently out", "i am currently on leave",
+    "away", "vacation", "on vacation", "i'm on vacation", "holiday", "on holiday", "on leave", "on annual leave",
+    "annual leave", "on parental leave", "on maternity leave", "maternity leave", "i am away", "i'm away",
+    "i am out of", "i'm out of", "i will be out of", "i am currently out", "i am currently on leave",
     "i am on leave", "currently out of", "currently away", "abwesenheit", "abwesend", "ich bin nicht im",
     "ich bin derzeit nicht", "ich bin zurzeit nicht", "ich bin im urlaub", "ich bin außer", "im urlaub", "urlaub",
     "absent", "absence", "en congé", "en vacances", "je suis absent", "je suis en congé", "je suis en vacances",
     "estoy fuera", "estoy de vacaciones", "de vacaciones", "ausente", "ausencia", "ausência", "estou de férias",
-    "de férias", "férias", "assente", "assenza", "sono in ferie", "in ferie", "sono fuori", "afwezig", "afwezigheid",
+    "de férias", "férias", "assente", "assenza", "sono in ferie", "in ferie", "sono fuori", "afwezig",
     "ik ben afwezig", "niet aanwezig", "met vakantie", "op vakantie", "frånvaro", "jag är på semester", "semester",
-    "fravær", "ferie", "på ferie", "poissa", "lomalla", "nieobecno", "jestem na urlopie", "na urlopie",
-    "nepřítomnost", "v nepřítomnosti", "dovolená", "házon kívül", "szabadság", "în concediu", "izinde", "tatilde",
-    "отсутств", "я в отпуске", "в отпуске", "у відпустці", "σε άδεια", "休暇", "休假", "我正在休假", "휴가", "í fríi", "frí", "atvaļinājum", "atostog", "puhkus", "godišnji odmor", "na odmoru",
-    "na godišnjem", "dopust", "на одмору", "одмор", "odmor", "отпуск", "в командировке", "командировк", "відпустк", "відсутн", "vacances",
-    "vacanze", "in vacanza", "oporretan", "oporrak", "ar wyliau", "ar saoire", "pushime", "مرخصی", "إجازة", "في إجازة", "בחופשה", "חופשה",
-    "छुट्टी", "अवकाश", "ลาพักร้อน", "ลาหยุด", "nghỉ phép", "cuti", "出差", "度假", "出張", "출장", "seyahatte", "yıllık izin", "not available",
-    "unavailable", "i am unavailable", "travelling", "traveling", "sick leave", "krankheit", "krank", "elternzeit", "verlof", "ziek",
-    "tjänstledig", "föräldraledig", "permisjon", "orlov", "barsel", "lomall", "urlop", "zwolnienie", "pto", "on pto",
+    "fravær", "ferie", "på ferie", "poissa", "nieobecno", "jestem na urlopie", "na urlopie", "nepřítomnost",
+    "v nepřítomnosti", "dovolená", "házon kívül", "szabadság", "în concediu", "izinde", "tatilde", "отсутств",
+    "я в отпуске", "в отпуске", "у відпустці", "σε άδεια", "休暇", "休假", "我正在休假", "휴가", "í fríi", "frí",
+    "atvaļinājum", "atostog", "puhkus", "godišnji odmor", "na odmoru", "na godišnjem", "dopust", "на одмору",
+    "одмор", "odmor", "отпуск", "в командировке", "командировк", "відпустк", "відсутн", "vacances", "vacanze",
+    "in vacanza", "oporretan", "oporrak", "ar wyliau", "ar saoire", "pushime", "مرخصی", "إجازة", "في إجازة",
+    "בחופשה", "חופשה", "छुट्टी", "अवकाश", "ลาพักร้อน", "ลาหยุด", "nghỉ phép", "cuti", "出差", "度假", "出張", "출장",
+    "seyahatte", "yıllık izin", "not available", "unavailable", "i am unavailable", "travelling", "traveling",
+    "sick leave", "krank", "elternzeit", "verlof", "ziek", "tjänstledig", "föräldraledig", "permisjon", "orlov",
+    "barsel", "lomall", "urlop", "zwolnienie", "pto", "on pto",
 )  # fmt: skip
 """Words that people too begin a subject with: they count in an answer or of an automaton, or before a colon."""
 
@@ -104,13 +106,13 @@ CHALLENGE = Phrases("""
     confirmer votre envoi | confirme su mensaje | antispam * confirm | waitlisted | guest list so | mailinblack
     prove you're human | you are human | a real live human | spamblocker | tira-teima | clique aqui para confirmar
     merci de vous authentifier | demande d'authentification | vous êtes humain | confirmar que es humano
-    junk mail * click the link | requires verification | requires that you verify | confirm that you are | prove that you are
-    verify that you are | prove you are human | confirm your address | verify your address | confirm your message
-    dass sie ein mensch | klicken * link, um | um ihre nachricht zuzustellen | ihre adresse bestätigen | cliquez sur le lien
-    en cliquant sur le lien | confirmer votre adresse | confirmer votre envoi | haga clic en el enlace | confirme su dirección
-    cliccare sul link | clicca sul link | confermi il suo indirizzo | clique no link | confirme o seu endereço | klik op de link
-    bevestig uw adres | klicka på länken | klik på linket | klikk på lenken | kliknij w link | klikněte na odkaz | kattintson a
-    перейдите по ссылке | подтвердите, что | リンクをクリックして | 点击链接 | 點擊連結 | 링크를 클릭 | bağlantıya tıkla
+    junk mail * click the link | requires that you verify | confirm your address | verify your address
+    dass sie ein mensch | klicken * link, um | um ihre nachricht zuzustellen | ihre adresse bestätigen
+    cliquez sur le lien | en cliquant sur le lien | confirmer votre adresse | haga clic en el enlace
+    confirme su dirección | cliccare sul link | clicca sul link | confermi il suo indirizzo | clique no link
+    confirme o seu endereço | klik op de link | bevestig uw adres | klicka på länken | klik på linket
+    klikk på lenken | kliknij w link | klikněte na odkaz | kattintson a | перейдите по ссылке | подтвердите, что
+    リンクをクリックして | 点击链接 | 點擊連結 | 링크를 클릭 | bağlantıya tıkla
 """)
 """Requests to prove that the sender is a person."""
 

@@ -7,7 +7,19 @@ from collections.abc import Iterable
 from itertools import islice
 
 from receiptd.facts import Action, Cause, ReportedRecipient
-from receiptd.interpret import addresses, causes, codes, dialects, envelope, notice, phrases, proof, reason, refusals, reply
+from receiptd.interpret import (
+    addresses,
+    causes,
+    codes,
+    dialects,
+    envelope,
+    notice,
+    phrases,
+    proof,
+    reason,
+    refusals,
+    reply,
+)
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 from receiptd.interpret.notice import Notice

@@ -65,7 +65,11 @@ def lists_failed(header: Fields, said: Notice, *, among_quoted: bool = True) -> 
 
 def _listed(line: str) -> tuple[str, str] | None:
     """Return the address that begins *line* and what follows it; a person's quotation lists nobody."""
-    bare = _LABEL.sub("", _NUMBER.sub("", line, count=1), count=1).lstrip(_BEFORE_NAME) if "@" in line and not _is_quoted(line) else ""
+    bare = (
+        _LABEL.sub("", _NUMBER.sub("", line, count=1), count=1).lstrip(_BEFORE_NAME)
+        if "@" in line and not _is_quoted(line)
+        else ""
+    )
     found = addresses.ADDRESS.match(bare)
     return (found[0], bare[found.end() :].strip(_AFTER_NAME)) if found else None
 

@@ -18,101 +18,106 @@ ROBOT = Phrases("""
     noreply | no-reply | no_reply | no.reply | donotreply | do-not-reply | do_not_reply | ne-pas-repondre
     nepasrepondre | ne_pas_repondre | noresponder | no-responder | nao-responda | naoresponda | nicht-antworten
     nichtantworten | non-rispondere | nonrispondere | niet-beantwoorden | nietbeantwoorden | svarej-ikke | svar-ikke
-    ei-vastata | nie-odpowiadaj | listserv | list server | sympa@ | sympa-request@ | majordomo | mailman | ecartis
-    listmaster | listar@ | mlmmj | ezmlm | listproc | -bounces@ | -owner@ | -request@ | quarantine | quarantaene
-    spamfilter | spam filter | spamschutz | antispam | anti-spam | virenschutz | antivirus | anti-virus | virusalert
-    mail security | mailsecurity | email security | e-mail security | message security | messaging security
-    e-mail-sicherheit | mail-sicherheit | mailsicherheit | email-sicherheit | sécurité messagerie | sécurité e-mail
-    seguridad de correo | seguridad del correo | filtro de correo | filtro antispam | sicurezza e-mail | sicurezza mail
-    mailbeveiliging | e-mailbeveiliging | e-postsäkerhet | content-filter | content filter | mail filter | mailfilter
-    mail firewall | gateway | passerelle | pasarela
-    mail-relay | mailrelay | mail relay | mms gateway | mms-gateway | mmsgw | mmsc@ | sms gateway | sms-gateway | sms2email
-    fax gateway | faxgateway | fax-gateway | fax server | faxserver | amavis | barracuda | proofpoint | mimecast
-    fortimail | fortinet | sophos | hornetsecurity | trend micro | trendmicro | retarus | nospamproxy | ironport
-    messagelabs | symantec | mcafee | forcepoint | websense | trustwave | spamtitan | vade | libraesva | cloudmark
-    postmark | mailchannels
+    ei-vastata | nie-odpowiadaj | listserv | list server | sympa@ | majordomo | mailman | ecartis | listmaster
+    listar@ | mlmmj | ezmlm | listproc | -bounces@ | -owner@ | -request@ | quarantine | quarantaene | spamfilter
+    spam filter | spamschutz | antispam | anti-spam | virenschutz | antivirus | anti-virus | virusalert
+    mail security | mailsecurity | message security | messaging security | mail-sicherheit | mailsicherheit
+    sécurité messagerie | sécurité e-mail | seguridad de correo | seguridad del correo | filtro de correo
+    sicurezza e-mail | sicurezza mail | mailbeveiliging | e-postsäkerhet | content-filter | content filter
+    mail filter | mailfilter | mail firewall | gateway | passerelle | pasarela | mail-relay | mailrelay | mail relay
+    mmsgw | mmsc@ | sms2email | fax server | faxserver | amavis | barracuda | proofpoint | mimecast | fortimail
+    fortinet | sophos | hornetsecurity | trend micro | trendmicro | retarus | nospamproxy | ironport | messagelabs
+    symantec | mcafee | forcepoint | websense | trustwave | spamtitan | vade | libraesva | cloudmark | postmark
+    mailchannels
 """)
 """The From of automata that refuse or hold mail."""
 
 YOURS = Phrases("""
     your message | your e-mail | your email | your mail | your post | your request | your submission | your fax
-    your multimedia message | the message you sent | the email you sent | the e-mail you sent | the mail you sent
-    the message from | the message to | the email to | the e-mail to | the mail to | message you sent | message sent by you | email sent by you | a message from you | an email from you
-    ihre nachricht | ihre e-mail | ihre email | ihre mail | ihr e-mail | ihre sendung | ihr schreiben | deine nachricht
-    deine e-mail | deine mail | die von ihnen gesendete | ihre anfrage | votre message | votre e-mail | votre email
-    votre courriel | votre courrier | votre mail | votre mél | le message que vous | su mensaje | su correo | su email
-    su e-mail | tu mensaje | tu correo | el mensaje que envió | sua mensagem | seu e-mail | seu email | a mensagem que
-    suo messaggio | suo e-mail | suo email | sua e-mail | sua email | tuo messaggio | tua e-mail | tua email | vostro messaggio
-    vostra e-mail | uw bericht | uw e-mail | uw email | uw mail | je bericht | je e-mail | jouw bericht | ditt meddelande
-    ditt mejl | ditt mail | ditt e-post | din e-post | din besked | din meddelelse | din e-mail | din mail | din melding
-    dit brev | viestisi | viestiäsi | sähköpostisi | sähköpostiviestisi | póstur þinn | skeyti þitt | tölvupóstur
-    twoja wiadomość | państwa wiadomość | pana wiadomość | wysłana wiadomość | wiadomość wysłana | vaše zpráva | vaši zprávu
-    vaše správa | vašu správu | váš e-mail | vás e-mail | üzenete | üzenetét | e-mailje | levele | levelét | mesajul dvs | mesajul dumneavoastră
-    mesajul tău | e-mailul dvs | iletiniz | mesajınız | e-postanız | ваше сообщение | ваше письмо | вашого листа | ваш лист
-    ваше повідомлення | вашето съобщение | вашето писмо | το μήνυμά σας | το μήνυμα σας | το email σας | vaša poruka | vašu poruku
-    vaš e-mail | vaša e-pošta | vaše sporočilo | ваша порука | вашата порака | teie kiri | teie sõnum | teie e-kiri | jūsu vēstule
-    jūsu ziņojum | jūsų laišk | jūsų žinut | el vostre missatge | el seu missatge | zure mezua | eich neges | do theachtaireacht
-    您的邮件 | 您的郵件 | 您发送 | 您發送 | 您发给 | 您寄给 | 您寄給 | 您寄出 | 你的邮件 | あなたのメール | お送りいただいた | お客様のメール
-    お送りになった | 送信されたメール | 送信したメール | 귀하의 메시지 | 귀하의 메일 | 귀하가 보낸 | 보내신 메일 | 보내신 | ההודעה שלך | המייל שלך
-    رسالتك | بريدك | پیام شما | ایمیل شما | आपका संदेश | आपका ईमेल | ข้อความของคุณ | อีเมลของคุณ | thư của bạn | email của bạn | tin nhắn của bạn
-    pesan anda | email anda | mesej anda | e-mel anda
+    your multimedia message | the email you sent | the e-mail you sent | the mail you sent | the message from
+    the message to | the email to | the e-mail to | the mail to | message you sent | message sent by you
+    email sent by you | a message from you | an email from you | ihre nachricht | ihre e-mail | ihre email | ihre mail
+    ihr e-mail | ihre sendung | ihr schreiben | deine nachricht | deine e-mail | deine mail | die von ihnen gesendete
+    ihre anfrage | votre message | votre e-mail | votre email | votre courriel | votre courrier | votre mail
+    votre mél | le message que vous | su mensaje | su correo | su email | su e-mail | tu mensaje | tu correo
+    el mensaje que envió | sua mensagem | seu e-mail | seu email | a mensagem que | suo messaggio | suo e-mail
+    suo email | sua e-mail | sua email | tuo messaggio | tua e-mail | tua email | vostro messaggio | vostra e-mail
+    uw bericht | uw e-mail | uw email | uw mail | je bericht | je e-mail | ditt meddelande | ditt mejl | ditt mail
+    ditt e-post | din e-post | din besked | din meddelelse | din e-mail | din mail | din melding | dit brev | viestisi
+    viestiäsi | sähköpostisi | póstur þinn | skeyti þitt | tölvupóstur | twoja wiadomość | państwa wiadomość
+    pana wiadomość | wysłana wiadomość | wiadomość wysłana | vaše zpráva | vaši zprávu | vaše správa | vašu správu
+    váš e-mail | vás e-mail | üzenete | üzenetét | e-mailje | levele | levelét | mesajul dvs | mesajul dumneavoastră
+    mesajul tău | e-mailul dvs | iletiniz | mesajınız | e-postanız | ваше сообщение | ваше письмо | вашого листа
+    ваш лист | ваше повідомлення | вашето съобщение | вашето писмо | το μήνυμά σας | το μήνυμα σας | το email σας
+    vaša poruka | vašu poruku | vaš e-mail | vaša e-pošta | vaše sporočilo | ваша порука | вашата порака | teie kiri
+    teie sõnum | teie e-kiri | jūsu vēstule | jūsu ziņojum | jūsų laišk | jūsų žinut | el vostre missatge
+    el seu missatge | zure mezua | eich neges | do theachtaireacht | 您的邮件 | 您的郵件 | 您发送 | 您發送 | 您发给
+    您寄给 | 您寄給 | 您寄出 | 你的邮件 | あなたのメール | お送りいただいた | お客様のメール | お送りになった
+    送信されたメール | 送信したメール | 귀하의 메시지 | 귀하의 메일 | 귀하가 보낸 | 보내신 | ההודעה שלך | המייל שלך
+    رسالتك | بريدك | پیام شما | ایمیل شما | आपका संदेश | आपका ईमेल | ข้อความของคุณ | อีเมลของคุณ | thư của bạn
+    email của bạn | tin nhắn của bạn | pesan anda | email anda | mesej anda | e-mel anda
 """)
 """How the message that is refused is called."""
 
 _REFUSED = Phrases("""
-    rejected | was refused | been refused | is refused | [denied] | was blocked | been blocked | is blocked | was stopped
-    been stopped | was discarded | been discarded | was deleted by | was dropped | bounced | not accepted | not authorized
-    not allowed to | not permitted to | undeliverable | will not be delivered | blockiert | verworfen | gestoppt
-    nicht angenommen | nicht akzeptiert | nicht weitergeleitet | unterdrückt | bloqué | rejeté | refusé | supprimé
-    bloquead | rechazad | rejeitad | recusad | bloccat | rifiutat | respint | respins | geblokkeerd | geweigerd | afgewezen
-    blockerat | blockerades | avvisat | avvisades | blokeret | afvist | avvist | blokkert | estetty | hylätty | hylättiin | hylkäs | estettiin | zablokowan
-    odrzucon | zablokován | odmítnut | zamietnut | zablokovan | letiltott | elutasít | visszautasít | engellen | reddedil
-    отклонен | отклонён | отклонено | заблокирован | отвергнут | відхилен | заблокован | отхвърлен | блокиран | απορρίφθηκε
-    odbijen | blokiran | zavrnjen | tagasi lükatud | blokeerit | noraidīt | bloķēt | atmest | užblokuot | rebutjat
-    被拒绝 | 被拒收 | 被拦截 | 被退回 | 被拒絕 | 被攔截 | 拒否されました | ブロックされました | 破棄されました | 차단 | 거부
+    rejected | was refused | been refused | is refused | [denied] | was blocked | been blocked | is blocked
+    was stopped | been stopped | was discarded | been discarded | was deleted by | was dropped | bounced
+    not accepted | not authorized | not allowed to | not permitted to | undeliverable | will not be delivered
+    blockiert | verworfen | gestoppt | nicht angenommen | nicht akzeptiert | nicht weitergeleitet | unterdrückt
+    bloqué | rejeté | refusé | supprimé | bloquead | rechazad | rejeitad | recusad | bloccat | rifiutat | respint
+    respins | geblokkeerd | geweigerd | afgewezen | blockerat | blockerades | avvisat | avvisades | blokeret | afvist
+    avvist | blokkert | estetty | hylätty | hylättiin | hylkäs | estettiin | zablokowan | odrzucon | zablokován
+    odmítnut | zamietnut | zablokovan | letiltott | elutasít | visszautasít | engellen | reddedil | отклонен
+    отклонён | заблокирован | отвергнут | відхилен | заблокован | отхвърлен | блокиран | απορρίφθηκε | odbijen
+    blokiran | zavrnjen | tagasi lükatud | blokeerit | noraidīt | bloķēt | atmest | užblokuot | rebutjat | 被拒绝
+    被拒收 | 被拦截 | 被退回 | 被拒絕 | 被攔截 | 拒否されました | ブロックされました | 破棄されました | 차단 | 거부
     تم رفض | تم حظر | נדחתה | נחסמה | رد شد | مسدود | अस्वीकार | ถูกปฏิเสธ | bị từ chối | bị chặn | ditolak | diblokir
 """)
 
 _HELD = Phrases("""
-    quarantin | on hold | being held | held for your | held for review | held for moderat | held for approv | awaiting moderat | awaits moderat
-    awaiting approval | awaits approval | pending approval | awaiting review | pending review | can release | may release
-    zurückgehalten | freigeben | freigegeben | freigabe | quarantäne | wartet auf | quarantaine | en attente de modération
-    en attente d'approbation | mis en attente | cuarentena | retenid | pendiente de aprobación | pendiente de moderación
-    quarentena | retida | aguarda aprova | aguardando | quarantena | trattenut | in attesa di | in quarantaine
-    vastgehouden | wacht op goedkeuring | karantän | kvarhåll | karantæne | tilbageholdt | karantene | holdt tilbake
-    karanteeni | kwarantann | wstrzyman | oczekuje na | karantén | karantén | karanten | zadržan | carantin | карантин
-    задержан для проверки | ожидает модерации | ожидает одобрения | καραντίνα | 隔离 | 隔離 | 待审核 | 等待审批 | 審核 | 保留され | 承認待ち
-    격리 | 보류 | 승인 대기 | الحجر | בהסגר | קרנטינה | cách ly | karantina
+    quarantin | on hold | being held | held for your | held for review | held for moderat | held for approv
+    awaiting moderat | awaits moderat | awaiting approval | awaits approval | pending approval | awaiting review
+    pending review | can release | may release | zurückgehalten | freigeben | freigegeben | freigabe | quarantäne
+    wartet auf | quarantaine | en attente de modération | en attente d'approbation | mis en attente | cuarentena
+    retenid | pendiente de aprobación | pendiente de moderación | quarentena | retida | aguarda aprova | aguardando
+    quarantena | trattenut | in attesa di | vastgehouden | wacht op goedkeuring | karantän | kvarhåll | karantæne
+    tilbageholdt | holdt tilbake | karanteeni | kwarantann | wstrzyman | oczekuje na | karantén | karanten | zadržan
+    carantin | карантин | задержан для проверки | ожидает модерации | ожидает одобрения | καραντίνα | 隔离 | 隔離
+    待审核 | 等待审批 | 審核 | 保留され | 承認待ち | 격리 | 보류 | 승인 대기 | الحجر | בהסגר | קרנטינה | cách ly
+    karantina
 """)
 
 _FOR_GOOD = Phrases("""
-    will not be delivered | will not be sent | won't be delivered | not be released | permanently | was stopped | has been stopped
-    has been rejected | was rejected | been refused | was refused | and rejected | and deleted | been deleted | was deleted
-    wird nicht zugestellt | wurde abgelehnt | wurde abgewiesen | gelöscht | endgültig | ne sera pas | a été rejeté
-    a été refusé | no será | no se entregará | fue rechazad | não será | foi rejeitad | non sarà | è stato rifiutato | zal niet | geweigerd
-    kommer inte att | vil ikke | ei toimiteta | nie zostanie | nebude | nem kerül | nu va fi | teslim edilmeyecek | не будет доставлен
-    不会被投递 | 不會 | 配信されません | 전달되지 않
+    will not be delivered | will not be sent | won't be delivered | not be released | permanently | was stopped
+    has been stopped | has been rejected | was rejected | been refused | was refused | and rejected | and deleted
+    been deleted | was deleted | wird nicht zugestellt | wurde abgelehnt | wurde abgewiesen | gelöscht | endgültig
+    ne sera pas | a été rejeté | a été refusé | no será | no se entregará | fue rechazad | não será | foi rejeitad
+    non sarà | è stato rifiutato | zal niet | geweigerd | kommer inte att | vil ikke | ei toimiteta | nie zostanie
+    nebude | nem kerül | nu va fi | teslim edilmeyecek | не будет доставлен | 不会被投递 | 不會 | 配信されません
+    전달되지 않
 """)
 
 _STRIPPED = Phrases("""
-    attachment * removed | attachments * removed | attachment * stripped | attachment * deleted | without the attachment
-    without its attachment | without attachment | removed the attachment | removed attachment | anhang * entfernt
-    anhänge * entfernt | anlage* entfernt | ohne anhang | ohne den anhang | ohne anlage | pièce* jointe* * supprimé
-    pièce* jointe* * retiré | sans celle-ci | sans la pièce | sans pièce | archivo* adjunto* * eliminad | adjunto* * eliminad
-    sin el adjunto | sin el archivo | anexo* * removid | sem o anexo | allegat* * rimoss | allegat* * eliminat
-    senza l'allegato | senza allegat | bijlage* * verwijderd | zonder bijlage | bilag* * fjernet | bilaga* * tagits bort | bilagan har
-    bilaga* * borttag | vedlegg* * fjernet | liite * poistett | załącznik* * usunięt | bez załącznika | příloh* * odstraněn
-    melléklet* * eltávol | atașament* * elimin | ek * kaldırıl | вложени* * удален | без вложени | 附件已被 | 附件被 | 添付ファイル * 削除
+    attachment * removed | attachments * removed | attachment * stripped | attachment * deleted
+    without the attachment | without its attachment | without attachment | removed the attachment | removed attachment
+    anhang * entfernt | anhänge * entfernt | anlage* entfernt | ohne anhang | ohne den anhang | ohne anlage
+    pièce* jointe* * supprimé | pièce* jointe* * retiré | sans celle-ci | sans la pièce | sans pièce
+    archivo* adjunto* * eliminad | adjunto* * eliminad | sin el adjunto | sin el archivo | anexo* * removid
+    sem o anexo | allegat* * rimoss | allegat* * eliminat | senza l'allegato | senza allegat | bijlage* * verwijderd
+    zonder bijlage | bilag* * fjernet | bilaga* * tagits bort | bilagan har | bilaga* * borttag | vedlegg* * fjernet
+    liite * poistett | załącznik* * usunięt | bez załącznika | příloh* * odstraněn | melléklet* * eltávol
+    atașament* * elimin | ek * kaldırıl | вложени* * удален | без вложени | 附件已被 | 附件被 | 添付ファイル * 削除
     첨부파일 * 제거 | 첨부 파일 * 제거 | المرفق
 """)
 
 _ARRIVED = Phrases("""
-    been delivered | was delivered | itself has been | itself was | wurde zugestellt | wurde ausgeliefert | wurde dennoch
-    selbst wurde | wurde weitergeleitet | zugestellt an | a été remis | a été délivré | a été livré | a été distribué
-    a été transmis | se ha entregado | ha sido entregad | fue entregad | foi entreg | è stato consegnato | è stato recapitato
-    is bezorgd | is afgeleverd | har levererats | levererades | er leveret | blev leveret | er levert | ble levert
-    toimitettiin | on toimitettu | została dostarczona | zostało dostarczone | byla doručena | bol doručen | kézbesítettük | a fost livrat
-    teslim edildi | доставлено | было доставлен | 已送达 | 已投递 | 已送達 | 配信されました | 전달되었
+    been delivered | was delivered | itself has been | itself was | wurde zugestellt | wurde ausgeliefert
+    wurde dennoch | selbst wurde | wurde weitergeleitet | zugestellt an | a été remis | a été délivré | a été livré
+    a été distribué | a été transmis | se ha entregado | ha sido entregad | fue entregad | foi entreg
+    è stato consegnato | è stato recapitato | is bezorgd | is afgeleverd | har levererats | levererades | er leveret
+    blev leveret | er levert | ble levert | toimitettiin | on toimitettu | została dostarczona | zostało dostarczone
+    byla doručena | bol doručen | kézbesítettük | a fost livrat | teslim edildi | доставлено | было доставлен | 已送达
+    已投递 | 已送達 | 配信されました | 전달되었
 """)
 
 _GREETING = re.compile(

@@ -30,11 +30,13 @@ _AWAY = re.compile(
     rf"(?:{'|'.join(map(re.escape, answers.AWAY_BEGINS))})(?=\s*(?:$|[:|(\[–—,.!/-]|(?:{_REPLY_WORDS})\b))"
 )
 _SINCE = (
-    r"\d{1,2}[./]|(?:until|till|through|from|since|as of|bis|vom|ab|seit|wegen|jusqu|du|depuis|à partir|au|hasta|desde|del|fino|dal|al|até|de \d"
-    r"|tot|van \d|vanaf|t/m|till|t\.o\.m|från|til|fra|frem|asti|saakka|do|od|až|dne|-ig|până|din|kadar|до|с \d|по|від|από|έως"
-    r"|notice|message|reply|auto|notification|notiz|meldung)"
+    r"\d{1,2}[./]|(?:until|till|through|from|since|as of|bis|vom|ab|seit|wegen|jusqu|du|depuis|à partir|au|hasta|desde"
+    r"|del|fino|dal|al|até|de \d|tot|van \d|vanaf|t/m|t\.o\.m|från|til|fra|frem|asti|saakka|do|od|až|dne|-ig|până|din"
+    r"|kadar|до|с \d|по|від|από|έως|notice|message|reply|auto|notification|notiz|meldung)"
 )
-_ABSENT = re.compile(rf"(?:{'|'.join(map(re.escape, answers.ABSENT_BEGINS))})\w{{0,4}}(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))")
+_ABSENT = re.compile(
+    rf"(?:{'|'.join(map(re.escape, answers.ABSENT_BEGINS))})\w{{0,4}}(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))"
+)
 _BEFORE_SUBJECT = re.compile(rf"[^:]{{1,60}}?(?::| (?:{_REPLY_WORDS}):) ?\S")
 
 
