@@ -15,10 +15,8 @@ from receiptd.interpret import (
     envelope,
     notice,
     phrases,
-    proof,
     reason,
     refusals,
-    reply,
 )
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
@@ -35,134 +33,28 @@ _LABELLED = re.compile(
 )
 _LIST = re.compile(r"[\s,;<>\"'()]*+")
 _BARE_NAME = re.compile(r"[ \t]{1,20}<?([a-z][\w.-]{1,40})>?(?:[ \t]{2,20}\S[^\n]{0,100})?", re.IGNORECASE)
-_SERVERS_POST = ("mailer-daemon@", "postmaster@", "mail-daemon@")
+SERVERS_POST = ("mailer-daemon@", "postmaster@", "mail-daemon@")
 _HELPERS_POST = ("abuse@", "hostmaster@", "webmaster@", "support@", "noc@")
 _LONGEST_LIST = 200
 _SIGHT = 100
-_OF_CONVERSATIONS = frozenset(("in-reply-to", "references", "list-id", "list-unsubscribe", "list-post", "newsgroups"))
-
-
-def is_bounce(header: Fields, said: Notice) -> bool:
-    """Whether this reports a failed or delayed delivery: by sender, subject, sentences and what it shows."""
-    if "x-failed-recipients" in header or header.first("x-ricevuta") in dialects.CERTIFIED:
-        return True
-    return _is_told(header, said) and not reply.is_away(header) and not _tells_success(header, said)
-
-
-def _is_told(header: Fields, said: Notice) -> bool:
-    subject = _subject(header)
-    if subject.startswith(dialects.FOR_POSTMASTERS):
-        return False
-    is_called, is_program = _is_name_of_bounce(subject), _is_signed_by_program(header)
-    is_daemon, is_null = is_program or is_from_daemon(header), envelope.return_path(header) == ""
-    if not (is_called or is_daemon or is_null):
-        return _is_list_refusal(subject, said) or _is_refused(header, said)
-    if not (is_program or _is_proven(header, said)):
-        return _is_told_in_prose(header, said)
-    if not is_program and _is_answer(header) and dialects.ANSWERED.match(subject):
-        is_robot = is_daemon or refusals.is_from_robot(header)
-        if not (is_robot or is_null):
-            return False
-        return dialects.SENTENCE.are_in(said.plain) and proof.lists_failed(header, said, among_quoted=is_robot)
-    if not is_daemon and refusals.is_from_person(header, said):
-        return False
-    if is_called and is_daemon:
-        return True
-    if (is_daemon or is_null) and not _is_conversation(header) and proof.gives_reply(said):
-        return True
-    if is_daemon:
-        return dialects.SENTENCE.are_in(said.plain)
-    if is_null or not _is_conversation(header) or refusals.is_from_robot(header):
-        is_proven = proof.is_shown(header, said) or (is_null and is_called and _names_others(header, said))
-        if is_proven and dialects.SENTENCE.are_in(said.plain):
-            return True
-    return _is_list_refusal(subject, said) or bool(refusals.named(header, said))
-
-
-def _is_refused(header: Fields, said: Notice) -> bool:
-    """Whether an answer, or an automaton, refuses what we sent, in a sentence that names to whom."""
-    if not (_is_answer(header) or refusals.is_from_robot(header)):
-        return False
-    if reply.is_marked(header) and not refusals.is_from_robot(header):
-        return False
-    return bool(refusals.named(header, said)) and not (refusals.is_held(header, said) or refusals.is_stripped(said))
-
-
-def _is_told_in_prose(header: Fields, said: Notice) -> bool:
-    """Whether words alone tell of a failure, and not of somebody who is away, has left, or will release the message."""
-    if refusals.is_held(header, said) or refusals.is_stripped(said) or reply.is_challenge(header, said.text):
-        return False
-    subject = _subject(header)
-    is_called, is_null = _is_name_of_bounce(subject), envelope.return_path(header) == ""
-    is_answer = _is_answer(header)
-    if is_from_daemon(header) and not (is_answer and dialects.ANSWERED.match(subject)):
-        return (is_called or dialects.SENTENCE.are_in(said.plain)) and not refusals.is_away(said)
-    is_marked = reply.is_marked(header)
-    if (refusals.is_from_robot(header) or not is_marked) and refusals.named(header, said):
-        return True
-    if _is_list_refusal(subject, said):
-        return True
-    if is_answer or is_marked or refusals.is_personal(said) or refusals.is_unattended(said):
-        return False
-    if is_null or (is_called and not _is_conversation(header)):
-        is_proven = proof.is_shown(header, said) or (is_null and is_called and _names_others(header, said))
-        return is_proven and dialects.SENTENCE.are_in(said.plain)
-    return False
-
-
-def _is_list_refusal(subject: str, said: Notice) -> bool:
-    return dialects.LIST_REFUSALS.are_in(subject) and dialects.SENTENCE.are_in(said.plain)
-
-
-def _is_signed_by_program(header: Fields) -> bool:
-    return dialects.PROGRAM.are_in(_from(header))
-
-
-def _is_proven(header: Fields, said: Notice) -> bool:
-    """Whether more than words tells of it: a server's reply, a status, the returned message.
-
-    People and their answering machines cite replies and quote what they answer: theirs needs both.
-    """
-    is_returned = proof.is_returned(said)
-    gives_reply = proof.gives_reply(said)
-    if is_returned and gives_reply:
-        return True
-    if not (is_returned or gives_reply or proof.gives_code(said.text)):
-        return False
-    return not ((_is_answer(header) or reply.is_marked(header)) and refusals.is_personal(said))
-
-
-def is_believed_without_names(header: Fields, said: Notice) -> bool:
-    """Whether it is a bounce though it names nobody: parcels fail too, and so do logins that phishers want."""
-    if not is_called_so(header) and reply.is_auto_reply(header):
-        return False
-    path = envelope.return_path(header)
-    is_machines = not path or path.lower().startswith(_SERVERS_POST) or _is_signed_by_program(header)
-    return is_machines or _is_proven(header, said)
-
-
-def _names_others(header: Fields, said: Notice) -> bool:
-    """Whether a sentence names somebody of another domain than the writer's: not the help desk of a parcel service."""
-    own = (addresses.first(header.first("from")) or "").rpartition("@")[2]
-    return any(address.rpartition("@")[2] != own for address in _in_sentences(said))
 
 
 def is_called_so(header: Fields) -> bool:
     """Whether the subject is one that bounces bear."""
-    return _is_name_of_bounce(_subject(header))
+    return is_name(subject_of(header))
 
 
-def _is_name_of_bounce(plain: str) -> bool:
+def is_name(plain: str) -> bool:
     return dialects.SUBJECT.are_in(plain) or (not plain.isascii() and dialects.SUBJECT_ABROAD.are_in(plain))
 
 
-def _subject(header: Fields) -> str:
+def subject_of(header: Fields) -> str:
     return phrases.plain(envelope.subject(header)[:300])
 
 
 def is_forwarded(header: Fields) -> bool:
     """Whether a person forwards what is called like a bounce."""
-    return _subject(header).startswith(dialects.FORWARDED) and is_called_so(header)
+    return subject_of(header).startswith(dialects.FORWARDED) and is_called_so(header)
 
 
 def is_carried_by_person(root: Part) -> bool:
@@ -176,33 +68,17 @@ def is_forwarded_by_person(header: Fields) -> bool:
 
 
 def _is_passed_on(header: Fields) -> bool:
-    is_forward = _subject(header).startswith(dialects.FORWARDED)
+    is_forward = subject_of(header).startswith(dialects.FORWARDED)
     return is_forward and envelope.return_path(header) != "" and not is_from_daemon(header)
 
 
 def is_from_daemon(header: Fields) -> bool:
     """Whether an automaton that reports deliveries signed."""
-    return dialects.DAEMON.are_in(_from(header))
+    return dialects.DAEMON.are_in(sender_of(header))
 
 
-def _from(header: Fields) -> str:
+def sender_of(header: Fields) -> str:
     return (header.first("from") or "")[:500].lower()
-
-
-def _is_answer(header: Fields) -> bool:
-    return "in-reply-to" in header or "references" in header
-
-
-def _tells_success(header: Fields, said: Notice) -> bool:
-    """Whether the message arrived, and nothing else is told: without a machine part that proves nothing."""
-    if dialects.SUCCESS.are_in(_subject(header)):
-        return True
-    return dialects.SUCCESS.are_in(said.plain) and not proof.gives_code(said.text)
-
-
-def _is_conversation(header: Fields) -> bool:
-    """People quote bounces; lists, replies and newsletters are no reports of ours."""
-    return header.has_any(_OF_CONVERSATIONS)
 
 
 def recipients(header: Fields, said: Notice, original: Returned) -> tuple[ReportedRecipient, ...]:
@@ -256,7 +132,7 @@ def _class(action: Action, reply_code: int | None, cause: Cause) -> str:
 def _action(subject: str, text: str) -> Action:
     """Return what is told; behind a bounce's name stands the subject of the original (`Undeliverable: Delayed`)."""
     name = subject.partition(":")[0]
-    subject = name if _is_name_of_bounce(name) else subject
+    subject = name if is_name(name) else subject
     if dialects.DELAYED.are_in(subject):
         return Action.DELAYED
     if dialects.DELAYED.are_in(text) and not dialects.gave_up(f"{subject} {text}"):
@@ -272,7 +148,7 @@ def _named(header: Fields, said: Notice, original: Returned) -> list[str]:
         return refused
     strangers = _not_recipients(header, original)
     if found := _without(_below_heading(said), strangers):
-        return _but(_SERVERS_POST, found) or found
+        return _but(SERVERS_POST, found) or found
     writers: list[str] = []
     for find, others in _PLACES:
         found = _without(find(said), strangers)
@@ -345,7 +221,7 @@ def _beginning(line: str, pattern: re.Pattern[str]) -> list[str]:
     return addresses.find(rest)[: None if lists_more else 1]
 
 
-def _in_sentences(said: Notice) -> list[str]:
+def in_sentences(said: Notice) -> list[str]:
     text = notice.unfolded(said.text)
     return [
         address
@@ -383,9 +259,9 @@ def _local_names(header: Fields, said: Notice) -> list[str]:
 
 
 _PLACES = (
-    (_alone, _SERVERS_POST),
-    (_labelled, (*_SERVERS_POST, *_HELPERS_POST)),
-    (_in_sentences, (*_SERVERS_POST, *_HELPERS_POST)),
-    (_anywhere, (*_SERVERS_POST, *_HELPERS_POST)),
+    (_alone, SERVERS_POST),
+    (_labelled, (*SERVERS_POST, *_HELPERS_POST)),
+    (in_sentences, (*SERVERS_POST, *_HELPERS_POST)),
+    (_anywhere, (*SERVERS_POST, *_HELPERS_POST)),
 )
 """Where recipients stand without heading, the surest place first, and who else is named there."""

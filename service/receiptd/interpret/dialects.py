@@ -64,7 +64,8 @@ SUBJECT = Phrases("""
     non recapitabil | impossibile recapitare | impossibile consegnare | onbestelbaar | kan niet worden | niet bezorgd
     niet afgeleverd | mislukt | ej levererat | ikke levert | iletilemedi | niedostarcz | nie dostarczon | nedoru
     nelivrat | message returned | address not found | delivery to * failed | recipient not found | error * delivery
-    could not deliver | couldn't deliver | not deliver | hard bounce | mail not accepted | delivery notice | sending failed | bounced message | bounced mail | bounce notification
+    could not deliver | couldn't deliver | not deliver | hard bounce | mail not accepted | delivery notice
+    sending failed | bounced message | bounced mail | bounce notification
     message bounced | mail-zustellung | zustellung nicht | absender zur | konnte nicht * werden | nicht ausgeliefert
     nicht versendet | zustellproblem | zustellfehler | fehler bei der zustellung | fehler bei der nachricht | non livr
     retour du message | n'a pas pu * remis | n'a pas pu * livr | erreur de livraison | erreur de distribution

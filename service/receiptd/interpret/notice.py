@@ -15,8 +15,10 @@ _ORNAMENT = "-*=_>#~+|<[( \t.:"
 _FIELD = re.compile(r"[> \t]{0,4}[!-9;-~]{1,76}[ \t]?:|[ \t]+\S")
 _BEGINNINGS = frozenset(said[:3] for said in (*dialects.COPY_FIELDS, *dialects.COPY_STARTS, *dialects.COPY_LINES))
 _QUOTED = re.compile(
-    r"^(?:>|-{3,} ?\w|_{8,}|(?:\*)?(?:von|from|de|da|van|från|fra|od|от|від|发件人|寄件者|差出人|보낸 ?사람) ?[:：]\*? ?\S"
-    r"|[^\n]{10,200}(?:wrote|schrieb|a écrit|escribió|escreveu|ha scritto|schreef|skrev|kirjoitti|napisał|написал|pisze) ?:)",
+    r"^(?:>|-{3,} ?\w|_{8,}"
+    r"|(?:\*)?(?:von|from|de|da|van|från|fra|od|от|від|发件人|寄件者|差出人|보낸 ?사람) ?[:：]\*? ?\S"
+    r"|[^\n]{10,200}(?:wrote|schrieb|a écrit|escribió|escreveu|ha scritto|schreef|skrev|kirjoitti|napisał|написал"
+    r"|pisze) ?:)",
     re.IGNORECASE | re.MULTILINE,
 )
 """Where an answer begins to quote."""

@@ -24,6 +24,7 @@ from receiptd.interpret import (
     returned,
     ses,
     tnef,
+    verdict,
     wrapping,
 )
 from receiptd.interpret.mime import Part
@@ -156,7 +157,7 @@ def _tokens_of_envelope_id(envelope_id: str | None) -> tuple[FoundToken, ...]:
 
 
 def _bounce(root: Part, said: Notice) -> _Told | None:
-    if bounce.is_forwarded_by_person(root.header) or not bounce.is_bounce(root.header, said):
+    if bounce.is_forwarded_by_person(root.header) or not verdict.is_bounce(root.header, said):
         return None
     original = returned.find(root, None)
     if not original.header:
@@ -167,7 +168,7 @@ def _bounce(root: Part, said: Notice) -> _Told | None:
     if status.recipients:
         return _of_status(status, said, original)
     told = bounce.recipients(root.header, said, original)
-    if not told and not bounce.is_believed_without_names(root.header, said):
+    if not told and not verdict.is_believed_without_names(root.header, said):
         return None
     return _Told(ReportKind.BOUNCE, told, original)
 
