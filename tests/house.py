@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 
+from receiptd.smtp import Capabilities
 from receiptd.store.monitors import Health
 from receiptd.web import House, create_app, doors
 from tests.servers.ports import Ports
@@ -18,6 +19,7 @@ from tests.stage import Stage, staged
 
 Json = dict[str, Any]
 TOKENS = {"erp": ("send",), "dashboard": ("read",), "boss": ("operate",)}
+ALL = Capabilities(dsn=True, smtputf8=True, eightbitmime=True)
 
 
 @dataclass
@@ -30,11 +32,17 @@ class Home:
     box: Health
     tcp: str = ""
     rings: int = 0
-    offers_dsn: bool | None = True
+    offered: Capabilities | None = ALL
+    """What the relay said when it was last asked."""
+    offers_now: Capabilities | None = None
+    """What it would say now, where that is something else."""
     _clients: dict[str, httpx2.AsyncClient] = field(default_factory=dict)
 
     def ring(self) -> None:
         self.rings += 1
+
+    async def ask_relay(self) -> Capabilities | None:
+        return self.offers_now or self.offered
 
     @property
     def api(self) -> httpx2.AsyncClient:
@@ -115,7 +123,8 @@ def _house(home: Home) -> House:
         relay=home.relay,
         mailboxes={"receipts": home.box},
         ring=home.ring,
-        relay_offers_dsn=lambda: home.offers_dsn,
+        relay_offers=lambda: home.offered,
+        ask_relay=home.ask_relay,
         started_at=home.stage.instant,
     )
 

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiptd import token
-from receiptd.compose import Attachment, Draft, Letter, adopt, compose, for_recipient
+from receiptd.compose import Attachment, Draft, Letter, adopt, check_fitness, compose, for_recipient, has_raw_header
 from receiptd.errors import BadData
 
 CONTENT_LINES = ["Content-Type", "Content-Transfer-Encoding", "MIME-Version"]
@@ -477,3 +477,51 @@ def test_real_mail_passes_unchanged_but_for_the_header() -> None:
         b"From: x\nno header\n\n--b--\nepilogue \x00 \x80\n\n\n"
     )
     assert adopt(PLAIN + odd, now=NOW).content == PLAIN + odd.replace(b"\n", b"\r\n")
+
+
+# --- what no server would have to take ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("added", "words"),
+    [
+        (b"\r\n" + b"x" * 999 + b"\r\n", "999 octets"),
+        (b"X-Long: " + b"x" * 999 + b"\r\n\r\nx\r\n", "octets"),
+        (b"\r\na\0b\r\n", "null character"),
+        (b"X-A: a\0b\r\n\r\nx\r\n", "null character"),
+        (b"FROM : you@a.org\r\n\r\nx\r\n", "2 From fields"),
+    ],
+    ids=["long line", "long header line", "null", "null in the header", "two From fields"],
+)
+def test_what_no_server_must_take_is_refused_in_a_complete_message(added: bytes, words: str) -> None:
+    with pytest.raises(BadData, match=words):
+        check_fitness(adopt(PLAIN + added, now=NOW))
+
+
+def test_the_longest_line_there_may_be_and_two_authors_in_one_field_are_fit() -> None:
+    check_fitness(adopt(PLAIN + b"\r\n" + b"x" * 998 + b"\r\n", now=NOW))
+    check_fitness(adopt(b"From: me@a.org, you@a.org\r\nTo: bob@b.org\r\n\r\nFrom: x\r\n", now=NOW))
+
+
+@pytest.mark.parametrize("text", ["a\0b\n", "ä\0\n", "x" * 5000 + "\n", "\0" * 2000 + "\n"])
+def test_composed_text_is_encoded_where_it_holds_what_no_line_of_mail_may(text: str) -> None:
+    letter = compose(Draft("me@a.org", ("bob@b.org",), text=text, html=f"<p>{text}"), now=NOW)
+    check_fitness(letter)
+    plain, html = read(letter).iter_parts()
+    assert isinstance(plain, EmailMessage)
+    assert isinstance(html, EmailMessage)
+    assert plain.get_content().replace("\r\n", "\n") == text
+    assert html.get_content().replace("\r\n", "\n") == f"<p>{text}"
+
+
+def test_a_subject_of_one_endless_word_is_encoded() -> None:
+    letter = compose(Draft("me@a.org", ("bob@b.org",), subject="x" * 3000), now=NOW)
+    check_fitness(letter)
+    assert read(letter)["Subject"] == "x" * 3000
+
+
+@pytest.mark.parametrize(
+    ("field", "is_raw"), [(b"Subject: \xe4", True), ("Subject: ä".encode(), True), (b"Subject: =?utf-8?q?=C3?=", False)]
+)
+def test_a_header_beyond_ascii_is_known_and_a_body_is_none(field: bytes, is_raw: bool) -> None:
+    assert has_raw_header(adopt(PLAIN + field + b"\r\n\r\n\xe4\r\n", now=NOW)) is is_raw

@@ -12,7 +12,7 @@ import pytest
 from receiptd.settings import Submission
 from receiptd.smtp import Accepted, Dialogue, Relay, RelayDown
 from receiptd.smtp import relay as pool
-from tests.fake_smtp import EVERYTHING, Drop, Step
+from tests.fake_smtp import EVERYTHING, Drop, Hang, Step
 from tests.test_smtp import LETTER, LeapingClock, a_relay, go_on, submit
 
 
@@ -164,3 +164,24 @@ async def test_a_transaction_costs_no_connect() -> None:
         for _ in range(300):
             await submit(relay)
     assert fake.connections == 1
+
+
+async def test_what_the_relay_offers_is_asked_again_at_most_once_a_minute() -> None:
+    async with a_relay(ehlo=("SIZE 1000", "DSN")) as (relay, fake):
+        assert relay.capabilities is None
+        for _ in range(3):
+            offered = await relay.ask_again()
+            assert offered is not None
+            assert offered.size == 1000
+        assert fake.connections == 1
+
+
+async def test_a_relay_that_does_not_answer_leaves_what_was_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_FRESH_SECONDS", -1)
+    monkeypatch.setattr(pool, "_ANSWER_SECONDS", 0.2)
+    async with a_relay(ehlo=("SIZE 1000",)) as (relay, fake):
+        known = await relay.ask_again()
+        assert known is not None
+        fake.script["EHLO"] = ["421 4.3.2 not now", Hang()]
+        assert [await relay.ask_again() for _ in range(2)] == [known, known]
+        assert fake.connections == 3

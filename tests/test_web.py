@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from receiptd import token as tokens
 from receiptd.facts import EventKind, Source
 from receiptd.models import Alert, Dispatch, Message
+from receiptd.smtp import Capabilities
 from receiptd.store import reports
 from receiptd.web import doors
 from tests.house import Home, Json, instant, letter, opened
@@ -93,15 +94,79 @@ async def test_the_query_of_a_complete_message_says_to_whom_and_on_what_terms(ho
     assert got["labels"] == {"order": "17", "site": "x"}
 
 
-async def test_a_null_character_in_a_header_keeps_no_message_from_its_way(home: Home) -> None:
+async def test_a_null_character_in_an_encoded_word_keeps_no_message_from_its_way(home: Home) -> None:
     """PostgreSQL has no text that holds one; the message itself passes as it is."""
-    for subject in (b"x\0y", b"=?utf-8?q?x=00y?="):
-        raw = RAW.replace(b"An invoice", subject)
-        sent = (await home.api.post("/v1/messages", content=raw, headers=RFC822)).json()
-        assert (await _get(home.api, f"/v1/messages/{sent['id']}"))["subject"] == "x\ufffdy"
-        assert subject in (await home.api.get(f"/v1/messages/{sent['id']}/raw")).content
-    named = b"Message-ID: <a\0b@a.test>\n" + RAW
-    assert "null" in _is_problem(await home.api.post("/v1/messages", content=named, headers=RFC822), 422, 65)
+    subject = b"=?utf-8?q?x=00y?="
+    raw = RAW.replace(b"An invoice", subject)
+    sent = (await home.api.post("/v1/messages", content=raw, headers=RFC822)).json()
+    assert (await _get(home.api, f"/v1/messages/{sent['id']}"))["subject"] == "x\ufffdy"
+    assert subject in (await home.api.get(f"/v1/messages/{sent['id']}/raw")).content
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (RAW.replace(b"Good", b"x" * 999), "998"),
+        (RAW.replace(b"Good", b"\0"), "null character"),
+        (b"Message-ID: <a\0b@a.test>\n" + RAW, "null character"),
+        (b"From: eve@a.test\n" + RAW, "2 From fields"),
+    ],
+    ids=["long line", "null", "null in the Message-ID", "two From fields"],
+)
+async def test_a_message_that_must_fail_is_refused_and_nothing_is_stored(home: Home, raw: bytes, words: str) -> None:
+    assert words in _is_problem(await home.api.post("/v1/messages", content=raw, headers=RFC822), 422, 65)
+    assert (await _get(home.api, "/v1/messages"))["items"] == []
+
+
+async def test_what_is_over_the_relays_last_known_size_is_refused(home: Home) -> None:
+    home.offered = Capabilities(dsn=True, size=10_000)
+    assert (await home.send(text="x\n" * 2_500))["warnings"] == []
+    answer = await home.api.post("/v1/messages", json=letter(text="x\n" * 5_000))
+    assert "10000" in _is_problem(answer, 413, 65)
+    assert len((await _get(home.api, "/v1/messages"))["items"]) == 1
+
+
+async def test_a_copy_that_only_our_own_header_lines_make_too_large_is_refused(home: Home) -> None:
+    home.offered = Capabilities(dsn=True, size=len(RAW) + 60)
+    assert _is_problem(await home.api.post("/v1/messages", content=RAW, headers=RFC822), 413, 65)
+
+
+async def test_a_relay_that_has_raised_its_limit_meanwhile_is_asked_before_a_message_is_refused(home: Home) -> None:
+    home.offered, home.offers_now = Capabilities(dsn=True, size=10_000), Capabilities(dsn=True, size=20_000)
+    await home.send(text="x\n" * 5_000)
+
+
+async def test_no_limit_refuses_nothing(home: Home) -> None:
+    for home.offered in (None, Capabilities(dsn=True, size=0), Capabilities(dsn=True)):
+        await home.send(text="x\n" * 5_000)
+
+
+@pytest.mark.parametrize("word", ["ä".encode(), b"\xe4"], ids=["UTF-8", "Latin-1"])
+async def test_a_raw_8_bit_header_is_a_warning_where_the_relay_has_no_smtputf8(home: Home, word: bytes) -> None:
+    raw = RAW.replace(b"An invoice", word)
+    home.offered = Capabilities(dsn=True, eightbitmime=True)
+    for headers in (RFC822, RFC822 | {"idempotency-key": "k"}, RFC822 | {"idempotency-key": "k"}):
+        answer = await home.api.post("/v1/messages", content=raw, headers=headers)
+        assert answer.status_code == 202
+        assert "SMTPUTF8" in answer.json()["warnings"][0]
+    home.offered = Capabilities(dsn=True, eightbitmime=True, smtputf8=True)
+    answer = await home.api.post("/v1/messages", content=raw, headers=RFC822)
+    assert not any("SMTPUTF8" in warning for warning in answer.json()["warnings"])
+
+
+async def test_an_8_bit_body_is_a_warning_where_the_relay_has_no_8bitmime(home: Home) -> None:
+    home.offered = Capabilities(dsn=True, smtputf8=True)
+    answer = await home.api.post("/v1/messages", content=RAW + "ä".encode(), headers=RFC822)
+    assert "8BITMIME" in answer.json()["warnings"][0]
+
+
+async def test_a_message_id_that_was_handed_over_before_is_a_warning(home: Home) -> None:
+    raw = b"Message-ID: <1@a.test>\n" + RAW
+    first, second = [(await home.api.post("/v1/messages", content=raw, headers=RFC822)).json() for _ in range(2)]
+    assert first["warnings"] == []
+    assert first["id"] != second["id"]
+    assert "<1@a.test> was handed over before" in second["warnings"][0]
+    assert first["id"] not in second["warnings"][0]
 
 
 async def test_a_message_id_that_no_index_holds_is_refused(home: Home) -> None:
@@ -266,7 +331,7 @@ async def test_a_json_message_that_is_large_only_when_composed_is_413(home: Home
 
 async def test_a_relay_without_dsn_is_a_warning_in_the_answer(home: Home) -> None:
     assert (await home.send())["warnings"] == []
-    home.offers_dsn = False
+    home.offered = Capabilities(smtputf8=True, eightbitmime=True)
     assert "no DSN" in (await home.send())["warnings"][0]
 
 
@@ -672,7 +737,7 @@ async def test_a_copy_is_seen_by_who_sent_the_first_and_warns_like_a_new_message
     erp, boss = home.over_tcp("erp"), home.over_tcp("boss")
     sent = await home.send(erp)
     await home.stage.tell(sent["recipients"][0]["id"], EventKind.FAILED)
-    home.offers_dsn = False
+    home.offered = Capabilities(smtputf8=True, eightbitmime=True)
     copy = (await boss.post(f"/v1/messages/{sent['id']}/resend")).json()
     assert "no DSN" in copy["warnings"][0]
     assert (await _get(erp, f"/v1/messages/{copy['id']}"))["resent_from"] == sent["id"]

@@ -77,8 +77,8 @@ def too_big(most: int) -> TooBig:
     )
 
 
-async def accept(store: Store, letter: compose.Letter, wish: Wish) -> Taken:
-    """Commit *letter* for every recipient; return when it is on disk.
+async def accept(store: Store, letter: compose.Letter, wish: Wish, warnings: Sequence[str] = ()) -> Taken:
+    """Commit *letter* for every recipient, with *warnings* that are known already; return when it is on disk.
 
     Raises BadData with a sentence for what can't be taken; nothing is stored then.
     """
@@ -86,10 +86,10 @@ async def accept(store: Store, letter: compose.Letter, wish: Wish) -> Taken:
     asked = [_asked(store.settings, letter, addressee, wish) for addressee in letter.recipients]
     check_answers(store.settings, letter, asked)
     try:
-        return await store.promptly(lambda session: _take(session, store, letter, wish, asked))
+        return await store.promptly(lambda session: _take(session, store, letter, wish, asked, warnings))
     except IntegrityError:
         # Two requests with one idempotency key at the same moment: the other one won.
-        return await store.promptly(lambda session: _take(session, store, letter, wish, asked))
+        return await store.promptly(lambda session: _take(session, store, letter, wish, asked, warnings))
 
 
 def _check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
@@ -100,6 +100,7 @@ def _check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
         raise errors.BadData(f"{len(letter.recipients)} recipients are too many for one message: {MOST_RECIPIENTS} go")
     if len(letter.content) > settings.service.max_message:
         raise too_big(settings.service.max_message)
+    compose.check_fitness(letter)
     if wish.policy not in settings.policy:
         known = ", ".join(sorted(settings.policy))
         raise errors.BadData(f"there is no policy {wish.policy!r}; the settings have {known}")
@@ -169,11 +170,27 @@ def _matches_any(recipient: str, patterns: tuple[str, ...]) -> bool:
 
 
 async def _take(
-    session: AsyncSession, store: Store, letter: compose.Letter, wish: Wish, asked: Sequence[Asked]
+    session: AsyncSession,
+    store: Store,
+    letter: compose.Letter,
+    wish: Wish,
+    asked: Sequence[Asked],
+    warnings: Sequence[str],
 ) -> Taken:
     if wish.idempotency_key and (known := await _known(session, wish, store.now())):
         return known
-    return await put(session, store, letter, wish, asked)
+    warnings = [*warnings, *await _repeated_id(session, letter.message_id)]
+    return await put(session, store, letter, wish, asked, warnings=warnings)
+
+
+async def _repeated_id(session: AsyncSession, message_id: str) -> list[str]:
+    """Warn of a Message-ID that another message had: who handed that one over is nobody else's business."""
+    if not await messages.is_known_id(session, message_id):
+        return []
+    return [
+        f"a message with the Message-ID {message_id} was handed over before: duplicate filters may drop this one "
+        "without a word, and a report that names nothing else could be about either"
+    ]
 
 
 async def _known(session: AsyncSession, wish: Wish, now: datetime) -> Taken | None:
@@ -200,6 +217,7 @@ async def put(
     asked: Sequence[Asked],
     *,
     resent_from: str | None = None,
+    warnings: Sequence[str] = (),
 ) -> Taken:
     """Write *letter* for those of whom something is *asked*, in the caller's transaction."""
     now = store.now()
@@ -223,7 +241,7 @@ async def put(
         resent_from=resent_from,
     )
     recipients = [_recipient(store.settings, message, position, one) for position, one in enumerate(asked)]
-    message.warnings = [*await _warnings(session, recipients), *_unasked(message, recipients)]
+    message.warnings = [*warnings, *await _warnings(session, recipients), *_unasked(message, recipients)]
     await messages.insert(session, message, recipients)
     return Taken(message, tuple(recipients))
 

@@ -187,7 +187,8 @@ class Daemon:
             relay=self.relay_health,
             mailboxes=self.boxes,
             ring=self.ring,
-            relay_offers_dsn=lambda: self.relay.capabilities.dsn if self.relay.capabilities else None,
+            relay_offers=lambda: self.relay.capabilities,
+            ask_relay=self.relay.ask_again,
             started_at=self.started_at,
         )
 

@@ -13,6 +13,7 @@ from receiptd.compose.envelope import (
     xtext_decode,
     xtext_encode,
 )
+from receiptd.compose.fitness import check_fitness, has_raw_header
 from receiptd.compose.letter import Addressee, Letter, adopt, for_recipient, make_message_id, renew
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "Mailbox",
     "address_key",
     "adopt",
+    "check_fitness",
     "compose",
     "domain_of",
     "for_recipient",
+    "has_raw_header",
     "mail_parameters",
     "make_message_id",
     "notify_value",

@@ -118,16 +118,25 @@ def _custom_line(name: str, value: str) -> str:
 
 
 def _line(name: str, value: str) -> str:
-    """Return a header line, folded, its text in encoded words where it isn't ASCII (RFC 2047)."""
+    """Return a header line, folded, its text in encoded words where it isn't ASCII (RFC 2047).
+
+    A subject of one word that fits no line is encoded too; where a field has a syntax, that would break it.
+    """
     _refuse_control(name, value)
     line = f"{name}: {_encoded(name, value)}\r\n"
-    if any(len(part) > _LONGEST_LINE for part in line.split("\r\n")):
+    if _is_too_long(line) and name == "Subject":
+        line = f"{name}: {_encoded(name, value, 'utf-8')}\r\n"
+    if _is_too_long(line):
         raise BadData(f"the header {name} has a word that is longer than a line of mail may be")
     return line
 
 
-def _encoded(name: str, value: str) -> str:
-    charset = "us-ascii" if value.isascii() else "utf-8"
+def _is_too_long(line: str) -> bool:
+    return any(len(part) > _LONGEST_LINE for part in line.split("\r\n"))
+
+
+def _encoded(name: str, value: str, charset: str | None = None) -> str:
+    charset = charset or ("us-ascii" if value.isascii() else "utf-8")
     return Header(value, charset, header_name=name, maxlinelen=76).encode(splitchars=" \t", linesep="\r\n")
 
 
@@ -149,14 +158,19 @@ def _body(draft: Draft) -> bytes:
     for field, text in (("the text", draft.text), ("the HTML", draft.html)):
         _refuse_surrogates(field, text or "")
     if draft.html is None or draft.text is not None:
-        message.set_content(draft.text or "")
+        message.set_content(draft.text or "", cte=_encoding(draft.text))
     if draft.html is not None and draft.text is not None:
-        message.add_alternative(draft.html, subtype="html")
+        message.add_alternative(draft.html, subtype="html", cte=_encoding(draft.html))
     elif draft.html is not None:
-        message.set_content(draft.html, subtype="html")
+        message.set_content(draft.html, subtype="html", cte=_encoding(draft.html))
     for attachment in draft.attachments:
         _attach(message, attachment)
     return message.as_bytes()
+
+
+def _encoding(text: str | None) -> str | None:
+    """Return how *text* must be encoded where the library wouldn't: it lets a null character pass."""
+    return "quoted-printable" if text and "\0" in text else None
 
 
 def _attach(message: EmailMessage, attachment: Attachment) -> None:

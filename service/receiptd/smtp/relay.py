@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from datetime import timedelta
 
 from receiptd import settings
+from receiptd.errors import ReceiptdError
 from receiptd.smtp.connection import Connection, Login, TokenSource, connect
 from receiptd.smtp.outcome import Dropped, Outcome, Transaction
 from receiptd.smtp.rate import Bucket
@@ -16,6 +19,8 @@ from receiptd.smtp.transact import BeforeData, Exchange, Patience, too_long
 _IDLE_SECONDS = 60
 """Servers hang up on silence after 5 minutes (RFC 5321 §4.5.3.2.7), some sooner; a fresh connection is cheap."""
 _FAREWELL_SECONDS = 2
+_FRESH_SECONDS, _ANSWER_SECONDS = 60, 5
+"""How long what the relay offers is taken as known, and how long somebody waits to hear it again."""
 
 
 class Relay:
@@ -38,6 +43,7 @@ class Relay:
         self.server = parse_url(submission.url)
         self.capabilities: Capabilities | None = None
         """What the latest connection offered; None until there was one."""
+        self._asked_at = -math.inf
         self._login = Login(password, submission.password_file, access_token)
         self._ca_file = submission.ca_file
         self._without_dsn = submission.without_dsn
@@ -83,6 +89,18 @@ class Relay:
         await _take_leave([connection])
         return connection.capabilities
 
+    async def ask_again(self) -> Capabilities | None:
+        """Return what the relay offers now; what it last did, where that was just heard or it doesn't answer soon."""
+        if asyncio.get_running_loop().time() - self._asked_at > _FRESH_SECONDS:
+            self._note_asked()
+            with contextlib.suppress(ReceiptdError, TimeoutError):
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await self.probe()
+        return self.capabilities
+
+    def _note_asked(self) -> None:
+        self._asked_at = asyncio.get_running_loop().time()
+
     async def close(self) -> None:
         """Take leave on all idle connections; those in use are closed when their transaction ends."""
         self._is_closed = True
@@ -104,6 +122,7 @@ class Relay:
     async def _connect(self) -> Connection:
         connection = await connect(self.server, self._login, self._ca_file)
         self.capabilities = connection.capabilities
+        self._note_asked()
         return connection
 
     def _take_idle(self) -> Connection | None:

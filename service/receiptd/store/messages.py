@@ -55,6 +55,11 @@ async def by_idempotency_key(session: AsyncSession, owner: str, key: str) -> Mes
     return (await session.exec(query)).first()
 
 
+async def is_known_id(session: AsyncSession, message_id: str) -> bool:
+    """Whether a message with this Message-ID was handed over before, by anybody."""
+    return (await session.exec(select(Message.id).where(Message.message_id == message_id).limit(1))).first() is not None
+
+
 async def free_key(session: AsyncSession, message: Message) -> None:
     """Let go of an idempotency key that has served its time."""
     await session.exec(update(Message).where(col(Message.id) == message.id).values(idempotency_key=None))

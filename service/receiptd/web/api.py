@@ -34,6 +34,7 @@ from receiptd.web.problems import (
     answer_our_fault,
     problem,
 )
+from receiptd.web.relay_limits import foresee
 from receiptd.web.rights import Anyone, KnownTerms, Limit, NoNull, Operator, Reader, Rooms
 from receiptd.web.sentences import sentence
 
@@ -89,7 +90,8 @@ async def post_message(request: Request, house: Rooms, caller: Anyone) -> dict[s
     most = store.settings.service.max_message
     async with requests.holding_body(request, caller, request.app.state.bodies, most):
         letter, wish = await requests.read_message(request, caller, most, store.now())
-        taken = await accept(store, letter, wish)
+        warnings = await foresee(house, letter)
+        taken = await accept(store, letter, wish, warnings)
     if taken.is_new:
         _tell(taken)
         house.ring()

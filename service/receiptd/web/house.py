@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
 from receiptd import token
+from receiptd.smtp import Capabilities
 from receiptd.store import Store
 from receiptd.store.monitors import Health
 from receiptd.web.bounds import Share
@@ -24,14 +25,15 @@ _TOO_MANY_FOLLOW = (
 class House:
     """The store, how the daemon's peers do, and a bell that wakes its steps.
 
-    *relay_offers_dsn* tells what the relay's last EHLO said; None before the first one.
+    *relay_offers* tells what the relay's last EHLO said, None before the first one; *ask_relay* asks it again.
     """
 
     store: Store
     relay: Health
     mailboxes: Mapping[str, Health]
     ring: Callable[[], None]
-    relay_offers_dsn: Callable[[], bool | None]
+    relay_offers: Callable[[], Capabilities | None]
+    ask_relay: Callable[[], Awaitable[Capabilities | None]]
     started_at: datetime
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the doors close: who follows along is let go."""
@@ -44,6 +46,7 @@ class House:
 
     def warnings(self) -> list[str]:
         """Return what a sender should know now about every message."""
-        if self.relay_offers_dsn() is False:
+        offered = self.relay_offers()
+        if offered is not None and not offered.dsn:
             return ["the relay offers no DSN: it will send no delivery report, only bounces"]
         return []
