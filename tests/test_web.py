@@ -827,8 +827,18 @@ async def test_whoever_reads_as_the_overflow_uid_owns_nothing(home: Home, monkey
     monkeypatch.setattr(doors, "OVERFLOW_UID", os.getuid())
     for path in ("", f"/{mine['id']}", f"/{mine['id']}/raw"):
         _is_problem(await home.sender.get(f"/v1/messages{path}"), 403, 77)
-    await home.send(home.sender)
-    assert "who you are" in _is_problem(await _post(home.sender, "k"), 403, 77)
+    assert "who you are" in _is_problem(await _post(home.api, "k"), 403, 77)
+
+
+async def test_whoever_could_not_follow_a_message_is_refused_before_it_is_taken(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "OVERFLOW_UID", os.getuid())
+    for content in (b"no JSON", json.dumps(letter()).encode()):
+        answer = await home.sender.post("/v1/messages", content=content, headers={"content-type": "application/json"})
+        assert "who you are" in _is_problem(answer, 403, 77)
+    assert (await _get(home.api, "/v1/messages"))["items"] == []
+    await home.send(home.api)
 
 
 async def test_over_tcp_nobody_is_let_in_without_a_token_not_even_from_loopback(home: Home) -> None:

@@ -86,6 +86,7 @@ async def post_message(request: Request, house: Rooms, caller: Anyone) -> dict[s
     """Take a message; answer when it is on disk."""
     if not caller.may("send"):
         raise Forbidden("this token may read but not send")
+    caller.refuse_anybody()
     store = house.store
     most = store.settings.service.max_message
     async with requests.holding_body(request, caller, request.app.state.bodies, most):

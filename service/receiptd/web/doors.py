@@ -63,9 +63,17 @@ class Caller:
         """Whose messages the caller sees: None means everybody's."""
         if self.may("read"):
             return None
-        if self.is_anybody:
-            raise Forbidden("this socket can't tell who you are, so it can't tell which messages are yours")
+        self.refuse_anybody()
         return self.owner
+
+    def refuse_anybody(self) -> None:
+        """Raise Forbidden for whom the socket can't tell from others, unless that one may see all messages."""
+        if self.is_anybody and not self.may("read"):
+            raise Forbidden(
+                f"this socket can't tell who you are (it sees uid {OVERFLOW_UID}, as of everybody in another user "
+                "namespace), so it can't tell which messages are yours: come as a user of this machine, or over TCP "
+                "with a token"
+            )
 
 
 class PeerProtocol(H11Protocol):
