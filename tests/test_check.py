@@ -23,7 +23,7 @@ from receiptd.check import Finding, roundtrip
 from receiptd.errors import UsageError
 from receiptd.models import Alert, Dispatch
 from receiptd.sandbox.mailworld import World
-from receiptd.smtp import Capabilities
+from receiptd.smtp import Capabilities, parse_url
 from tests.house import opened
 from tests.receiver import Receiver
 from tests.stage import settings_in
@@ -428,3 +428,28 @@ async def test_the_relays_limit_is_said_as_it_is(tmp_path: Path) -> None:
     assert [finding.sentence for finding in found if finding.mark == "WARN"] == [
         "it takes 2000000 bytes (1.9 MiB) at most; larger messages fail at once (max_message is 50 MiB)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("submission://mail.invalid", ["names no user"]),
+        ("submissions://127.0.0.1:4465", ["names no user"]),
+        ("smtp://localhost:587", ["names no user"]),
+        ("smtp://mail.invalid", ["read on the way"]),
+        ("smtp://mail.invalid:587", ["read on the way", "names no user"]),
+        ("smtp://localhost", []),
+    ],
+)
+def test_a_submission_port_without_a_login_and_plain_smtp_to_another_machine_are_warnings(
+    url: str, words: list[str]
+) -> None:
+    found = check.relay._risks(parse_url(url))
+    assert [one.mark for one in found] == ["WARN"] * len(words)
+    assert all(word in one.sentence for word, one in zip(words, found, strict=True))
+
+
+async def test_what_the_url_alone_risks_is_told_where_the_relay_does_not_answer(tmp_path: Path) -> None:
+    loaded = settings_in(tmp_path, submission={"url": "submission://127.0.0.1:1"})
+    found = [one async for one in check.relay.findings(loaded)]
+    assert [one.mark for one in found] == ["WARN", "FAIL"]

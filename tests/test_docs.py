@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -162,6 +163,25 @@ def loaded(folder: Path, text: str) -> settings.Settings:
 def test_the_settings_shown_to_newcomers_load(tmp_path: Path, name: str) -> None:
     (example,) = examples(name)
     assert loaded(tmp_path, example).webhook[0].name == "ops"
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
+def test_a_newcomers_sockets_lie_in_the_folder_of_the_settings(tmp_path: Path, name: str) -> None:
+    """In /tmp any local user could take the name first, and be handed the messages."""
+    (example,) = examples(name)
+    assert {listen.unix.parent for listen in loaded(tmp_path, example).service.listen if listen.unix} == {tmp_path}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
+def test_a_newcomers_secrets_are_his_alone_and_his_shell_stays_as_it_was(tmp_path: Path, name: str) -> None:
+    text = (DOCS.parent / name).read_text(encoding="utf-8")
+    lines = re.findall(r"^    (?:\$ )?(.*(?:> password|> webhook-secret).*)$", text, re.MULTILINE)
+    script = "\n".join(["umask 022", *lines, "umask"])
+    done = subprocess.run(["/bin/sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0022"
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "password": 0o600, "webhook-secret": 0o600,
+    }  # fmt: skip
 
 
 def test_the_settings_of_a_webhook_load_in_place_of_a_newcomers(tmp_path: Path) -> None:

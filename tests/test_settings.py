@@ -239,7 +239,7 @@ def test_a_password_inside_a_url_is_hidden(tmp_path: Path) -> None:
         (
             "[submission]",
             '[submission]\nwithout_dsn = "no"',
-            "submission.without_dsn: input should be 'note' or 'refus",
+            "submission.without_dsn: 'no' is not 'note' or 'refuse'",
         ),
         ("[submission]", '[submission]\nrate = "30 a minute"', "submission.rate: '30 a minute' is no rate"),
         ("[submission]", "[submission", "is not TOML"),
@@ -260,7 +260,7 @@ def test_a_password_inside_a_url_is_hidden(tmp_path: Path) -> None:
         (
             "[[webhook]]",
             '[[webhook]]\nevents = ["receipt.lost"]',
-            "'receipt.lost' takes no type of alert; there are rec",
+            "'receipt.lost' takes no type of alert; ",
         ),
         ('url = "https://a.org/hook"', 'url = "a.org"', "webhook[0].url: the URL must begin with https:// or http"),
         (
@@ -275,6 +275,67 @@ def test_a_password_inside_a_url_is_hidden(tmp_path: Path) -> None:
         ),
         ("[receipts]", "[service]\nlisten = [{}]\n[receipts]", "service.listen[0]: a socket has one address"),
         ("[receipts]", '[service]\nlisten = [{tcp = "::"}]\n[receipts]', "service.listen[0].tcp: "),
+        ("[[webhook]]", "[webhook]", "webhook: write [[webhook]], in double brackets"),
+        ("[[mailbox]]", "[mailbox]", "mailbox: write [[mailbox]], in double brackets"),
+        ("[receipts]", '[service.token]\nname = "x"\n[receipts]', "service.token: write [[service.token]], in double"),
+        (
+            "[receipts]",
+            '[service]\nlisten = {unix = "/x"}\n[receipts]',
+            "service.listen: write [[service.listen]], in d",
+        ),
+        (
+            "[receipts]",
+            '[policy.x.domain]\nname = "a.org"\n[receipts]',
+            "policy.x.domain: write [[policy.x.domain]], i",
+        ),
+        ("[receipts]", '[policy.x.levels]\nto = ["ops"]\n[receipts]', "policy.x.levels: write [[policy.x.levels]], in"),
+        ("[submission]", "[[submission]]", "submission: there is one: write [submission], in single brackets"),
+        (
+            "[receipts]",
+            "[[policy]]\n[receipts]",
+            "policy: each has a name of its own: write [policy.NAME], in single b",
+        ),
+        ("[receipts]", "[[policy.x]]\n[receipts]", "policy.x: there is one: write [policy.x], in single brackets"),
+        ("[receipts]", "[webhook]\n[receipts]", "write [[webhook]], in double brackets"),
+        (
+            "[receipts]",
+            '[receipts]\nnotify = ["sucess", "failure"]',
+            "notify[0]: 'sucess' is not 'success', 'failure' or 'd",
+        ),
+        ("[receipts]", '[receipts]\nnotify = ["sucess", "failure"]', "; did you mean 'success'?"),
+        (
+            "[receipts]",
+            '[receipts]\nnotify = "failure"',
+            "receipts.notify: write a list, in square brackets: ['failure']",
+        ),
+        (
+            "[[webhook]]",
+            '[[webhook]]\nomit = ["subjct"]',
+            "'subjct' is not 'subject' or 'address'; did you mean 'subject'?",
+        ),
+        (
+            "[[webhook]]",
+            '[[webhook]]\nevents = ["reciept.*"]',
+            "takes no type of alert; did you mean 'receipt.*'? There",
+        ),
+        ("[[webhook]]", "[[webhook]]\nevents = []", "webhook[0].events: name at least one"),
+        ("@mail.a.org", "@mail.a.org:465", "port 465 begins with TLS: write submissions:// there, not submission://"),
+        (
+            'submission://me%40a.org@mail.a.org"\npassword_file = "relay"',
+            'smtp://mail.a.org:465"',
+            "write submissions://",
+        ),
+        (
+            "submission://me%40a.org@mail.a.org",
+            "submissions://me@a.org:587",
+            "port 587 begins in the clear and turns TLS on",
+        ),
+        ("imaps://receipts%40a.org@mail.a.org", "imaps://me@a.org:143", "write imap+starttls:// there, not imaps://"),
+        (
+            "imaps://receipts%40a.org@mail.a.org",
+            "imap+starttls://me@a.org:993",
+            "port 993 begins with TLS: write imaps://",
+        ),
         ("[receipts]", '[service]\nmax_report = "1T"\n[receipts]', "service.max_report: '1T' is no size"),
     ],
 )
@@ -354,7 +415,7 @@ def every_setting(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     """Return every key as it would be written, dotted, without indices and policy names."""
     found: dict[str, Any] = {}
     for key, field in model.model_fields.items():
-        inner = settings.reading._model_in(field.annotation)
+        inner = settings.sentences._model_in(field.annotation)
         found |= every_setting(inner, f"{prefix}{key}.") if inner else {f"{prefix}{key}": field}
     return found
 
@@ -371,6 +432,11 @@ def _named(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         for key, inner in table.items():
             is_table = isinstance(inner, dict) or (isinstance(inner, list) and inner and isinstance(inner[0], dict))
             yield from _named(inner, f"{prefix}{key}.") if is_table else [(f"{prefix}{key}", inner)]
+
+
+def test_a_list_with_a_misspelt_word_is_not_called_too_short_as_well(tmp_path: Path) -> None:
+    said = refusal(tmp_path, MINIMAL.replace("[[webhook]]", '[[webhook]]\nevents = ["reciept.*"]'))
+    assert "at least" not in said
 
 
 def test_everything_that_is_wrong_is_named_each_once(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from receiptd.check.account import access_token
 from receiptd.check.finding import Finding, fail, good, warn
 from receiptd.errors import ReceiptdError
 from receiptd.settings import Settings
-from receiptd.smtp import Capabilities, Relay, parse_url, replaces_return_path
+from receiptd.smtp import Capabilities, Relay, Server, parse_url, replaces_return_path
 
 WHAT = "relay"
+_SUBMISSION_PORTS = (465, 587)
 PATIENCE = 30
 """Seconds; a submission server that takes longer to greet and to log in would hold up every message."""
 
@@ -29,6 +30,8 @@ def open_relay(settings: Settings) -> Relay:
 async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:
     """Connect, log in, and yield what that shows."""
     relay = open_relay(settings)
+    for finding in _risks(relay.server):
+        yield finding
     try:
         async with asyncio.timeout(PATIENCE):
             offered = await relay.probe()
@@ -43,10 +46,30 @@ async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:
     protection = f"with {offered.tls}" if offered.tls else "in the clear"
     login = f" and lets {relay.server.user} in" if relay.server.user else ", without a login"
     yield good(WHAT, f"{relay.server} answers {protection}{login}")
-    if not offered.tls and not relay.server.is_here:
-        yield warn(WHAT, "mail to it can be read on the way: use submission:// or submissions://")
     for finding in _abilities(settings, offered):
         yield finding
+
+
+def _risks(server: Server) -> list[Finding]:
+    """Return what the URL alone shows."""
+    found = []
+    if server.scheme == "smtp" and not server.is_here:
+        found.append(
+            warn(
+                WHAT,
+                f"smtp:// takes TLS only where it is offered, and from anybody: mail to another machine ({server}) can "
+                "be read on the way; use submission:// or submissions://",
+            )
+        )
+    if server.user is None and (server.scheme != "smtp" or server.port in _SUBMISSION_PORTS):
+        found.append(
+            warn(
+                WHAT,
+                f"{server} is a submission server, and the URL names no user to log in as: most of them take no mail "
+                "without a login (RFC 6409 §4.3); write USER@ before the host, and name a password_file",
+            )
+        )
+    return found
 
 
 def _abilities(settings: Settings, offered: Capabilities) -> list[Finding]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from receiptd import systemd
 from receiptd.errors import BadSettings
 from receiptd.settings.model import Settings
+from receiptd.settings.sentences import sentence, sentence_of_toml
 
-_MOST_TOLD = 5
 PLACES = (Path("receiptd.toml"), Path("/etc/receiptd/receiptd.toml"))
 """Where the file is looked for when neither --config nor $RECEIPTD_CONFIG names it."""
 
@@ -33,7 +31,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     try:
         return Settings.model_validate(tables, context={"places": _secret_places(path, environ)})
     except ValidationError as error:
-        raise BadSettings(f"{path}: {_sentence(error)}") from error
+        raise BadSettings(f"{path}: {sentence(error)}") from error
 
 
 def find(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -66,11 +64,15 @@ def read_secret(path: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise BadSettings(f"the settings file {path} can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise BadSettings(f"{path} is not TOML: {error}") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings(f"{path} is not TOML: {sentence_of_toml(error, text)}") from error
 
 
 def _secret_places(path: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -102,54 +104,3 @@ def _value(name: str, text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError as error:
         raise BadSettings(f"${name} is not a TOML value: {error}") from error
-
-
-def _sentence(error: ValidationError) -> str:
-    """Return what is wrong, unknown keys before all else."""
-    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-    told = list(dict.fromkeys(map(_fault, faults)))
-    more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-    return "; ".join(told[:_MOST_TOLD]) + more
-
-
-def _fault(fault: ErrorDetails) -> str:
-    where = _dotted(fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return _unknown(fault["loc"])
-    if fault["type"] == "missing":
-        return f"{where} is missing"
-    wrong = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] in ("value_error", "too_short"):
-        return f"{where}: {wrong}" if where else wrong
-    return f"{where}: {wrong[0].lower()}{wrong[1:]}, not {fault['input']!r}"
-
-
-def _unknown(loc: tuple[int | str, ...]) -> str:
-    key = str(loc[-1])
-    known = _known_keys(loc[:-1])
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    return f"{_dotted(loc)} is no setting; did you mean {_dotted((*loc[:-1], nearest[0]))}?"
-
-
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the table at *loc*: walk the model, where an index or a policy's name steps inside."""
-    model: type[BaseModel] = Settings
-    for part in loc:
-        if isinstance(part, str) and part in model.model_fields:
-            model = _model_in(model.model_fields[part].annotation) or model
-    return list(model.model_fields)
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the table type inside `X | None`, `tuple[X, ...]` or `Mapping[str, X]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
-
-
-def _dotted(loc: tuple[int | str, ...]) -> str:
-    """Return `mailbox[0].url`; the names pydantic gives to alternatives don't stand in the file."""
-    text = ""
-    for part in loc:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")

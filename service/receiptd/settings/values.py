@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,6 +19,8 @@ from receiptd.facts import AlertType
 _RATE = re.compile(r"(\d+)/(s|m|h|d)")
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_TLS_AT_ONCE = {465: "submissions", 993: "imaps"}
+_IN_THE_CLEAR_FIRST = {25: "submission", 587: "submission", 143: "imap+starttls"}
 _LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1")
 
 
@@ -84,9 +87,23 @@ def check_url(url: str, schemes: tuple[str, ...], *, plain: tuple[str, ...] = ()
 
 def check_account_url(url: str, schemes: tuple[str, ...], *, plain: tuple[str, ...] = ()) -> str:
     """Return *url* as it is; refuse one that carries a password, which would show in logs and process lists."""
-    if check_url(url, schemes, plain=plain).password is not None:
+    parts = check_url(url, schemes, plain=plain)
+    if parts.password is not None:
         raise ValueError("a password has no place in the URL: put it into a file and name that as password_file")
+    _check_port(parts)
     return url
+
+
+def _check_port(parts: SplitResult) -> None:
+    """Refuse a scheme that its port never speaks (RFC 8314 §7): both sides would wait for the other to begin."""
+    port, has_tls_at_once = parts.port or 0, parts.scheme in _TLS_AT_ONCE.values()
+    if port in _TLS_AT_ONCE and not has_tls_at_once:
+        raise ValueError(f"port {port} begins with TLS: write {_TLS_AT_ONCE[port]}:// there, not {parts.scheme}://")
+    if port in _IN_THE_CLEAR_FIRST and has_tls_at_once:
+        right = _IN_THE_CLEAR_FIRST[port]
+        raise ValueError(
+            f"port {port} begins in the clear and turns TLS on: write {right}:// there, not {parts.scheme}://"
+        )
 
 
 def check_web_url(url: str) -> str:
@@ -108,7 +125,9 @@ def check_event_pattern(pattern: str) -> str:
     """Return *pattern* if it takes at least one type of alert (docs/webhooks.md)."""
     if any(fnmatchcase(kind, pattern) for kind in AlertType):
         return pattern
-    raise ValueError(f"{pattern!r} takes no type of alert; there are {', '.join(AlertType)}")
+    near = difflib.get_close_matches(pattern, (*AlertType, "receipt.*", "monitor.*"), n=1)
+    guess = f"did you mean {near[0]!r}? There" if near else "there"
+    raise ValueError(f"{pattern!r} takes no type of alert; {guess} are {', '.join(AlertType)}")
 
 
 def check_name(name: str) -> str:
