@@ -7,6 +7,7 @@ import functools
 import http.client
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -192,6 +193,14 @@ class Office:
         output.unlink(missing_ok=True)
         child = self._nursery.start([*words, "--config", str(config or self.config)], output)
         return Ended(child.wait(PATIENCE), output.read_text())
+
+    def sendmail(self) -> Path:
+        """Return the path of this office's sendmail: send-with-receipt, as an administrator wraps it."""
+        path = self.folder / "sendmail"
+        words = shlex.join([sys.executable, "-m", "receiptd.send", "--config", str(self.config)])
+        path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        path.chmod(0o755)
+        return path
 
     # --- what became of it
 

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from receiptd.send.sendmail import MAILNAME, domain_of_this_machine, qualify
 from tests.fake_api import FakeAPI, problem, serve
 
 MESSAGE = b"From: me@a.org\r\nTo: bob@b.org\r\nCc: carol@c.org\r\nBcc: eve@e.org\r\nSubject: x\r\n\r\nH\xe4llo\r\n"
@@ -185,6 +188,172 @@ def test_the_version_is_told(api: FakeAPI) -> None:
 def test_help_says_which_options_may_be_given_again(api: FakeAPI) -> None:
     lines = send("--help").stdout.decode()
     assert lines.count("(repeatable)") == 5
+
+
+# As sendmail
+
+
+USUAL = (
+    "-oi",
+    "-oem",
+    "-odb",
+    "-r",
+    "boss@a.org",
+    "-F",
+    "The Boss",
+    "-B8BITMIME",
+    "-N",
+    "success,failure",
+    "-R",
+    "hdrs",
+)
+
+
+def test_all_of_sendmails_usual_options_are_taken(api: FakeAPI) -> None:
+    assert send(*USUAL, "-V", "x17", "-i", "-bm", "--", "bob@b.org", stdin=MESSAGE).returncode == 0
+    assert api.last.body == MESSAGE
+    assert sorted(api.last.query) == [("label", "envid=x17"), ("sender", "boss@a.org"), ("to", "bob@b.org")]
+    assert send(*USUAL, "-t", stdin=MESSAGE).returncode == 0
+    assert [it.address for it in api.letters[-1].recipients] == ["bob@b.org", "carol@c.org", "eve@e.org"]
+
+
+@pytest.mark.parametrize(
+    "option", ["-oi", "-oem", "-odb", "-oeq", "-bm", "-B7BIT", "-B 8bitmime", "-FMe", "-N failure", "-Rhdrs", "-V x"]
+)
+def test_an_option_that_only_sendmail_has_means_a_complete_message(api: FakeAPI, option: str) -> None:
+    done = send(*option.split(), "bob@b.org", stdin=MESSAGE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [it.address for it in api.letters[0].recipients] == ["bob@b.org"]
+    assert api.last.headers["Content-Type"] == "message/rfc822"
+
+
+def test_by_the_name_of_sendmail_every_message_is_complete(api: FakeAPI, tmp_path: Path) -> None:
+    link = tmp_path / "sendmail"
+    link.symlink_to(Path(sys.executable).parent / "send-with-receipt")
+    done = subprocess.run([link, "bob@b.org"], input=MESSAGE, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr, api.last.body) == (0, b"", MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("-oX", "-oX means nothing here"),
+        ("-bp", "receiptd list"),
+        ("-bs", "SMTP"),
+        ("-bi", "hands no message over"),
+        ("-BBINARY", "7BIT or 8BITMIME"),
+        ("-N never", "without delivery reports there is no receipt"),
+        ("-N delay,failure", "[receipts] notify"),
+        ("-N sometimes", "success and failure"),
+        ("-R full", "[receipts] ret"),
+        ("-R half", "hdrs"),
+    ],
+)
+def test_what_sendmail_means_and_is_not_done_here_is_one_sentence(api: FakeAPI, option: str, words: str) -> None:
+    done = send(*option.split(), "bob@b.org", stdin=MESSAGE)
+    assert (done.returncode, len(done.stderr.splitlines()), api.requests) == (64, 1, [])
+    assert words in done.stderr.decode()
+
+
+@pytest.mark.parametrize("options", [["-i", "-f", "boss@a.org"], ["-oi", "-fboss@a.org"], ["-i", "-r", "boss@a.org"]])
+def test_f_owns_the_envelope_even_where_from_differs(api: FakeAPI, options: list[str]) -> None:
+    assert send(*options, "bob@b.org", stdin=MESSAGE).returncode == 0
+    assert api.last.body == MESSAGE
+    assert ("sender", "boss@a.org") in api.last.query
+
+
+def test_the_null_sender_owns_nothing(api: FakeAPI) -> None:
+    for null in ("<>", ""):
+        assert send("-i", "-f", null, "bob@b.org", stdin=MESSAGE).returncode == 0
+        assert api.last.query == [("to", "bob@b.org")]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("Cron Daemon", b"From: Cron Daemon <me@a.org>\n"), ('A "B", C', b'From: "A \\"B\\", C" <me@a.org>\n')],
+)
+def test_the_full_name_stands_in_a_from_that_was_missing(api: FakeAPI, name: str, line: bytes) -> None:
+    assert send("-t", "-F", name, "-f", "me@a.org", stdin=b"To: bob@b.org\n\nx").returncode == 0
+    assert api.last.body == line + b"To: bob@b.org\n\nx"
+
+
+def test_a_name_alone_gets_the_domain_of_this_machine(api: FakeAPI, tmp_path: Path) -> None:
+    settings = tmp_path / "receiptd.toml"
+    settings.write_text(settings.read_text() + '[receipts]\naddress = "receipts@a.test"\n')
+    raw = (
+        b"From: root (Cron Daemon)\nTo: Bob <bob>,\n ann@b.org, root\nSubject: root\nCc: root <root>\n\nFrom: x\nroot\n"
+    )
+    assert send("-t", "-f", "root", stdin=raw).returncode == 0
+    here = domain_of_this_machine("receipts@a.test").encode()
+    assert api.last.body == (
+        b"From: root@%b (Cron Daemon)\nTo: Bob <bob@%b>,\n ann@b.org, root@%b\nSubject: root\nCc: root <root@%b>\n"
+        b"\nFrom: x\nroot\n" % (here, here, here, here)
+    )
+    assert ("sender", f"root@{here.decode()}") in api.last.query
+    assert send("-i", "bob", stdin=MESSAGE).returncode == 0
+    assert ("to", f"bob@{here.decode()}") in api.last.query
+
+
+@pytest.mark.skipif(MAILNAME.exists(), reason="this machine says what its domain is")
+def test_a_name_alone_where_no_domain_is_known_is_refused(api: FakeAPI) -> None:
+    done = send("-i", "root", stdin=MESSAGE)
+    assert (done.returncode, api.requests) == (65, [])
+    assert b"/etc/mailname" in done.stderr
+
+
+LISTS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["a@b.org", "Bob <bob@b.org>", '"Doe, John" <j@b.org>', "root (root)", "root <root>", "x:y;", ""]
+        ),
+        st.text('ab@<>,;:()" \t\\', max_size=12),
+    )
+).map(", ".join)
+
+
+@pytest.mark.parametrize(
+    ("value", "qualified"),
+    [
+        ("root", "root@h.test"),
+        ("root <root>", "root <root@h.test>"),
+        ("root, root <root>", "root@h.test, root <root@h.test>"),
+        ('root (root, (root)), "root, <root>" <a@b.org>', 'root@h.test (root, (root)), "root, <root>" <a@b.org>'),
+        ("ops: root, a@b.org;", "ops: root@h.test, a@b.org;"),
+        ("undisclosed-recipients:;", "undisclosed-recipients:;"),
+        ("Bob Doe", "Bob Doe"),
+        ("root <", "root <"),
+    ],
+)
+def test_a_name_alone_is_found_wherever_it_stands(value: str, qualified: str) -> None:
+    assert qualify(f"To: {value}\n".encode(), lambda: "h.test") == f"To: {qualified}\n".encode()
+
+
+@given(value=LISTS, subject=st.text("ab@<,>: ", max_size=20))
+def test_only_names_alone_are_touched(value: str, subject: str) -> None:
+    header = f"To: {value}\nSubject: {subject}".encode()
+    qualified = qualify(header, lambda: "here.test")
+    assert qualified.replace(b"@here.test", b"") == header
+    assert qualified.partition(b"\n")[2] == f"Subject: {subject}".encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_warned"),
+    [
+        (b"From: me@a.org\nTo: bob@b.org\nSubject: x\n\nHello\n", True),
+        (b"Subject: x\r\n\r\nHello\r\n", True),
+        (b"From bob Tue Nov 24\nReceived: by x\n\tfor y\n\nHello\n", True),
+        (b"X-Mailer: x\nTo: bob@b.org", True),
+        (b"Note: buy milk\n\nHello\n", False),
+        (b"To: do list\nbuy milk\n\nHello\n", False),
+        (b"Hello\n\nFrom: me@a.org\n\n", False),
+        (b"", False),
+    ],
+)
+def test_a_header_where_a_text_was_expected_is_told(api: FakeAPI, text: bytes, is_warned: bool) -> None:
+    done = send("-f", "me@a.org", "bob@b.org", stdin=text)
+    assert done.returncode == 0
+    assert (b"-t" in done.stderr and b"header fields" in done.stderr) is is_warned
+    assert composed(api)["text"] == text.decode()
 
 
 # What can't be sent

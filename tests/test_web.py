@@ -29,7 +29,8 @@ from tests.stage import START, dsn
 RFC822 = {"content-type": "message/rfc822"}
 RAW = b"From: office@a.test\nTo: bob@b.test\nBcc: carol@c.test\nSubject: An invoice\n\nGood day.\n"
 GOT_SHAPE = {
-    "id", "message_id", "from", "subject", "created_at", "policy", "labels", "resent_from", "recipients", "events",
+    "id", "message_id", "from", "sender", "subject", "created_at", "policy", "labels", "resent_from", "recipients",
+    "events",
 }  # fmt: skip
 RECIPIENT_SHAPE = {
     "id", "address", "role", "require", "deadline", "delivery", "disposition", "receipt", "level", "reason",
@@ -172,6 +173,26 @@ async def test_a_message_id_that_was_handed_over_before_is_a_warning(home: Home)
 async def test_a_message_id_that_no_index_holds_is_refused(home: Home) -> None:
     named = b"Message-ID: <" + b"x" * 3000 + b"@a.test>\n" + RAW
     assert "998 octets" in _is_problem(await home.api.post("/v1/messages", content=named, headers=RFC822), 422, 65)
+
+
+async def test_the_envelopes_owner_is_kept_and_the_author_stays_who_the_header_says(home: Home) -> None:
+    answer = await home.api.post("/v1/messages?sender=Boss+%3Cboss@A.test%3E", content=RAW, headers=RFC822)
+    got = await _get(home.api, f"/v1/messages/{answer.json()['id']}")
+    assert (got["from"], got["sender"]) == ("office@a.test", "boss@a.test")
+    assert [item["id"] for item in (await _get(home.api, "/v1/messages?q=boss@"))["items"]] == [got["id"]]
+    answer = await home.api.post("/v1/messages?sender=office@A.test", content=RAW, headers=RFC822)
+    assert (await _get(home.api, f"/v1/messages/{answer.json()['id']}"))["sender"] is None
+
+
+@pytest.mark.parametrize("sender", ["nobody", "a@a.test,b@b.test", "a@a.test%0ABcc:x@y.test", "@"])
+async def test_an_envelopes_owner_that_is_no_address_is_refused(home: Home, sender: str) -> None:
+    answer = await home.api.post(f"/v1/messages?sender={sender}", content=RAW, headers=RFC822)
+    assert _is_problem(answer, 422, 65)
+
+
+async def test_a_message_in_json_has_no_other_owner_than_its_from(home: Home) -> None:
+    answer = await home.api.post("/v1/messages", json=letter(sender="boss@a.test"))
+    assert "sender" in _is_problem(answer, 422, 65)
 
 
 async def test_attachments_are_bytes_in_the_request(home: Home) -> None:

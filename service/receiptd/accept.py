@@ -26,7 +26,7 @@ class Wish:
     """What a user wants beside the message itself; None means what the policy says.
 
     *owner* is who asks (`uid:1000`, `token:erp`). *fingerprint* is a hash of the whole request: the
-    same idempotency key with another one is a mistake.
+    same idempotency key with another one is a mistake. *sender* owns the envelope; None: the author does.
     """
 
     owner: str
@@ -36,6 +36,7 @@ class Wish:
     require_all: bool = False
     mdn: bool | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    sender: str | None = None
     idempotency_key: str | None = None
     fingerprint: str = ""
 
@@ -226,6 +227,7 @@ async def put(
         created_at=now,
         owner=wish.owner,
         from_address=letter.from_address,
+        sender=None if wish.sender is None or address.same(wish.sender, letter.from_address) else wish.sender,
         subject=letter.subject,
         message_id=letter.message_id,
         policy=wish.policy,

@@ -165,6 +165,19 @@ def _token(environ: Mapping[str, str]) -> str | None:
     return token
 
 
+def receipts_address(config: Path | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return `[receipts] address` of the settings file that `find` reads; None where the caller can't read it."""
+    import tomllib
+
+    named = config or (Path(environ["RECEIPTD_CONFIG"]) if environ.get("RECEIPTD_CONFIG") else None)
+    for path in (named,) if named else CONFIG_PLACES:
+        with suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            receipts = tomllib.loads(path.read_text(encoding="utf-8")).get("receipts")
+            address = receipts.get("address") if isinstance(receipts, dict) else None
+            return address if isinstance(address, str) else None
+    return None
+
+
 def _sockets(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, ...]:
     named = config or (Path(environ["RECEIPTD_CONFIG"]) if environ.get("RECEIPTD_CONFIG") else None)
     for path in (named,) if named else CONFIG_PLACES:

@@ -188,7 +188,7 @@ async def _resend(session: AsyncSession, store: Store, message: str, letter: com
     asked = [_asked_again(store.settings, old.policy, row) for row in again]
     letter = replace(letter, recipients=tuple(one.addressee for one in asked))
     check_answers(store.settings, letter, asked)
-    wish = Wish(owner=old.owner, policy=old.policy, labels=old.labels)
+    wish = Wish(owner=old.owner, policy=old.policy, labels=old.labels, sender=old.sender)
     taken = await put(session, store, letter, wish, asked, resent_from=old.id)
     told = _told((row for row in rows if not _is_settled(row)), left_out)
     taken.message.warnings = [*taken.message.warnings, *(f"not sent again to {one}" for one in told)]

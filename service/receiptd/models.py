@@ -141,6 +141,8 @@ class Message(Table, table=True):
     owner: str
     """Who handed it over: `uid:1000` on a Unix socket, `token:NAME` over TCP."""
     from_address: str
+    sender: str | None = None
+    """Who owns the envelope (sendmail's -f), where that isn't the author in From."""
     subject: str = Field(sa_type=Text)
     message_id: str = Field(index=True)
     policy: str

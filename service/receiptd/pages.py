@@ -62,6 +62,7 @@ def message_page(message: Message) -> Iterator[str]:
         ("Message", message["id"]),
         ("Message-ID", message.get("message_id")),
         ("From", message.get("from")),
+        ("Sender", message.get("sender")),
         ("Subject", message.get("subject")),
         ("Created", when(message.get("created_at"))),
         ("Policy", message.get("policy")),

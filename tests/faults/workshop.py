@@ -147,7 +147,8 @@ class Workshop:
     async def readyz(self) -> dict[str, str | None]:
         """Return why the service isn't ready, by the name of the check; empty: it is."""
         boxes = {"receipts": self.box_health}
-        house = House(self.store, self.relay_health, boxes, lambda: None, lambda: None, self.started_at)
+        asked = (lambda: self.relay.capabilities, self.relay.ask_again)
+        house = House(self.store, self.relay_health, boxes, lambda: None, *asked, self.started_at)
         return {check.name: check.reason for check in await health.checks(house) if not check.ok}
 
     async def restart(self) -> None:

@@ -10,6 +10,9 @@ from tests.servers.packages import Unobtainable, unpack
 from tests.servers.programs import PROGRAMS
 from tests.servers.server import can_enter
 
+MAIL_PROGRAMS = (("mutt",), ("s-nail",), ("cron",))
+"""Packages of programs that hand mail to sendmail; they need no namespace."""
+
 
 @functools.cache
 def why_not() -> str | None:
@@ -24,8 +27,8 @@ def why_not() -> str | None:
     if (refused := can_enter()) is not None:
         return refused
     try:
-        for program in PROGRAMS:
-            unpack(*program.packages)
+        for packages in (*(program.packages for program in PROGRAMS), *MAIL_PROGRAMS):
+            unpack(*packages)
     except Unobtainable as missing:
         return f"the Debian packages are not to be had ({missing})"
     return None

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from receiptd import client, duration, terminal
+from receiptd.send import sendmail
 from receiptd.send.message import hand_over
 from receiptd.send.waiting import hand_out, wait, wait_for_json
 
@@ -33,7 +34,14 @@ def _parser() -> terminal.Parser:
     )
     parser.add_argument("recipients", nargs="*", metavar="RECIPIENT", help="an address to send to")
     compose = parser.add_argument_group("compose a message")
-    compose.add_argument("-f", "--from", dest="from_", metavar="ADDRESS", help="who sends it")
+    compose.add_argument(
+        "-f",
+        "-r",
+        "--from",
+        dest="from_",
+        metavar="ADDRESS",
+        help="who sends it, whatever a complete message's From says",
+    )
     compose.add_argument("-s", "--subject", metavar="TEXT", help="the subject")
     compose.add_argument("--text", metavar="FILE", help="the text, in UTF-8; - is standard input (default)")
     compose.add_argument("--html", metavar="FILE", help="an HTML version, in UTF-8; without --text it is all there is")
@@ -54,6 +62,7 @@ def _parser() -> terminal.Parser:
     whole.add_argument(
         "-i", dest="complete", action="store_true", help="send it to RECIPIENT… alone, whoever its header names"
     )
+    _add_sendmails_options(parser)
     receipt = parser.add_argument_group("receipt")
     receipt.add_argument(
         "--require",
@@ -97,11 +106,25 @@ def _parser() -> terminal.Parser:
     return parser
 
 
+def _add_sendmails_options(parser: terminal.Parser) -> None:
+    group = parser.add_argument_group("or take it as sendmail does (each of these means: a complete message)")
+    group.add_argument("-o", metavar="OPTION", action="append", default=[], help="-oi, -oem, -odb and the like: taken")
+    group.add_argument("-b", metavar="MODE", action="append", default=[], help="-bm: taken")
+    group.add_argument(
+        "-B", dest="body_type", metavar="TYPE", help="7BIT or 8BITMIME: taken, the message itself shows it"
+    )
+    group.add_argument("-F", dest="full_name", metavar="NAME", help="the sender's name, where the message has no From")
+    group.add_argument("-N", dest="notify", metavar="WHEN", help="success, failure: taken, both are asked for anyway")
+    group.add_argument("-R", dest="ret", metavar="HOW", help="hdrs: taken")
+    group.add_argument("-V", dest="envid", metavar="ID", help="kept as the label `envid`")
+
+
 def _arguments(argv: Sequence[str] | None) -> Namespace:
     parser = _parser()
     options, recipients = _divided(sys.argv[1:] if argv is None else argv)
     args = parser.parse_intermixed_args(options)
     args.recipients += recipients
+    args.complete |= sendmail.is_meant(args) or Path(sys.argv[0]).name == "sendmail"
     if args.wait and "@" in args.wait:  # `--wait bob@b.org`: the recipient is no duration
         args.recipients.insert(0, args.wait)
         args.wait = ""

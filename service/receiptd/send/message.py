@@ -6,12 +6,14 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from receiptd import client, duration, terminal
 from receiptd.errors import BadData, NoInput, UsageError
+from receiptd.send import sendmail
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FROM_LINE = re.compile(rb"^from[ \t]*:", re.IGNORECASE | re.MULTILINE)
@@ -44,14 +46,43 @@ def _complete_message(args: Namespace) -> bytes:
         )
     if not args.read_recipients and not args.recipients:
         raise UsageError("name a recipient, or give -t to take them from the message")
-    raw = _standard_input()
+    sendmail.check(args)
+    for text in filter(None, (args.from_, args.full_name)):
+        if _CONTROL.search(text):
+            raise UsageError("-f takes one address on one line, and -F one name")
+    raw, domain = _standard_input(), partial(_domain, args)
+    args.recipients = [sendmail.qualify_address(recipient, domain) for recipient in args.recipients]
+    args.from_ = sendmail.qualify_address((args.from_ or "").strip(), domain)
+    if args.from_ == "<>":  # sendmail's word for a message that nobody shall answer
+        args.from_ = ""
+    return _with_from(_with_domains(raw, domain), args)
+
+
+def _domain(args: Namespace) -> str:
+    return sendmail.domain_of_this_machine(client.receipts_address(args.config) if args.server is None else None)
+
+
+def _with_domains(raw: bytes, domain: Callable[[], str]) -> bytes:
+    found = _EMPTY_LINE.search(raw)
+    end = found.start() if found else len(raw)
+    return sendmail.qualify(raw[:end], domain) + raw[end:]
+
+
+def _with_from(raw: bytes, args: Namespace) -> bytes:
+    """Return the message with a From line of -f and -F before it where it has none."""
     if not args.from_ or _FROM_LINE.search(_EMPTY_LINE.split(raw, 1)[0]):
         return raw
-    if _CONTROL.search(args.from_):
-        raise UsageError("-f takes one address on one line")
-    line = f"From: {args.from_}\n".encode(errors="surrogateescape")
+    line = f"From: {_named(args.full_name, args.from_)}\n".encode(errors="surrogateescape")
     mbox_line, rest = raw.split(b"\n", 1) if raw.startswith(b"From ") and b"\n" in raw else (b"", raw)
     return line + rest if not mbox_line else mbox_line + b"\n" + line + rest
+
+
+def _named(name: str | None, address: str) -> str:
+    if not name or "<" in address:
+        return address
+    from email.utils import formataddr
+
+    return formataddr((name, address))
 
 
 def _query(args: Namespace, raw: bytes) -> Iterator[tuple[str, str]]:
@@ -59,6 +90,8 @@ def _query(args: Namespace, raw: bytes) -> Iterator[tuple[str, str]]:
     for name in ("policy", "require", "mdn"):
         if value := getattr(args, name):
             yield name, value
+    if args.from_:
+        yield "sender", args.from_
     if args.within is not None:
         yield "within", duration.show(args.within)
     if args.require_all:
@@ -109,12 +142,18 @@ def _text(name: str) -> str:
     place = "standard input" if name == "-" else name
     octets = _standard_input() if name == "-" else _content(Path(name))
     try:
-        return octets.decode("utf-8-sig")
+        text = octets.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadData(
             f"the text on {place} is not UTF-8 (octet 0x{octets[error.start]:02x} at {error.start}): convert it first "
             "(iconv -f ISO-8859-1 -t UTF-8), attach it with -a, or hand over a complete message with -t"
         ) from error
+    if name == "-" and sendmail.is_header(octets):
+        terminal.tell(
+            "send-with-receipt: warning: standard input begins with header fields, and they are sent as text; hand a "
+            "complete message over with -t (to whom it names) or -i (to the recipients of the command line)"
+        )
+    return text
 
 
 def _standard_input() -> bytes:
@@ -144,7 +183,8 @@ def _content(path: Path) -> bytes:
 
 
 def _labels(args: Namespace) -> dict[str, str]:
-    return _pairs(args.label, "=", "--label takes KEY=VALUE")
+    envid = [] if args.envid is None else [f"envid={args.envid}"]
+    return _pairs([*args.label, *envid], "=", "--label takes KEY=VALUE")
 
 
 def _pairs(texts: Sequence[str], separator: str, usage: str) -> dict[str, str]:

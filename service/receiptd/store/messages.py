@@ -104,6 +104,7 @@ async def newest(session: AsyncSession, only: Filter, *, limit: int) -> list[Who
             or_(
                 col(Message.subject).icontains(only.text, autoescape=True),
                 col(Message.from_address).icontains(only.text, autoescape=True),
+                col(Message.sender).icontains(only.text, autoescape=True),
                 col(Message.message_id).icontains(only.text, autoescape=True),
                 col(Message.id).in_(addressed),
             )

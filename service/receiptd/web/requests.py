@@ -35,7 +35,7 @@ from receiptd.web.problems import Forbidden
 from receiptd.web.sentences import sentence
 
 _LARGE = 256 * 1024
-_TERMS = ("policy", "require", "within", "require_all", "mdn")
+_TERMS = ("policy", "require", "within", "require_all", "mdn", "sender")
 _MOST_LABELS = 20
 _LONGEST_NAME, _LONGEST_VALUE = 64, 256
 _LONGEST_LABELS = 6000
@@ -123,6 +123,13 @@ class Terms(_Body):
     labels: Annotated[dict[str, str], AfterValidator(_few)] = {}
 
 
+class RawTerms(Terms):
+    """What the query of a complete message may say beside."""
+
+    sender: str | None = None
+    """Who owns the envelope, whatever its header says; None: the author in From."""
+
+
 class MessageBody(Terms):
     """A message to compose."""
 
@@ -181,7 +188,7 @@ async def read_message(request: Request, caller: Caller, most: int, now: datetim
     kind = _kind(request)
     if kind == "message/rfc822":
         raw = await read_body(request, most, too_big(most))
-        terms = _checked(Terms, _terms_of(request))
+        terms: Terms = _checked(RawTerms, _terms_of(request))
         to = tuple(request.query_params.getlist("to"))
         letter = await _beside(raw, partial(compose.adopt, raw, now=now, to=to))
     elif kind == "application/json":
@@ -291,9 +298,21 @@ def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
         require_all=terms.require_all,
         mdn={"always": True, "never": False}.get(terms.mdn) if isinstance(terms.mdn, str) else terms.mdn,
         labels=terms.labels,
+        sender=_sender(terms),
         idempotency_key=key,
         fingerprint=hashlib.sha256(asked).hexdigest(),
     )
+
+
+def _sender(terms: Terms) -> str | None:
+    """Return the one address that owns the envelope, where the terms name it."""
+    text = terms.sender if isinstance(terms, RawTerms) else None
+    if not text:
+        return None
+    mailboxes = compose.parse_mailboxes(text)
+    if len(mailboxes) != 1 or not text.isprintable():
+        raise BadData("sender: write one address on one line")
+    return compose.parse_address(mailboxes[0].address)
 
 
 def _too_many_words() -> TooBig:

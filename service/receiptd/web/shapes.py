@@ -33,6 +33,7 @@ def message(whole: Whole, *, with_events: bool, waits: str | None = None) -> dic
         "id": row.id,
         "message_id": row.message_id,
         "from": row.from_address,
+        "sender": row.sender,
         "subject": row.subject,
         "created_at": rfc3339(row.created_at),
         "policy": row.policy,

@@ -1,0 +1,18 @@
+"""Keep the sender of an envelope where the header's From is another.
+
+Revision ID: 0006
+Revises: 0001
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Bring the tables forward."""
+    op.add_column("message", sa.Column("sender", sa.String(), nullable=True))
