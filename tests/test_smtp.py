@@ -486,7 +486,7 @@ async def test_a_quoted_local_part_may_hold_a_space() -> None:
     [
         ({"longest_line": 999}, EVERYTHING, "message", "998"),
         ({"needs_8bitmime": True}, ("DSN",), "message", "8BITMIME"),
-        ({"needs_smtputf8": True}, ("DSN", "8BITMIME"), "message", "SMTPUTF8"),
+        ({"needs_smtputf8": True, "needs_8bitmime": True}, ("DSN",), "message", "8BITMIME"),
         ({"recipient": "tür@b.test"}, ("DSN", "8BITMIME"), "message", "SMTPUTF8"),
         ({}, ("DSN", "SIZE 10"), "size", "10 at most"),
     ],
@@ -501,6 +501,17 @@ async def test_what_the_relay_cant_take_is_refused_before_mail(
     assert (outcome.place, outcome.permanent, outcome.reply) == (place, True, None)
     assert word in outcome.reason
     assert fake.said("MAIL") == []
+
+
+async def test_a_header_in_utf_8_goes_as_8_bit_where_the_relay_has_no_smtputf8() -> None:
+    letter = replace(LETTER, needs_smtputf8=True, needs_8bitmime=True)
+    async with a_relay(ehlo=("DSN", "8BITMIME")) as (relay, fake):
+        assert isinstance(await submit(relay, letter), Accepted)
+    assert "BODY=8BITMIME" in fake.said("MAIL")[0]
+    assert "SMTPUTF8" not in fake.said("MAIL")[0]
+    async with a_relay() as (relay, fake):
+        assert isinstance(await submit(relay, letter), Accepted)
+    assert "SMTPUTF8" in fake.said("MAIL")[0]
 
 
 async def test_d02_a_relay_with_smtputf8_gets_native_utf_8() -> None:

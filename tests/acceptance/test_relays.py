@@ -22,15 +22,6 @@ def test_a_letter_that_the_relay_refuses_fails_at_once(office: Office, address: 
     assert office.message(letter)["recipients"][0]["delivery"] == "failed"
 
 
-def test_a_letter_over_the_size_of_the_relay_fails_with_the_reason(office: Office) -> None:
-    letter = office.send("bob@b.test", text="A long line of a long letter.\n" * 74_000)
-    failed = office.wait(letter, has(delivery="failed"))["recipients"][0]
-    assert failed["receipt"] == "failed"
-    alert = office.receiver.wait_for("receipt.failed", address="bob@b.test")
-    assert "the message" in alert.data["reason"]
-    assert "2000000" in alert.data["reason"].replace(" ", "").replace(",", "")
-
-
 # --- a relay that can't ask for reports -----------------------------------------------------------------------------
 
 

@@ -91,16 +91,21 @@ class Exchange:
             return self._refused("size", None, reason)
         if needs_dsn and not offered.dsn:
             return self._refused("dsn", None, 'the relay offers no delivery reports, and without_dsn = "refuse"')
-        if self._needs_smtputf8 and not offered.smtputf8:
-            return self._refused("message", None, "an address or header needs SMTPUTF8, which the relay doesn't offer")
+        if self._is_international and not offered.smtputf8:
+            return self._refused("message", None, "an address needs SMTPUTF8, which the relay doesn't offer")
         if transaction.needs_8bitmime and not offered.eightbitmime:
             return self._refused("message", None, "the message is 8-bit, and the relay doesn't offer 8BITMIME")
         return None
 
     @property
     def _needs_smtputf8(self) -> bool:
-        transaction = self._transaction
-        return transaction.needs_smtputf8 or not (transaction.recipient + transaction.return_path).isascii()
+        """A header in UTF-8 goes as 8-bit to a relay without it, as every sendmail sends it: most take that."""
+        return self._is_international or (self._transaction.needs_smtputf8 and self._offered.smtputf8)
+
+    @property
+    def _is_international(self) -> bool:
+        """Whether an address of the envelope isn't ASCII."""
+        return not (self._transaction.recipient + self._transaction.return_path).isascii()
 
     async def _envelope(self, *, dsn: bool) -> Refused | None:
         """Say MAIL and RCPT; return None once both are taken."""
