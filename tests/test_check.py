@@ -426,7 +426,7 @@ async def test_the_relays_limit_is_said_as_it_is(tmp_path: Path) -> None:
     offered = Capabilities(size=2_000_000, dsn=True, smtputf8=True)
     found = check.relay._abilities(settings_in(tmp_path), offered)
     assert [finding.sentence for finding in found if finding.mark == "WARN"] == [
-        "it takes 2000000 bytes (1.9 MiB) at most; larger messages fail at once (max_message is 50 MiB)"
+        "it takes 2000000 bytes (1.9 MiB) at most; larger messages are refused (max_message is 50 MiB)"
     ]
 
 

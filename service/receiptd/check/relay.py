@@ -81,7 +81,7 @@ def _abilities(settings: Settings, offered: Capabilities) -> list[Finding]:
         found.append(
             warn(
                 WHAT,
-                f"it takes {limit} bytes ({_mebibytes(limit)}) at most; larger messages fail at once "
+                f"it takes {limit} bytes ({_mebibytes(limit)}) at most; larger messages are refused "
                 f"(max_message is {_mebibytes(wanted)})",
             )
         )

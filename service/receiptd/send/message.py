@@ -113,7 +113,7 @@ def _recipients(args: Namespace, raw: bytes) -> list[str]:
 
 def _draft(args: Namespace) -> dict[str, Any]:
     if args.from_ is None:
-        raise UsageError("say who sends it: -f ADDRESS (or hand over a complete message with -t)")
+        raise UsageError("say who sends it: -f ADDRESS (or hand over a complete message with -t or -i)")
     if not (args.recipients or args.cc or args.bcc):
         raise UsageError("name a recipient")
     if "" in (args.text, args.html, *args.attach):
