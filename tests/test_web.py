@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import os
+import socket
+import tempfile
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -135,6 +137,12 @@ async def test_a_copy_that_only_our_own_header_lines_make_too_large_is_refused(h
 async def test_a_relay_that_has_raised_its_limit_meanwhile_is_asked_before_a_message_is_refused(home: Home) -> None:
     home.offered, home.offers_now = Capabilities(dsn=True, size=10_000), Capabilities(dsn=True, size=20_000)
     await home.send(text="x\n" * 5_000)
+
+
+async def test_a_limit_that_is_not_known_yet_is_asked_for_when_a_message_is_large(home: Home) -> None:
+    home.offered, home.offers_now = None, Capabilities(dsn=True, size=70_000)
+    await home.send(text="x\n" * 100)
+    assert "70000" in _is_problem(await home.api.post("/v1/messages", json=letter(text="x\n" * 40_000)), 413, 65)
 
 
 async def test_no_limit_refuses_nothing(home: Home) -> None:
@@ -860,6 +868,28 @@ async def test_whoever_could_not_follow_a_message_is_refused_before_it_is_taken(
         assert "who you are" in _is_problem(answer, 403, 77)
     assert (await _get(home.api, "/v1/messages"))["items"] == []
     await home.send(home.api)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can come as another user")
+async def test_nobody_at_a_real_socket_is_refused_before_his_message_is_taken() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:  # nobody may look into pytest's own folders
+        folder = Path(name)
+        folder.chmod(0o755)
+        async with opened(folder) as home:
+            knock = socket.socket(socket.AF_UNIX)
+            os.seteuid(65534)
+            try:
+                knock.connect(str(folder / "send.sock"))
+            finally:
+                os.seteuid(0)
+            reader, writer = await asyncio.open_unix_connection(sock=knock)
+            # The length is promised and never sent: who is refused needn't hand anything over.
+            writer.write(
+                b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: message/rfc822\r\nContent-Length: 99\r\n\r\n"
+            )
+            assert b" 403 " in await asyncio.wait_for(reader.readline(), 10)
+            writer.close()
+            assert (await _get(home.api, "/v1/messages"))["items"] == []
 
 
 async def test_over_tcp_nobody_is_let_in_without_a_token_not_even_from_loopback(home: Home) -> None:

@@ -8,8 +8,8 @@ from receiptd.settings import Receipts
 from receiptd.smtp import Capabilities
 from receiptd.web.house import House
 
-_LARGE = 1 << 20
-"""Octets that every relay takes: RFC 1870 limits in use begin at some MiB."""
+_LARGE = 64 << 10
+"""Octets that every server has to take (RFC 5321 §4.5.3.1.7)."""
 
 
 async def foresee(house: House, letter: compose.Letter) -> list[str]:
