@@ -330,7 +330,8 @@ def answer(taken: Taken, *lines: str, to: str = "office@a.test", sender: str = B
 
 
 async def test_a_person_answers(stage: Stage) -> None:
-    """Human reply: In-Reply-To ours, not auto-submitted, From the recipient or known behind it, not addressed to a return path."""
+    """Human reply: In-Reply-To ours, not auto-submitted, From the recipient or known behind it, not addressed to a
+    return path."""
     taken = await stage.submitted(BOB, require=Level.DISPLAYED)
     row = await come(stage, taken, answer(taken))
     assert (tracks(row), row.trust) == (("delivered", "replied", "met", "replied"), Trust.PLAUSIBLE)
