@@ -165,3 +165,18 @@ async def test_a_socket_that_systemd_passed_is_served_and_left_to_systemd(
         await home.send()
     assert path.is_socket()
     assert not (tmp_path / "send.sock").exists()
+
+
+async def test_an_answer_over_tcp_is_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio switches Nagle's algorithm off only for a socket that says it is TCP's; each answer waited 40 ms."""
+    seen: list[int] = []
+    made = doors.PeerProtocol.connection_made
+
+    def note(self: doors.PeerProtocol, transport: Any) -> None:
+        made(self, transport)
+        seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(doors.PeerProtocol, "connection_made", note)
+    async with opened(tmp_path) as home:
+        await home.over_tcp().get("/healthz")
+    assert seen == [1]
