@@ -47,9 +47,10 @@ def test_messages_are_listed_page_by_page(api: FakeAPI, capsys: pytest.CaptureFi
     first = message([bob, carol, recipient("r3", "d@d.org")], "m2", subject="a\x1b[31m\u202eb")
     pages: list[dict[str, Any]] = [{"items": [first], "next": "c&1"}, {"items": [message([bob])], "next": None}]
     api.answers = Pages("/v1/messages", pages)
-    ran = Ran(capsys, "list", "--receipt", "met", "-q", "ü&x", "--label", "a=b=c", "--limit", "120")
+    wanted = ("--receipt", "met", "--receipt", "open", "--label", "a=b=c", "--label", "d=e")
+    ran = Ran(capsys, "list", *wanted, "-q", "ü&x", "--limit", "120")
     assert (ran.status, ran.err) == (0, "")
-    asked = [("receipt", "met"), ("q", "ü&x"), ("label", "a=b=c")]
+    asked = [("receipt", "met"), ("receipt", "open"), ("q", "ü&x"), ("label", "a=b=c"), ("label", "d=e")]
     assert [request.query for request in api.requests] == [
         [*asked, ("limit", "100")],
         [*asked, ("limit", "100"), ("after", "c&1")],

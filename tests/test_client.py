@@ -266,3 +266,6 @@ def test_what_is_no_utf_8_is_refused_wherever_it_would_go(api: FakeAPI, tmp_path
 
 def test_an_id_can_not_reach_another_path() -> None:
     assert client.path("messages", "../alerts?x", "raw") == "/v1/messages/..%2Falerts%3Fx/raw"
+    for dots in ("", ".", ".."):
+        with pytest.raises(UsageError, match="only dots"):
+            client.path("messages", dots, "cancel")

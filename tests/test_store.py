@@ -88,6 +88,7 @@ def _is_small(step: str) -> bool:
 
 async def test_every_hot_query_uses_an_index(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "MOST", 0)
+    monkeypatch.setattr(events, "STRIDE", 1)
     taken = await stage.submitted()
     await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
     large = dsn("z" * 24) + b"x" * evidence.KEPT
@@ -116,6 +117,7 @@ async def test_every_hot_query_uses_an_index(stage: Stage, monkeypatch: pytest.M
             await messages.whole(session, taken.message.id)
             await queue.oldest(session, timedelta(hours=1))
             found = await events.behind(session, events.BEGINNING, limit=10)
+            await events.of_owner(session, "uid:1000", events.BEGINNING, limit=10)
             await events.between(session, found[0].place.serial, await events.last(session))
     assert plans.scans == []
 

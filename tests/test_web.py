@@ -20,6 +20,7 @@ from sqlmodel import select
 from structlog.testing import capture_logs
 
 from receiptd import token as tokens
+from receiptd.client import path as path_of
 from receiptd.facts import EventKind, Source
 from receiptd.models import Alert, Dispatch, Message
 from receiptd.smtp import Capabilities
@@ -253,7 +254,8 @@ SENTENCES: list[Any] = [
     ({"labels": {"k": 1}}, "labels.k: write a text"),
     ({"mdn": "perhaps"}, 'mdn: write "always" or "never"'),
     ({"require": "read"}, "require: write 'accepted', 'relayed', 'delivered', 'displayed' or 'replied'"),
-    ({"foo": 1}, "foo: there is no such field; there are policy, require, within"),
+    ({"subjekt": "x"}, "subjekt: there is no such field; did you mean 'subject'? There are policy, require, within"),
+    ({"query": 1}, "query: there is no such field; did you mean"),
     ({"attachments": [{"name": "a"}]}, "attachments.0.filename: this is missing"),
     ({"headers": [1]}, 'headers: write {"Name": "value"} or [["Name", "value"]]'),
 ]
@@ -271,18 +273,42 @@ async def test_what_is_wrong_is_said_with_what_to_write_instead(home: Home) -> N
     assert _is_problem(await home.api.get("/v1/messages?limit=201"), 422, 65) == "limit: write a number of at most 200"
 
 
-MISTYPED = {
-    "/v1/messages?reciept=failed": "'reciept' is no term of this question: it takes receipt, q, label, after, limit",
-    "/v1/events?kind=failed": "'kind' is no term of this question: it takes stream, after, limit",
-    "/v1/reports?verdicts=noise": "'verdicts' is no term of this question: it takes verdict, after, limit",
-    "/v1/alerts?type=x": "'type' is no term of this question: it takes after, limit",
-    "/v1/messages/x?events=1": "'events' is no term of this question: it takes none",
-}
+MISTYPED: list[Any] = [
+    (
+        "/v1/messages?reciept=failed",
+        "'reciept' isn't a parameter of GET /v1/messages; did you mean 'receipt'? "
+        "It takes receipt, label, q, after, limit",
+    ),
+    ("/v1/events?limits=1", "'limits' isn't a parameter of GET /v1/events; did you mean 'limit'? It takes stream,"),
+    ("/v1/reports?verdicts=noise", "'verdicts' isn't a parameter of GET /v1/reports; did you mean 'verdict'?"),
+    ("/v1/alerts?typ=x", "'typ' isn't a parameter of GET /v1/alerts; did you mean 'type'? It takes type, after, limit"),
+    ("/v1/messages/x?events=1", "'events' isn't a parameter of GET /v1/messages/{message}: it takes none"),
+]
 
 
-async def test_a_question_with_a_term_that_is_not_known_is_422_and_not_the_whole_list(home: Home) -> None:
-    for path, said in MISTYPED.items():
-        assert _is_problem(await home.api.get(path), 422, 65) == said
+async def test_a_parameter_that_is_not_known_is_refused_and_the_nearest_is_named(home: Home) -> None:
+    for path, said in MISTYPED:
+        assert _is_problem(await home.api.get(path), 422, 65).startswith(said)
+
+
+async def test_a_decision_takes_no_parameters(home: Home) -> None:
+    sent = await home.send()
+    row = sent["recipients"][0]["id"]
+    answer = await home.api.post(f"/v1/recipients/{row}/waive?for=1d", json={"reason": "x"})
+    assert "it takes none" in _is_problem(answer, 422, 65)
+    answer = await home.api.post(f"/v1/messages/{sent['id']}/cancel?force=1")
+    assert "it takes none" in _is_problem(answer, 422, 65)
+    assert (await _get(home.api, f"/v1/messages/{sent['id']}"))["recipients"][0]["receipt"] == "open"
+
+
+async def test_a_parameter_that_takes_one_value_is_given_once(home: Home) -> None:
+    for query in ("q=a&q=b", "limit=1&limit=2", f"after={'0' * 32}&after={'1' * 32}"):
+        name = query.partition("=")[0]
+        assert f"'{name}' stands there more than once" in _is_problem(
+            await home.api.get(f"/v1/messages?{query}"), 422, 65
+        )
+    twice = await home.api.post("/v1/messages?within=1h&within=2h", content=RAW, headers=RFC822)
+    assert "'within' stands there more than once" in _is_problem(twice, 422, 65)
 
 
 async def test_the_journal_has_a_line_for_each_message_taken_and_names_nobody(home: Home) -> None:
@@ -535,9 +561,22 @@ async def test_what_is_not_there_is_404(home: Home) -> None:
         assert "none" in _is_problem(await home.api.get(path), 404, 65)
 
 
+async def test_a_slash_in_an_id_leads_to_no_other_call(home: Home) -> None:
+    """The commands escape it, and the daemon decodes it only when it has chosen the call."""
+    sent = await home.send()
+    for path in ("raw", "events", "../" + sent["id"]):
+        asked = path_of("messages", f"{sent['id']}/{path}")
+        assert "there is no message" in _is_problem(await home.api.get(asked), 404, 65)
+    waived = path_of("messages", f"../recipients/{sent['recipients'][0]['id']}/waive", "cancel")
+    assert "no message" in _is_problem(await home.api.post(waived), 404, 65)
+    assert _is_problem(await home.api.get("/v1/messages/"), 404, 64)
+
+
 async def test_a_path_that_is_no_call_is_a_problem_too(home: Home) -> None:
-    _is_problem(await home.api.get("/v2/messages"), 404, 64)
-    _is_problem(await home.api.delete("/v1/messages"), 405, 64)
+    assert "GET /v2/messages isn't a call" in _is_problem(await home.api.get("/v2/messages"), 404, 64)
+    answer = await home.api.delete("/v1/messages")
+    assert "it takes GET, POST" in _is_problem(answer, 405, 64)
+    assert answer.headers["allow"] == "GET, POST"
 
 
 async def _walk(client: httpx2.AsyncClient, path: str, **query: Any) -> list[str]:
@@ -599,6 +638,35 @@ async def test_messages_are_found_by_receipt_label_and_text(home: Home) -> None:
     assert await found(q="0% off_") == [carol["id"]]
     assert await found(q="%") == [carol["id"]]
     assert await found(q=bob["message_id"]) == [bob["id"]]
+
+
+async def test_a_repeated_receipt_means_any_of_these_and_a_repeated_label_all_of_these(home: Home) -> None:
+    paid = await home.send(labels={"order": "17", "site": "x"})
+    failed = await home.send(labels={"order": "17", "site": "y"})
+    await home.send(labels={"order": "18", "site": "x"})
+    await home.stage.tell(paid["recipients"][0]["id"], EventKind.CONFIRMED, source=Source.PERSON)
+    await home.stage.tell(failed["recipients"][0]["id"], EventKind.FAILED)
+
+    async def found(query: str) -> set[str]:
+        answer = await home.api.get(f"/v1/messages?{query}")
+        assert answer.status_code == 200, answer.text
+        return {item["id"] for item in answer.json()["items"]}
+
+    assert await found("receipt=met&receipt=failed") == {paid["id"], failed["id"]}
+    assert await found("label=order=17&label=site=x") == {paid["id"]}
+    assert await found("label=order=17&label=order=18") == set()
+    assert await found("receipt=met&receipt=failed&label=site=y") == {failed["id"]}
+
+
+async def test_alerts_are_listed_by_type_and_reports_by_any_of_several_verdicts(home: Home) -> None:
+    taken = await home.stage.submitted()
+    await home.stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"), dsn("a" * 24), b"x")
+    alerts = (await _get(home.api, "/v1/alerts", type="receipt.failed"))["items"]
+    assert [item["type"] for item in alerts] == ["receipt.failed"]
+    assert (await _get(home.api, "/v1/alerts", type=["receipt.overdue", "monitor.blind"]))["items"] == []
+    assert "receipt.failed" in _is_problem(await home.api.get("/v1/alerts?type=failed"), 422, 65)
+    reports = (await _get(home.api, "/v1/reports", verdict=["unmatched", "noise"]))["items"]
+    assert {item["verdict"] for item in reports} == {"unmatched", "noise"}
 
 
 NO_QUESTIONS: list[Any] = [

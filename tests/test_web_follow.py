@@ -196,13 +196,30 @@ async def test_the_list_begins_with_the_oldest_and_its_cursor_goes_on_as_a_strea
         assert [one.data["message"] for one in await stream.take(1)] == sent[-1:]
 
 
-async def test_a_page_without_anything_of_ones_own_says_where_to_go_on(home: Home) -> None:
-    for _ in range(3):
-        await home.stage.take()
-    mine = await home.send(home.sender)
-    first = await _page(home.sender, limit=3)
-    assert first["items"] == []
-    assert [one["message"] for one in (await _page(home.sender, after=first["next"]))["items"]] == [mine["id"]]
+async def _walk(client: httpx2.AsyncClient, **query: Any) -> list[Json]:
+    """Return every page of one event."""
+    pages = [await _page(client, limit=1, **query)]
+    while pages[-1]["next"] is not None:
+        pages.append(await _page(client, limit=1, **query | {"after": pages[-1]["next"]}))
+    return pages
+
+
+@pytest.mark.parametrize("stride", [1, 3, 1000])
+async def test_a_user_learns_nothing_of_others_messages_not_even_how_many(
+    home: Home, monkeypatch: pytest.MonkeyPatch, stride: int
+) -> None:
+    monkeypatch.setattr(events, "STRIDE", stride)
+    assert await _page(home.sender) == {"items": [], "next": None}
+    mine = [await home.send(home.sender, to=["a@b.test", "b@b.test"]) for _ in range(2)]
+    alone = await _walk(home.sender)
+    assert [page["items"][0]["message"] for page in alone] == [sent["id"] for sent in mine for _ in range(2)]
+    for _ in range(5):
+        await home.stage.submitted()
+    assert await _walk(home.sender) == alone
+    mine.append(await home.send(home.sender))
+    (last,) = await _walk(home.sender, after=alone[-1]["items"][0]["cursor"])
+    assert [item["message"] for item in last["items"]] == [mine[-1]["id"]]
+    assert (await _page(home.sender, limit=4))["next"] == alone[-1]["items"][0]["cursor"]
 
 
 BAD: list[Any] = [

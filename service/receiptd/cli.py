@@ -92,7 +92,7 @@ def _db_upgrade(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    asked = (("receipt", args.receipt), ("q", args.query), ("label", args.label))
+    asked = [*_each("receipt", args.receipt), ("q", args.query), *_each("label", args.label)]
     return _print_newest(args, "messages", asked, pages.message_table)
 
 
@@ -107,7 +107,11 @@ def _alerts(args: argparse.Namespace) -> int:
 
 
 def _reports(args: argparse.Namespace) -> int:
-    return _print_newest(args, "reports", (("verdict", args.verdict),), pages.report_table)
+    return _print_newest(args, "reports", _each("verdict", args.verdict), pages.report_table)
+
+
+def _each(name: str, values: Sequence[str]) -> list[tuple[str, str | None]]:
+    return [(name, value) for value in values]
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -301,15 +305,22 @@ def _add_own_commands(commands: Any) -> None:
 def _add_questions(commands: Any) -> None:
     options = _daemon_options()
     listing = _add(commands, "list", _list, "list messages, newest first", options)
-    listing.add_argument("--receipt", choices=RECEIPTS, help="only those with a recipient whose receipt is so")
+    several: dict[str, Any] = {"action": "append", "default": []}
+    listing.add_argument(
+        "--receipt", choices=RECEIPTS, help="only those with a recipient whose receipt is so (repeated: any)", **several
+    )
     listing.add_argument("-q", "--query", metavar="TEXT", help="only those with TEXT in subject, address or Message-ID")
-    listing.add_argument("--label", metavar="KEY=VALUE", help="only those with this label")
+    listing.add_argument(
+        "--label", metavar="KEY=VALUE", help="only those with this label (repeated: with all)", **several
+    )
     _add_extent(listing)
     show = _add(commands, "show", _show, "show one message with every event and its evidence", options)
     show.add_argument("id", metavar="ID", help="of the message, as `receiptd list` prints it")
     show.add_argument("--json", action="store_true", help="print it as JSON")
     reports = _add(commands, "reports", _reports, "list what came back, newest first", options)
-    reports.add_argument("--verdict", choices=VERDICTS, help="only those that were taken for this")
+    reports.add_argument(
+        "--verdict", choices=VERDICTS, help="only those that were taken for this (repeated: any)", **several
+    )
     _add_extent(reports)
     alerts = _add(
         commands, "alerts", _alerts, "list alerts, newest first: to whom each went, with every attempt", options

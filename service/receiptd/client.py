@@ -36,8 +36,8 @@ Query = Iterable[tuple[str, str]]
 
 def path(*parts: str) -> str:
     """Return the path of API version 1 that *parts* name, whatever characters an id brings."""
-    if not all(parts):
-        raise UsageError("an id is empty: `receiptd list` and `receiptd show` print them")
+    if not all(part.strip(".") for part in parts):  # a proxy takes `..` out of a path, escaped or not
+        raise UsageError("an id is empty, or only dots: `receiptd list` and `receiptd show` print them")
     with _as_utf_8():
         return "/".join(("/v1", *(quote(part, safe="") for part in parts)))
 

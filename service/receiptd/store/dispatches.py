@@ -223,9 +223,16 @@ class Sent:
     attempts: tuple[DispatchAttempt, ...]
 
 
-async def newest(session: AsyncSession, *, limit: int, after: tuple[datetime, str] | None = None) -> list[Sent]:
-    """Return alerts, newest first, with what became of them; *after* is (created_at, id) of the last one seen."""
+async def newest(
+    session: AsyncSession, *, limit: int, after: tuple[datetime, str] | None = None, types: Sequence[str] = ()
+) -> list[Sent]:
+    """Return alerts of any of the *types* (none given: all), newest first, with what became of them.
+
+    *after* is (created_at, id) of the last one seen.
+    """
     query = select(Alert).order_by(col(Alert.created_at).desc(), col(Alert.id).desc()).limit(limit)
+    if types:
+        query = query.where(col(Alert.type).in_(types))
     if after is not None:
         at, key = after
         query = query.where((col(Alert.created_at) < at) | ((col(Alert.created_at) == at) & (col(Alert.id) < key)))

@@ -28,6 +28,8 @@ class Place:
 
 
 BEGINNING = Place(0)
+STRIDE = 1000
+"""Events that are looked at for those of one sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,31 @@ async def behind(session: AsyncSession, place: Place, *, limit: int) -> list[Rec
     next_ones = select(EventRow.id).where(_standing > (place.serial, place.event))
     next_ones = next_ones.order_by(col(EventRow.serial), col(EventRow.id)).limit(limit)
     return await _recorded(session, list((await session.exec(next_ones)).all()))
+
+
+async def of_owner(session: AsyncSession, owner: str, place: Place, *, limit: int) -> list[Recorded]:
+    """Return the next events behind *place* of the messages that *owner* sent.
+
+    Where few of the next ones are, all of the owner's are looked through: the work is bounded by what the owner sent,
+    not by what others did.
+    """
+    next_ones = (
+        select(EventRow.id, Message.owner)
+        .join(Recipient, col(Recipient.id) == col(EventRow.recipient))
+        .join(Message, col(Message.id) == col(Recipient.message))
+        .where(_standing > (place.serial, place.event))
+        .order_by(col(EventRow.serial), col(EventRow.id))
+        .limit(STRIDE)
+    )
+    near = (await session.exec(next_ones)).all()
+    own = [event for event, sender in near if sender == owner]
+    if len(own) < limit and len(near) == STRIDE:
+        sent = select(Recipient.id).join(Message, col(Message.id) == col(Recipient.message))
+        query = select(EventRow.id).where(col(EventRow.recipient).in_(sent.where(Message.owner == owner)))
+        query = query.where(_standing > (place.serial, place.event))
+        query = query.order_by(col(EventRow.serial), col(EventRow.id)).limit(limit)
+        own = list((await session.exec(query)).all())
+    return await _recorded(session, own[:limit])
 
 
 async def between(session: AsyncSession, serial: int, upto: Place) -> list[Place]:

@@ -79,12 +79,15 @@ async def whole(session: AsyncSession, message: str, *, owner: str | None = None
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which messages to list: those from behind the id *after*, and *text* in subject, address or Message-ID."""
+    """Which messages to list: those from behind the id *after*, and *text* in subject, address or Message-ID.
+
+    One of its recipients has any of the *receipts*; the message has all of the *labels*.
+    """
 
     after: str | None = None
-    receipt: Receipt | None = None
+    receipts: Sequence[Receipt] = ()
     text: str | None = None
-    label: tuple[str, str] | None = None
+    labels: Sequence[tuple[str, str]] = ()
     owner: str | None = None
 
 
@@ -95,8 +98,8 @@ async def newest(session: AsyncSession, only: Filter, *, limit: int) -> list[Who
         query = query.where(col(Message.id) < only.after)
     if only.owner is not None:
         query = query.where(Message.owner == only.owner)
-    if only.receipt is not None:
-        having = select(Recipient.message).where(Recipient.receipt == only.receipt)
+    if only.receipts:
+        having = select(Recipient.message).where(col(Recipient.receipt).in_(only.receipts))
         query = query.where(col(Message.id).in_(having))
     if only.text:
         addressed = select(Recipient.message).where(col(Recipient.address).icontains(only.text, autoescape=True))
@@ -109,8 +112,8 @@ async def newest(session: AsyncSession, only: Filter, *, limit: int) -> list[Who
                 col(Message.id).in_(addressed),
             )
         )
-    if only.label:
-        query = query.where(col(Message.labels)[only.label[0]].as_string() == only.label[1])
+    for name, value in only.labels:
+        query = query.where(col(Message.labels)[name].as_string() == value)
     rows = list((await session.exec(query)).all())
     recipients = await _recipients(session, [row.id for row in rows])
     return [Whole(row, tuple(r for r in recipients if r.message == row.id)) for row in rows]

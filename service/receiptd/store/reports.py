@@ -305,12 +305,12 @@ def shown(text: str | None) -> str | None:
 
 
 async def newest(
-    session: AsyncSession, *, limit: int, after: str | None = None, verdict: Verdict | None = None
+    session: AsyncSession, *, limit: int, after: str | None = None, verdicts: Sequence[Verdict] = ()
 ) -> list[ReportRow]:
-    """Return reports, last fetched first, from behind the id *after*."""
+    """Return reports of any of the *verdicts* (none given: all), last fetched first, from behind the id *after*."""
     query = select(ReportRow).order_by(col(ReportRow.fetched_at).desc(), col(ReportRow.id).desc()).limit(limit)
-    if verdict is not None:
-        query = query.where(ReportRow.verdict == verdict)
+    if verdicts:
+        query = query.where(col(ReportRow.verdict).in_(verdicts))
     if after is not None and (last := await session.get(ReportRow, after)) is not None:
         same_time = and_(col(ReportRow.fetched_at) == last.fetched_at, col(ReportRow.id) < last.id)
         query = query.where(or_(col(ReportRow.fetched_at) < last.fetched_at, same_time))

@@ -8,19 +8,19 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
-from starlette.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Header, Query
+from starlette.responses import StreamingResponse
 
 from receiptd.errors import BadData
 from receiptd.store import Store, events
 from receiptd.store.events import BEGINNING, Place, Recorded
-from receiptd.web import shapes
+from receiptd.web import description, schemas, shapes
 from receiptd.web.house import House
-from receiptd.web.rights import Anyone, KnownTerms, Limit, NoNull, Rooms
+from receiptd.web.rights import Anyone, KnownParameters, Limit, NoNull, Rooms
 
-router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownTerms])
+router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownParameters], responses=description.ANYWHERE)
 
 OVERLAP = timedelta(seconds=30)
 """How much longer a transaction on PostgreSQL, or on a daemon whose clock is behind, may take than a later one."""
@@ -76,22 +76,28 @@ def overlap(store: Store) -> int:
     return 0 if store.is_sqlite else OVERLAP // timedelta(microseconds=1)
 
 
-@router.get("/events", response_model=None)
+_STREAMED: description.Responses = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "A page, or the stream."}
+}
+Streamed = Annotated[Literal["", "1", "true"] | None, Query(description="Go on as server-sent events.")]
+Behind = Annotated[str | None, Query(description="Only what stands behind this cursor; 0 is the beginning.")]
+LastEventId = Annotated[str | None, Header(description="As `after`, for a stream that is taken up again.")]
+
+
+@router.get("/events", response_model=schemas.RecordedEventPage, responses=_STREAMED)
 async def follow_events(
-    request: Request,
     house: Rooms,
     caller: Anyone,
-    stream: str | None = None,
-    after: str | None = None,
+    stream: Streamed = None,
+    after: Behind = None,
     limit: Limit = 50,
-) -> Response:
+    last_event_id: LastEventId = None,
+) -> schemas.RecordedEventPage | StreamingResponse:
     """List events as they were recorded, oldest first; with `stream` go on as server-sent events."""
     owner = caller.sees
     if stream is None:
-        return JSONResponse(await _page(house.store, owner, place_of(after) if after is not None else BEGINNING, limit))
-    if stream not in ("", "1", "true"):
-        raise BadData("stream: write ?stream, or leave it out for a list")
-    cursor = request.headers.get("last-event-id") or after
+        return await _page(house.store, owner, place_of(after) if after is not None else BEGINNING, limit)
+    cursor = last_event_id or after
     place = None if cursor is None else place_of(cursor)
     with ExitStack() as stack:
         stack.enter_context(house.streams.holding(caller.owner))
@@ -99,12 +105,15 @@ async def follow_events(
         return _Stream(_told(house, follower, owner), stack.pop_all())
 
 
-async def _page(store: Store, owner: str | None, place: Place, limit: int) -> dict[str, Any]:
-    """Return a page; of others' messages nothing is shown, so that it may have fewer items than there are steps."""
+async def _page(store: Store, owner: str | None, place: Place, limit: int) -> schemas.RecordedEventPage:
+    """Return a page of what *owner* may see: neither its items nor its cursor tell of others' messages."""
     async with store.read() as session:
-        found = await events.behind(session, place, limit=limit + 1)
-    items = [shapes.recorded(one) for one in found[:limit] if owner in (None, one.owner)]
-    return {"items": items, "next": str(found[limit - 1].place) if len(found) > limit else None}
+        if owner is None:
+            found = await events.behind(session, place, limit=limit + 1)
+        else:
+            found = await events.of_owner(session, owner, place, limit=limit + 1)
+    items = [shapes.recorded(one) for one in found[:limit]]
+    return schemas.RecordedEventPage(items=items, next=items[-1].cursor if len(found) > limit else None)
 
 
 def place_of(cursor: str) -> Place:
@@ -157,5 +166,5 @@ async def _pause(closing: asyncio.Event) -> None:
 
 
 def _message(one: Recorded) -> str:
-    data = json.dumps(shapes.recorded(one), separators=(",", ":"))
+    data = json.dumps(shapes.recorded(one).model_dump(mode="json"), separators=(",", ":"))
     return f"id: {one.place}\nevent: {one.event.kind}\ndata: {data}\n\n"

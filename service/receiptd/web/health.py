@@ -6,20 +6,20 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from fastapi import APIRouter, Response
-from starlette.responses import JSONResponse
+from starlette.responses import PlainTextResponse
 
 from receiptd import policy, telemetry
 from receiptd.settings import Settings
 from receiptd.store import deadlines, dispatches, messages, queue
-from receiptd.store.alerts import rfc3339
 from receiptd.store.monitors import Health
+from receiptd.web import description, schemas
 from receiptd.web.house import House
 from receiptd.web.rights import Reader, Rooms
 
-router = APIRouter()
+router = APIRouter(responses=description.problems(400, 429, 500))
+_OF_READERS = description.problems(401, 403)
 
 _FRESH = timedelta(minutes=5)
 _DATABASE_SECONDS = 5
@@ -37,21 +37,29 @@ class Check:
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, Any]:
+async def healthz() -> schemas.Life:
     """The process is alive and its loop turns."""
-    return {"alive": True}
+    return schemas.Life(alive=True)
 
 
-@router.get("/readyz")
-async def readyz(house: Rooms, _: Reader) -> JSONResponse:
+_NOT_READY: description.Responses = {503: {"model": schemas.Readiness, "description": "It isn't ready."}}
+
+
+@router.get("/readyz", responses=_OF_READERS | _NOT_READY)
+async def readyz(house: Rooms, _: Reader, response: Response) -> schemas.Readiness:
     """The database answers, every mailbox is fresh, the relay takes mail, no alert is stranded and none would be."""
     found = await checks(house)
     ready = all(check.ok or not check.needed for check in found)
-    shown = [{"name": c.name, "ok": c.ok, "reason": c.reason, "since": rfc3339(c.since)} for c in found]
-    return JSONResponse({"ready": ready, "checks": shown}, status_code=200 if ready else 503)
+    response.status_code = 200 if ready else 503
+    shown = [schemas.Check(name=c.name, ok=c.ok, reason=c.reason, since=c.since) for c in found]
+    return schemas.Readiness(ready=ready, checks=shown)
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses=_OF_READERS | description.problems(503) | description.text("The figures."),
+)
 async def metrics(house: Rooms, _: Reader) -> Response:
     """The figures of docs/metrics.md in Prometheus' text format."""
     await _refresh(house)

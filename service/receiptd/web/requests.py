@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
+from fastapi import Header
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,24 +24,27 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
+from pydantic.config import JsonDict
 from starlette.requests import Request
 
 from receiptd import compose, duration
 from receiptd.accept import TooBig, Wish, too_big
 from receiptd.errors import BadData
 from receiptd.facts import Level
+from receiptd.web import description
 from receiptd.web.bounds import Share
 from receiptd.web.doors import Caller
 from receiptd.web.problems import Forbidden
 from receiptd.web.sentences import sentence
 
 _LARGE = 256 * 1024
-_TERMS = ("policy", "require", "within", "require_all", "mdn", "sender")
 _MOST_LABELS = 20
 _LONGEST_NAME, _LONGEST_VALUE = 64, 256
 _LONGEST_LABELS = 6000
 """Octets of all labels together: they travel in alerts, which stay below 20 kB."""
-_LONGEST_KEY = 200
+_SAME_TWICE = (
+    "The same request under the same key is one message and gives the same answer, for seven days and per sender."
+)
 _MOST_WORDS = 64 * 1024
 _PATIENCE = 5.0
 _OVERHEAD = 1 << 20
@@ -75,10 +79,11 @@ def _addresses(value: Any) -> Any:
 
 
 Within = Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)]
-Addresses = Annotated[tuple[str, ...], BeforeValidator(_addresses)]
+Addresses = Annotated[tuple[str, ...], BeforeValidator(_addresses, json_schema_input_type=str | tuple[str, ...])]
 Body = TypeVar("Body", bound=BaseModel)
 Mdn = Annotated[Literal["always", "never"] | bool | None, WrapValidator(_mdn)]
 Headers = Annotated[dict[str, str] | tuple[tuple[str, str], ...], WrapValidator(_headers)]
+Key = Annotated[str | None, Header(max_length=200, description=_SAME_TWICE)]
 
 
 def _few(labels: dict[str, str]) -> dict[str, str]:
@@ -101,15 +106,26 @@ def _without_null(text: str) -> str:
     return text
 
 
+_MESSAGE: JsonDict = {
+    "from": "office@a.example",
+    "to": ["bob@b.example"],
+    "subject": "Invoice 4713",
+    "text": "Please pay.",
+    "within": "4h",
+    "labels": {"invoice": "4713"},
+}
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
 class AttachmentBody(_Body):
+    """A file to attach: its bytes, never a path or URL."""
+
     filename: str
     content_type: str = "application/octet-stream"
-    content: str
-    """base64"""
+    content: Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
 
 
 class Terms(_Body):
@@ -120,18 +136,21 @@ class Terms(_Body):
     within: Within | None = None
     require_all: bool = False
     mdn: Mdn = None
-    labels: Annotated[dict[str, str], AfterValidator(_few)] = {}
 
 
-class RawTerms(Terms):
-    """What the query of a complete message may say beside."""
+class QueryTerms(Terms):
+    """What the query says of a complete message; of one in JSON its body says that."""
 
-    sender: str | None = None
-    """Who owns the envelope, whatever its header says; None: the author in From."""
+    to: list[str] = Field(default=[], description="The recipients; without it those of To, Cc and Bcc.")
+    label: list[str] = Field(default=[], description="NAME=VALUE; may be repeated.")
+    sender: str | None = Field(default=None, description="Who owns the envelope; without it the author in From.")
 
 
 class MessageBody(Terms):
     """A message to compose."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_MESSAGE]})
+    labels: Annotated[dict[str, str], AfterValidator(_few)] = {}
 
     from_: str = Field(alias="from")
     to: Addresses = ()
@@ -147,6 +166,7 @@ class MessageBody(Terms):
 class DecisionBody(_Body):
     """Why a person decided, and for an acknowledgement for how long."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "order cancelled"}]})
     reason: Annotated[str, AfterValidator(_without_null)]
     for_: Within | None = Field(default=None, alias="for")
 
@@ -158,16 +178,12 @@ class AssignmentBody(_Body):
     reason: Annotated[str, AfterValidator(_without_null)]
 
 
-MESSAGE_SCHEMA: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": MessageBody.model_json_schema(by_alias=True)},
-            "message/rfc822": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
-"""For the OpenAPI description: the body is read by hand, so that it can be bounded."""
+BODIES = (MessageBody, DecisionBody, AssignmentBody)
+"""They are read by hand, so that they can be bounded."""
+
+MESSAGE = description.body(MessageBody, **{"message/rfc822": {"schema": {"type": "string", "format": "binary"}}})
+DECISION = description.body(DecisionBody)
+ASSIGNMENT = description.body(AssignmentBody)
 
 
 async def read_body(request: Request, most: int, refusal: TooBig) -> bytes:
@@ -183,14 +199,16 @@ async def read_body(request: Request, most: int, refusal: TooBig) -> bytes:
     return bytes(octets)
 
 
-async def read_message(request: Request, caller: Caller, most: int, now: datetime) -> tuple[compose.Letter, Wish]:
+async def read_message(
+    request: Request, caller: Caller, most: int, now: datetime, query: QueryTerms, key: str | None
+) -> tuple[compose.Letter, Wish]:
     """Return the letter and the wish that a POST of a message carries."""
     kind = _kind(request)
+    terms: Terms = query
     if kind == "message/rfc822":
+        labels = _labels(query.label)
         raw = await read_body(request, most, too_big(most))
-        terms: Terms = _checked(RawTerms, _terms_of(request))
-        to = tuple(request.query_params.getlist("to"))
-        letter = await _beside(raw, partial(compose.adopt, raw, now=now, to=to))
+        letter = await _beside(raw, partial(compose.adopt, raw, now=now, to=tuple(query.to)))
     elif kind == "application/json":
         if request.query_params:
             raise BadData(
@@ -198,10 +216,11 @@ async def read_message(request: Request, caller: Caller, most: int, now: datetim
             )
         raw = await read_body(request, largest_body(most), too_big(most))
         body = _checked_json(MessageBody, raw)
-        terms, letter = body, await _beside(raw, lambda: compose.compose(_draft(body), now=now))
+        terms, labels = body, body.labels
+        letter = await _beside(raw, lambda: compose.compose(_draft(body), now=now))
     else:
         raise BadData("send a message as application/json or message/rfc822 (Content-Type)")
-    return _storable(letter), _wish(request, caller, terms, raw)
+    return _storable(letter), _wish(request, caller, terms, labels, key, raw)
 
 
 def _storable(letter: compose.Letter) -> compose.Letter:
@@ -234,22 +253,16 @@ async def _beside(raw: bytes, work: Callable[[], compose.Letter]) -> compose.Let
     return await asyncio.to_thread(work) if len(raw) > _LARGE else work()
 
 
-def _terms_of(request: Request) -> dict[str, Any]:
-    """Return the terms that the query of a complete message states; one that isn't known would be lost."""
-    query = request.query_params
-    if unknown := set(query) - {*_TERMS, "to", "label"}:
-        raise BadData(f"{min(unknown)!r} is no term of a message: it takes to, label, {', '.join(_TERMS)}")
-    terms: dict[str, Any] = {name: query[name] for name in _TERMS if name in query}
-    return terms | {"labels": _labels(query.getlist("label"))}
-
-
 def _labels(texts: Sequence[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
     for name, value in map(read_label, texts):
         if name in labels:
             raise BadData(f"label: {name!r} stands there twice")
         labels[name] = value
-    return labels
+    try:
+        return _few(labels)
+    except ValueError as error:
+        raise BadData(f"label: {error}") from error
 
 
 def read_label(text: str) -> tuple[str, str]:
@@ -283,10 +296,7 @@ def _attachment(body: AttachmentBody) -> compose.Attachment:
     return compose.Attachment(body.filename, body.content_type, content)
 
 
-def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
-    key = request.headers.get("idempotency-key") or None
-    if key is not None and len(key) > _LONGEST_KEY:
-        raise BadData(f"the idempotency key is longer than {_LONGEST_KEY} characters")
+def _wish(request: Request, caller: Caller, terms: Terms, labels: dict[str, str], key: str | None, raw: bytes) -> Wish:
     if key is not None and caller.is_anybody:
         raise Forbidden("this socket can't tell who you are, so it can't tell whose the idempotency key is")
     asked = b"\0".join((_kind(request).encode(), request.scope.get("query_string", b""), raw))
@@ -297,7 +307,7 @@ def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
         within=terms.within,
         require_all=terms.require_all,
         mdn={"always": True, "never": False}.get(terms.mdn) if isinstance(terms.mdn, str) else terms.mdn,
-        labels=terms.labels,
+        labels=labels,
         sender=_sender(terms),
         idempotency_key=key,
         fingerprint=hashlib.sha256(asked).hexdigest(),
@@ -306,7 +316,7 @@ def _wish(request: Request, caller: Caller, terms: Terms, raw: bytes) -> Wish:
 
 def _sender(terms: Terms) -> str | None:
     """Return the one address that owns the envelope, where the terms name it."""
-    text = terms.sender if isinstance(terms, RawTerms) else None
+    text = terms.sender if isinstance(terms, QueryTerms) else None
     if not text:
         return None
     mailboxes = compose.parse_mailboxes(text)
@@ -327,13 +337,6 @@ async def read_decision(request: Request) -> DecisionBody:
 async def read_assignment(request: Request) -> AssignmentBody:
     """Return whose a person says that a report is."""
     return _checked_json(AssignmentBody, await read_body(request, _MOST_WORDS, _too_many_words()))
-
-
-def _checked(kind: type[Body], values: dict[str, Any]) -> Body:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise BadData(_first(error, kind)) from error
 
 
 def _checked_json(kind: type[Body], raw: bytes) -> Body:

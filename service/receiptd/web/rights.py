@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from inspect import isclass
+from typing import Annotated, cast, get_origin
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query, Request, Security
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
 
 from receiptd.errors import BadData
 from receiptd.web.doors import Caller, caller_of
 from receiptd.web.house import House
 from receiptd.web.problems import Forbidden
+from receiptd.web.sentences import nearest
+
+_Token = Annotated[
+    object,
+    Depends(
+        HTTPBearer(
+            scheme_name="token",
+            auto_error=False,
+            description="A token of the settings ([[service.token]]), over TCP; on a Unix socket its scope decides.",
+        )
+    ),
+]
+"""For the description; `caller_of` reads the header itself."""
 
 
 def _house(request: Request) -> House:
     return cast(House, request.app.state.house)
 
 
-def _caller(request: Request) -> Caller:
+def _caller(request: Request, _: _Token) -> Caller:
     return caller_of(request, _house(request).store.settings)
 
 
-def _operator(request: Request) -> Caller:
-    caller = _caller(request)
+_AnyCaller = Annotated[Caller, Depends(_caller)]
+
+
+def _sender(caller: _AnyCaller) -> Caller:
+    if not caller.may("send"):
+        raise Forbidden("this token may read but not send")
+    return caller
+
+
+def _operator(caller: _AnyCaller) -> Caller:
     if not caller.may("operate"):
         raise Forbidden("only who operates the service may do that: use api.sock or a token with scope operate")
     return caller
 
 
-def _reader(request: Request) -> Caller:
-    caller = _caller(request)
+def _reader(caller: _AnyCaller) -> Caller:
     if not caller.may("read"):
         raise Forbidden("only who operates the service may see that: use api.sock or a token with scope read")
     return caller
@@ -42,21 +65,44 @@ def _no_null(request: Request) -> None:
             raise BadData(f"{name}: a null character means nothing here")
 
 
-def _known_terms(request: Request) -> None:
-    """Refuse a term of a GET's query that isn't known: a filter that was mistyped would show all."""
+def _known_parameters(request: Request) -> None:
+    """Refuse a parameter that isn't known, or is there twice: a filter that was mistyped would show all."""
     route = request.scope.get("route")
-    if request.method not in ("GET", "HEAD") or not isinstance(route, APIRoute):
+    if not isinstance(route, APIRoute):
         return
-    known = [field.alias for field in route.dependant.query_params]
-    if unknown := set(request.query_params) - set(known):
-        takes = f"it takes {', '.join(known)}" if known else "it takes none"
-        raise BadData(f"{min(unknown)!r} is no term of this question: {takes}")
+    known = _parameters(route)
+    for name in request.query_params:
+        if not known:
+            raise BadData(f"{name!r} isn't a parameter of {request.method} {route.path}: it takes none")
+        if name not in known:
+            raise BadData(
+                f"{name!r} isn't a parameter of {request.method} {route.path}; did you mean "
+                f"{nearest(name, list(known))!r}? It takes {', '.join(known)}"
+            )
+        if not known[name] and len(request.query_params.getlist(name)) > 1:
+            raise BadData(f"{name!r} stands there more than once: it takes one value")
 
 
-Limit = Annotated[int, Query(ge=1, le=200)]
+def _parameters(route: APIRoute) -> dict[str, bool]:
+    """Return the parameters that a query may have, and whether each may be repeated."""
+    fields = {one.alias: one.field_info.annotation for one in route.dependant.query_params}
+    models = [model for model in fields.values() if isclass(model) and issubclass(model, BaseModel)]
+    for model in models:
+        fields = {one.alias or name: one.annotation for name, one in model.model_fields.items()}
+    return {name: get_origin(annotation) is list for name, annotation in fields.items()}
+
+
+def no_cursor(after: str) -> BadData:
+    """Return the fault of a cursor that no list gave out."""
+    return BadData(f"after={after!r} is no cursor of this list: take what an answer calls `next`")
+
+
+After = Annotated[str | None, Query(description="The cursor that the page before calls `next`.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="How many items a page has at most.")]
 NoNull = Depends(_no_null)
-KnownTerms = Depends(_known_terms)
+KnownParameters = Depends(_known_parameters)
 Rooms = Annotated[House, Depends(_house)]
-Anyone = Annotated[Caller, Depends(_caller)]
-Operator = Annotated[Caller, Depends(_operator)]
-Reader = Annotated[Caller, Depends(_reader)]
+Anyone = Annotated[Caller, Security(_caller)]
+Sender = Annotated[Caller, Security(_sender, scopes=["send"])]
+Operator = Annotated[Caller, Security(_operator, scopes=["operate"])]
+Reader = Annotated[Caller, Security(_reader, scopes=["read"])]

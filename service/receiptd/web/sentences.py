@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -26,17 +27,23 @@ _NO_OBJECT = ("model_type", "model_attributes_type")
 
 
 def sentence(fault: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:
-    """Return what *fault*, an error of pydantic about a *model*, says; the place of it first."""
-    place = [part for part in fault["loc"] if part != "query"]
+    """Return what *fault* says, the place of it first: pydantic's about a *model*, or FastAPI's about a parameter."""
+    place = list(fault["loc"] if model else fault["loc"][1:])
     where = ".".join(map(str, place))
     what = _what(fault, place, model)
     return f"{where}: {what}" if where else what
 
 
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return which of the *known* words *word* is most like."""
+    return difflib.get_close_matches(word, known, n=1, cutoff=0)[0]
+
+
 def _what(fault: Mapping[str, Any], place: Sequence[str | int], model: type[BaseModel] | None) -> str:
     kind, context = fault["type"], fault.get("ctx") or {}
     if kind == "extra_forbidden":
-        return f"there is no such field; there are {', '.join(_fields(model, place[:-1]))}"
+        known = _fields(model, place[:-1])
+        return f"there is no such field; did you mean {nearest(str(place[-1]), known)!r}? There are {', '.join(known)}"
     if kind == "json_invalid":
         return f"the body is no JSON: {context.get('error')}"
     if kind in _NO_OBJECT:

@@ -6,55 +6,61 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from receiptd import token
-from receiptd.facts import Delivery, Event
+from receiptd.facts import AlertType, Delivery, Event, ReportKind
 from receiptd.lifecycle import uncounted
-from receiptd.models import Message, Recipient, ReportRow
-from receiptd.store.alerts import rfc3339
+from receiptd.models import Dispatch, Message, Recipient, ReportRow
 from receiptd.store.dispatches import Sent
 from receiptd.store.events import Recorded
 from receiptd.store.messages import Whole
 from receiptd.store.recipients import demand_of
+from receiptd.web import schemas
 
 
-def accepted(message: Message, recipients: tuple[Recipient, ...]) -> dict[str, Any]:
+def accepted(message: Message, recipients: tuple[Recipient, ...], warnings: list[str]) -> schemas.AcceptedMessage:
     """Return the answer to a message that was taken."""
-    return {
-        "id": message.id,
-        "message_id": message.message_id,
-        "recipients": [{"id": row.id, "address": row.address} for row in recipients],
-        "warnings": message.warnings,
-    }
+    return schemas.AcceptedMessage(
+        id=message.id,
+        message_id=message.message_id,
+        recipients=[schemas.AcceptedRecipient(id=row.id, address=row.address) for row in recipients],
+        warnings=warnings,
+    )
 
 
-def message(whole: Whole, *, with_events: bool, waits: str | None = None) -> dict[str, Any]:
-    """Return a message with its recipients, and their events where asked for; *waits* as for each recipient."""
+def message(whole: Whole, *, waits: str | None = None) -> schemas.Message:
+    """Return a message with its recipients; *waits* as for each of them."""
+    return schemas.Message(**_message(whole, waits))
+
+
+def message_detail(whole: Whole, *, waits: str | None = None) -> schemas.MessageDetail:
+    """Return a message with its recipients and their events."""
+    return schemas.MessageDetail(**_message(whole, waits), events=events(whole))
+
+
+def _message(whole: Whole, waits: str | None) -> dict[str, Any]:
     row = whole.message
-    shown: dict[str, Any] = {
+    return {
         "id": row.id,
         "message_id": row.message_id,
-        "from": row.from_address,
+        "from_": row.from_address,
         "sender": row.sender,
         "subject": row.subject,
-        "created_at": rfc3339(row.created_at),
+        "created_at": row.created_at,
         "policy": row.policy,
         "labels": row.labels,
         "resent_from": row.resent_from,
         "recipients": [recipient(one, waits=waits) for one in whole.recipients],
     }
-    if with_events:
-        shown["events"] = events(whole)
-    return shown
 
 
-def events(whole: Whole) -> list[dict[str, Any]]:
+def events(whole: Whole) -> list[schemas.Event]:
     """Return the events of a message; where one doesn't count, or rests on what is not all kept, its detail says so."""
     shown = [event(one) for one in whole.events]
     idle = _uncounted(whole)
     for one in shown:
-        if one["id"] in idle:
-            one["detail"]["counts"] = False
-        if one["evidence"] and (kept := _kept(one["evidence"], whole.evidence)) != "whole":
-            one["detail"]["evidence_kept"] = kept
+        if one.id in idle:
+            one.detail["counts"] = False
+        if one.evidence and (kept := _kept(one.evidence, whole.evidence)) != "whole":
+            one.detail["evidence_kept"] = kept
     return shown
 
 
@@ -71,15 +77,24 @@ def _kept(evidence: str, known: Mapping[str, bool]) -> str:
     return "nothing" if is_cut is None else "part" if is_cut else "whole"
 
 
-def recipient(row: Recipient, *, waits: str | None = None) -> dict[str, Any]:
+def recipient(row: Recipient, *, waits: str | None = None) -> schemas.Recipient:
     """Return one recipient with its three tracks; *waits* says why nothing that is queued goes out now."""
+    return schemas.Recipient(**_recipient(row, waits))
+
+
+def acknowledged(row: Recipient, *, waits: str | None) -> schemas.AcknowledgedRecipient:
+    """Return a recipient, and until when its incident is held back."""
+    return schemas.AcknowledgedRecipient(**_recipient(row, waits), acknowledged_until=row.acknowledged_until)
+
+
+def _recipient(row: Recipient, waits: str | None) -> dict[str, Any]:
     reasons = [row.reason, waits if row.delivery is Delivery.QUEUED else None]
     return {
         "id": row.id,
         "address": row.address,
         "role": row.role,
         "require": row.require,
-        "deadline": rfc3339(row.deadline_at),
+        "deadline": row.deadline_at,
         "delivery": row.delivery,
         "disposition": row.disposition,
         "receipt": row.receipt,
@@ -88,18 +103,27 @@ def recipient(row: Recipient, *, waits: str | None = None) -> dict[str, Any]:
         "dsn_requested": row.dsn_requested,
         "mdn_requested": row.mdn_requested,
         "trust": row.trust,
-        "branches": row.branches,
+        "branches": [schemas.Branch.model_validate(one) for one in row.branches],
     }
 
 
-def event(one: Event) -> dict[str, Any]:
+def event(one: Event) -> schemas.Event:
     """Return one event; tokens in its detail are cut, they are keys."""
+    return schemas.Event(**_event(one))
+
+
+def recorded(one: Recorded) -> schemas.RecordedEvent:
+    """Return an event for those who follow along: they must be told whose it is."""
+    return schemas.RecordedEvent(**_event(one.event), message=one.message, cursor=str(one.place))
+
+
+def _event(one: Event) -> dict[str, Any]:
     return {
         "id": one.id,
         "recipient": one.recipient,
         "kind": one.kind,
-        "observed_at": rfc3339(one.observed_at),
-        "occurred_at": rfc3339(one.occurred_at),
+        "observed_at": one.observed_at,
+        "occurred_at": one.occurred_at,
         "source": one.source,
         "trust": one.trust,
         "matched_by": one.matched_by,
@@ -110,64 +134,62 @@ def event(one: Event) -> dict[str, Any]:
     }
 
 
-def recorded(one: Recorded) -> dict[str, Any]:
-    """Return an event for those who follow along: they must be told whose it is."""
-    return {**event(one.event), "message": one.message, "cursor": str(one.place)}
-
-
 def _masked(value: Any) -> Any:
-    return token.mask(value) if isinstance(value, str) else value
+    """Return *value* without tokens, however deep they stand."""
+    if isinstance(value, str):
+        return token.mask(value)
+    if isinstance(value, Mapping):
+        return {name: _masked(one) for name, one in value.items()}
+    return [_masked(one) for one in value] if isinstance(value, Sequence) else value
 
 
-def report(row: ReportRow, *, truncated: bool, of: Sequence[Recipient]) -> dict[str, Any]:
+def report(row: ReportRow, *, truncated: bool, of: Sequence[Recipient]) -> schemas.Report:
     """Return what is known of a message that came back; *truncated*: only its first part is kept.
 
     *of* are those of whom it told something.
     """
-    return {
-        "id": row.id,
-        "mailbox": row.mailbox,
-        "folder": row.folder,
-        "received_at": rfc3339(row.received_at),
-        "size": row.size,
-        "kind": row.kind,
-        "verdict": row.verdict,
-        "message": of[0].message if of else None,
-        "recipients": [one.id for one in of],
-        "from": row.from_address,
-        "subject": row.subject,
-        "reason": row.reason,
-        "evidence": f"sha256:{row.evidence}",
-        "truncated": truncated or row.truncated,
-    }
+    return schemas.Report(
+        id=row.id,
+        mailbox=row.mailbox,
+        folder=row.folder,
+        received_at=row.received_at,
+        size=row.size,
+        kind=ReportKind(row.kind) if row.kind else None,
+        verdict=row.verdict,
+        message=of[0].message if of else None,
+        recipients=[one.id for one in of],
+        from_=row.from_address,
+        subject=row.subject,
+        reason=row.reason,
+        evidence=f"sha256:{row.evidence}",
+        truncated=truncated or row.truncated,
+    )
 
 
-def alert(sent: Sent) -> dict[str, Any]:
+def alert(sent: Sent) -> schemas.Alert:
     """Return an alert with every attempt to tell it."""
     row = sent.alert
-    return {
-        "id": row.id,
-        "type": row.type,
-        "created_at": rfc3339(row.created_at),
-        "resolved_at": rfc3339(row.resolved_at),
-        "undelivered": row.undelivered,
-        "data": row.data,
-        "dispatches": [
-            {
-                "webhook": dispatch.webhook,
-                "outcome": dispatch.outcome,
-                "next_attempt_at": rfc3339(dispatch.due_at),
-                "attempts": [
-                    {
-                        "at": rfc3339(attempt.started_at),
-                        "status": attempt.status,
-                        "milliseconds": attempt.milliseconds,
-                        "reason": attempt.reason,
-                    }
-                    for attempt in sent.attempts
-                    if attempt.dispatch == dispatch.id
-                ],
-            }
-            for dispatch in sent.dispatches
+    return schemas.Alert(
+        id=row.id,
+        type=AlertType(row.type),
+        created_at=row.created_at,
+        resolved_at=row.resolved_at,
+        undelivered=row.undelivered,
+        data=row.data,
+        dispatches=[_dispatch(sent, one) for one in sent.dispatches],
+    )
+
+
+def _dispatch(sent: Sent, row: Dispatch) -> schemas.Dispatch:
+    return schemas.Dispatch(
+        webhook=row.webhook,
+        outcome=row.outcome,
+        next_attempt_at=row.due_at,
+        attempts=[
+            schemas.DispatchAttempt(
+                at=one.started_at, status=one.status, milliseconds=one.milliseconds, reason=one.reason
+            )
+            for one in sent.attempts
+            if one.dispatch == row.id
         ],
-    }
+    )

@@ -1,0 +1,115 @@
+"""What a person decides: of recipients, messages, reports and alerts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+
+from receiptd import decide
+from receiptd.assign import assign
+from receiptd.decide import NoSuchThing, Pointless
+from receiptd.models import Recipient
+from receiptd.store import dispatches, handover, restore
+from receiptd.web import description, requests, schemas, shapes
+from receiptd.web.house import House
+from receiptd.web.messages import MessageId, taken_answer, tell, whole_of
+from receiptd.web.reports import AlertId, ReportId
+from receiptd.web.rights import KnownParameters, NoNull, Operator, Rooms
+
+router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownParameters], responses=description.ANYWHERE)
+
+RecipientId = Annotated[str, Path(description="Its id.")]
+
+_DECISION = description.problems(404, 409)
+_SAID = description.problems(404, 409, 413)
+
+
+@router.post("/messages/{message}/cancel", responses=_DECISION)
+async def cancel(house: Rooms, caller: Operator, message: MessageId) -> schemas.Message:
+    """Don't send what isn't submitted yet."""
+    await decide.cancel(house.store, message, by=caller.owner)
+    return shapes.message(await whole_of(house, caller, message), waits=house.waits())
+
+
+@router.post("/messages/{message}/retry", responses=_DECISION)
+async def retry(house: Rooms, caller: Operator, message: MessageId) -> schemas.Message:
+    """Try now what waits."""
+    await decide.retry(house.store, message)
+    house.relay.retry_at = None  # a person who says so has perhaps just mended it
+    house.ring()
+    return shapes.message(await whole_of(house, caller, message), waits=house.waits())
+
+
+@router.post("/held/retry", responses=description.problems(409))
+async def retry_held(house: Rooms, _: Operator) -> schemas.Released:
+    """Send all that is held since a start with a database that may have been an older copy."""
+    released = await restore.release(house.store)
+    if not released:
+        raise Pointless("nothing is held: only a start with a database that may come from a backup holds what waits")
+    house.relay.retry_at = None
+    house.ring()
+    return schemas.Released(released=released)
+
+
+@router.post("/messages/{message}/resend", status_code=202, responses=_DECISION)
+async def resend(house: Rooms, caller: Operator, message: MessageId) -> schemas.AcceptedMessage:
+    """Send a new copy to those whom the first left without its receipt."""
+    taken = await decide.resend(house.store, message, by=caller.owner)
+    tell(taken)
+    house.ring()
+    return taken_answer(house, taken)
+
+
+@router.post("/recipients/{recipient}/acknowledge", responses=_SAID, openapi_extra=requests.DECISION)
+async def acknowledge(
+    request: Request, house: Rooms, caller: Operator, recipient: RecipientId
+) -> schemas.AcknowledgedRecipient:
+    """Hold back further levels of an incident for a while."""
+    body = await requests.read_decision(request)
+    lasting = body.for_ or decide.ACKNOWLEDGED_FOR
+    row = await decide.acknowledge(house.store, recipient, by=caller.owner, reason=body.reason, lasting=lasting)
+    return shapes.acknowledged(row, waits=house.waits())
+
+
+@router.post("/recipients/{recipient}/waive", responses=_SAID, openapi_extra=requests.DECISION)
+async def waive(request: Request, house: Rooms, caller: Operator, recipient: RecipientId) -> schemas.Recipient:
+    """Need no receipt any more."""
+    body = await requests.read_decision(request)
+    return _decided(house, await decide.waive(house.store, recipient, by=caller.owner, reason=body.reason))
+
+
+@router.post("/recipients/{recipient}/confirm", responses=_SAID, openapi_extra=requests.DECISION)
+async def confirm(request: Request, house: Rooms, caller: Operator, recipient: RecipientId) -> schemas.Recipient:
+    """Take the receipt as met by a person's word."""
+    body = await requests.read_decision(request)
+    return _decided(house, await decide.confirm(house.store, recipient, by=caller.owner, reason=body.reason))
+
+
+def _decided(house: House, row: Recipient) -> schemas.Recipient:
+    house.ring()
+    return shapes.recipient(row, waits=house.waits())
+
+
+@router.post("/reports/{report}/assign", responses=_SAID, openapi_extra=requests.ASSIGNMENT)
+async def assign_report(request: Request, house: Rooms, caller: Operator, report: ReportId) -> schemas.Recipient:
+    """Take a person's word for whom a report speaks of that is unmatched or suspicious."""
+    body = await requests.read_assignment(request)
+    row = await assign(house.store, report, body.recipient, by=caller.owner, reason=body.reason)
+    return _decided(house, row)
+
+
+@router.post("/alerts/{alert}/replay", status_code=202, responses=_DECISION)
+async def replay(house: Rooms, _: Operator, alert: AlertId) -> schemas.ReplayedAlert:
+    """Send an alert again."""
+    async with house.store.write() as session:
+        found = await dispatches.alert(session, alert)
+        if found is None:
+            raise NoSuchThing(f"there is no alert {alert!r}: `receiptd alerts` lists them")
+        if not await handover.replay(session, house.store.settings, found, house.store.now()):
+            raise Pointless(
+                f"no webhook takes {found.type}, so the alert goes to nobody: name this type in `events` of a "
+                "[[webhook]], restart receiptd, and replay the alert then"
+            )
+    house.ring()
+    return schemas.ReplayedAlert(id=alert)

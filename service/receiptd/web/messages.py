@@ -1,0 +1,124 @@
+"""Messages: hand one over, and see what became of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.responses import PlainTextResponse
+
+from receiptd.accept import Taken, accept
+from receiptd.decide import NoSuchThing
+from receiptd.facts import Receipt
+from receiptd.models import Evidence
+from receiptd.store import messages
+from receiptd.web import description, requests, schemas, shapes
+from receiptd.web.doors import Caller
+from receiptd.web.house import House
+from receiptd.web.raw import RAW, mail
+from receiptd.web.relay_limits import foresee
+from receiptd.web.rights import After, Anyone, KnownParameters, Limit, NoNull, Rooms, Sender, no_cursor
+
+_log = structlog.get_logger(__name__)
+
+router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownParameters], responses=description.ANYWHERE)
+
+_ID = re.compile("[0-9a-f]{32}")
+
+MessageId = Annotated[str, Path(description="Its id.")]
+Receipts = Annotated[list[Receipt], Query(default_factory=list, description="A recipient's receipt is any of these.")]
+Labels = Annotated[list[str], Query(default_factory=list, description="NAME=VALUE; all of these are there.")]
+Text = Annotated[str | None, Query(max_length=1000, description="It is in subject, addresses or Message-ID.")]
+
+
+@router.post("/messages", status_code=202, responses=description.problems(413), openapi_extra=requests.MESSAGE)
+async def post_message(
+    request: Request,
+    house: Rooms,
+    caller: Sender,
+    terms: Annotated[requests.QueryTerms, Query()],
+    idempotency_key: requests.Key = None,
+) -> schemas.AcceptedMessage:
+    """Take a message; answer when it is on disk."""
+    caller.refuse_anybody()
+    store = house.store
+    most = store.settings.service.max_message
+    async with requests.holding_body(request, caller, request.app.state.bodies, most):
+        letter, wish = await requests.read_message(request, caller, most, store.now(), terms, idempotency_key or None)
+        taken = await accept(store, letter, wish, await foresee(house, letter))
+    if taken.is_new:
+        tell(taken)
+        house.ring()
+    return taken_answer(house, taken)
+
+
+def tell(taken: Taken) -> None:
+    """Write to the journal that a message was taken: by its id, for addresses and subjects are nobody's there."""
+    row = taken.message
+    copied = {"copy_of": row.resent_from} if row.resent_from else {}
+    _log.info("a message was taken", message=row.id, recipients=len(taken.recipients), policy=row.policy, **copied)
+
+
+def taken_answer(house: House, taken: Taken) -> schemas.AcceptedMessage:
+    return shapes.accepted(taken.message, taken.recipients, [*taken.message.warnings, *house.warnings()])
+
+
+@router.get("/messages")
+async def list_messages(
+    house: Rooms,
+    caller: Anyone,
+    receipt: Receipts,
+    label: Labels,
+    q: Text = None,
+    after: After = None,
+    limit: Limit = 50,
+) -> schemas.MessagePage:
+    """List messages, newest first."""
+    if after is not None and not _ID.fullmatch(after):
+        raise no_cursor(after)
+    only = messages.Filter(
+        after=after,
+        receipts=tuple(receipt),
+        text=q,
+        labels=tuple(map(requests.read_label, label)),
+        owner=caller.sees,
+    )
+    async with house.store.read() as session:
+        found = await messages.newest(session, only, limit=limit + 1)
+    items = [shapes.message(whole, waits=house.waits()) for whole in found[:limit]]
+    return schemas.MessagePage(items=items, next=items[-1].id if len(found) > limit else None)
+
+
+async def whole_of(house: House, caller: Caller, message: str) -> messages.Whole:
+    async with house.store.read() as session:
+        whole = await messages.whole(session, message, owner=caller.sees)
+    if whole is None:
+        raise NoSuchThing(f"there is no message {message!r}: `receiptd list` shows their ids")
+    return whole
+
+
+@router.get("/messages/{message}", responses=description.problems(404))
+async def get_message(house: Rooms, caller: Anyone, message: MessageId) -> schemas.MessageDetail:
+    """Show one message with every event."""
+    return shapes.message_detail(await whole_of(house, caller, message), waits=house.waits())
+
+
+@router.get("/messages/{message}/events", responses=description.problems(404))
+async def get_events(house: Rooms, caller: Anyone, message: MessageId) -> schemas.EventPage:
+    """List the events of one message."""
+    return schemas.EventPage(items=shapes.events(await whole_of(house, caller, message)), next=None)
+
+
+@router.get(
+    "/messages/{message}/raw",
+    response_class=PlainTextResponse,
+    responses=description.text("The message.", RAW) | description.problems(404),
+)
+async def get_raw(house: Rooms, caller: Anyone, message: MessageId) -> Response:
+    """Hand out the message as it was accepted."""
+    whole = await whole_of(house, caller, message)
+    async with house.store.read() as session:
+        content = (await session.get_one(Evidence, whole.message.evidence)).content
+    return mail(content, f"{message}.eml")
