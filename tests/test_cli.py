@@ -254,14 +254,15 @@ def test_reports_are_listed_by_what_became_of_them(api: FakeAPI, capsys: pytest.
         "verdict": "unmatched",
         "from": "MAILER-DAEMON@b.org",
         "subject": "Un\u202edelivered",
-        "reason": None,
+        "reason": "No message of ours has the token or Message-ID that it names.",
         "evidence": "sha256:ab",
         "truncated": True,
     }
     api.answers["GET", "/v1/reports"] = (200, {"items": [report], "next": None})
-    head, line = Ran(capsys, "reports", "--verdict", "unmatched").out.splitlines()
+    head, line, why = Ran(capsys, "reports", "--verdict", "unmatched").out.splitlines()
     assert head.split() == ["ID", "RECEIVED", "VERDICT", "KIND", "KEPT", "FROM", "SUBJECT"]
     assert line == "p1  2026-11-24 09:31:00Z  unmatched  dsn   part  MAILER-DAEMON@b.org  Un\\u202edelivered"
+    assert why == f"    {report['reason']}"
     assert api.last.query == [("verdict", "unmatched"), ("limit", "51")]
     assert json.loads(Ran(capsys, "reports", "--json").out) == report
 

@@ -82,7 +82,7 @@ def message_page(message: Message) -> Iterator[str]:
 
 
 def report_table(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield one line a report, and one that says of whom it speaks: what `receiptd reports` shows."""
+    """Yield a line for each report, why it is taken for that, and whom it is about: what `receiptd reports` shows."""
     rows = [
         (
             report["id"],
@@ -99,6 +99,8 @@ def report_table(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield head
     for report, line in zip(reports, lines, strict=True):
         yield line
+        if report.get("reason"):
+            yield f"    {safe(report['reason'])}"
         if report.get("message"):
             yield f"    message {safe(report['message'])}{_of_recipients(report.get('recipients') or ())}"
 

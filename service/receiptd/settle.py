@@ -88,6 +88,7 @@ async def _settle(session: AsyncSession, store: Store, row: ReportRow, report: R
     for recipient, facts in _by_recipient(matched.facts).items():
         await record(session, store.settings, recipient, facts, told, now=store.now())
     row.verdict, row.kind = matched.verdict, report.kind
+    row.reason = match.reason(report, found, matched.verdict)
     row.subject, row.from_address = reports.shown(report.subject), reports.shown(report.from_address)
     row.clear = matched.verdict is Verdict.MATCHED and is_to_clear(store, row)
     await reports.close(session, row)

@@ -3,5 +3,6 @@
 from receiptd.match.aims import addresses
 from receiptd.match.candidates import Candidate, Keys, keys
 from receiptd.match.matching import Matched, assigned, match
+from receiptd.match.reasons import reason
 
-__all__ = ["Candidate", "Keys", "Matched", "addresses", "assigned", "keys", "match"]
+__all__ = ["Candidate", "Keys", "Matched", "addresses", "assigned", "keys", "match", "reason"]
