@@ -99,16 +99,16 @@ def _recipient(row: Recipient, waits: str | None) -> dict[str, Any]:
         "disposition": row.disposition,
         "receipt": row.receipt,
         "level": row.level,
-        "reason": " ".join(filter(None, reasons)) or None,
+        "reason": _masked(" ".join(filter(None, reasons))) or None,
         "dsn_requested": row.dsn_requested,
         "mdn_requested": row.mdn_requested,
         "trust": row.trust,
-        "branches": [schemas.Branch.model_validate(one) for one in row.branches],
+        "branches": [schemas.Branch.model_validate(_masked(one)) for one in row.branches],
     }
 
 
 def event(one: Event) -> schemas.Event:
-    """Return one event; tokens in its detail are cut, they are keys."""
+    """Return one event; tokens in what a report says are cut, they are keys."""
     return schemas.Event(**_event(one))
 
 
@@ -127,7 +127,7 @@ def _event(one: Event) -> dict[str, Any]:
         "source": one.source,
         "trust": one.trust,
         "matched_by": one.matched_by,
-        "final_recipient": one.final_recipient,
+        "final_recipient": _masked(one.final_recipient),
         "count": one.count,
         "evidence": one.evidence,
         "detail": {name: _masked(value) for name, value in one.detail.items()},
