@@ -33,6 +33,7 @@ from receiptd.models import Message, Recipient
 from receiptd.send import command
 from receiptd.store import alerts, monitors
 from receiptd.web import api, schemas
+from tests.test_rfc import EXISTING
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -280,3 +281,31 @@ def test_the_plan_names_every_room_with_its_own_first_line() -> None:
     del planned["migrations/"]
     jobs = {name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for name, path in rooms.items()}
     assert planned == {name: (job or "").splitlines()[0] for name, job in jobs.items()}
+
+
+PROMISES = re.compile(r"^\| (D\d+\.\d+) \| (.+) … \| (.+) \|$", re.MULTILINE)
+
+
+def test_every_promise_of_the_design_has_an_id_and_tests_that_are_there() -> None:
+    shown = PROMISES.findall(page("design.md"))
+    ids = [key for key, _, _ in shown]
+    assert sorted(ids) == sorted(set(ids))
+    promises = _promises()
+    assert len(promises) > 40
+    for section, text in promises:
+        named = [key for key, words, _ in shown if text.startswith(words)]
+        assert [key.partition(".")[0] for key in named] == [f"D{section}"], f"§{section}: {text[:70]} … in {named}"
+    assert len(promises) == len(shown)
+    for key, _, tests in shown:
+        assert set(re.findall(r"`(.+?)`", tests)) <= EXISTING, key
+
+
+def _promises() -> list[tuple[str, str]]:
+    """Return each law and bullet of docs/design.md with the number of its section, without markup."""
+    parts = re.split(r"^## (\d+)\. .+\n", page("design.md").partition("\n## 11.")[0], flags=re.MULTILINE)[1:]
+    found = [
+        (section, start)
+        for section, body in zip(parts[::2], parts[1::2], strict=True)
+        for start in re.findall(r"^(?:\*|\d\.) (.+)$", body, re.MULTILINE)
+    ]
+    return [(section, re.sub(r"\*\*|\B\*\b|\b\*\B|`", "", start)) for section, start in found]
