@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from receiptd.facts import FoundToken, MatchedBy, Report, ReportKind, Verdict
+from receiptd.facts import Action, FoundToken, MatchedBy, Report, ReportKind, Verdict
 from receiptd.match import Candidate, match, reason, reasons
 from tests.house import Home, opened
 from tests.stage import dsn as raw_dsn
-from tests.test_match import BOB, CAROL, ID, OTHER, REPORTS, STRANGE, TRIO, block, dsn, found
+from tests.test_match import BOB, CAROL, ID, OTHER, REPORTS, STRANGE, TRIO, block, candidate, dsn, found
 
 
 def why(report: Report, *candidates: Candidate) -> tuple[Verdict, str | None]:
@@ -22,6 +22,7 @@ def why(report: Report, *candidates: Candidate) -> tuple[Verdict, str | None]:
     return verdict, reason(report, candidates, verdict)
 
 
+SEALED = candidate("bob", envelope_id="e" * 24)
 UNMATCHED: dict[str, Any] = {
     reasons._NO_KEY: (dsn(message_id="<itself@b.org>"),),
     reasons._STRANGE: (dsn(found_tokens=found(STRANGE)),),
@@ -34,6 +35,14 @@ SUSPICIOUS: dict[str, Any] = {
     reasons._NOT_RETURNED: (
         dsn(found_tokens=found(BOB.token), original_message_id="<spam@e.org>", returned_from="pills@e.org"),
         *TRIO,
+    ),
+    reasons._STRANGE_ENVELOPE: (
+        dsn(
+            block(Action.DELIVERED),
+            envelope_id=STRANGE,
+            found_tokens=(*found(SEALED.token), FoundToken(STRANGE, MatchedBy.ENVELOPE_ID)),
+        ),
+        SEALED,
     ),
     reasons._STRANGE_KEY: (
         dsn(original_message_id=ID, found_tokens=(FoundToken(STRANGE, MatchedBy.ENVELOPE_ID),)),
@@ -72,11 +81,8 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
 
 async def test_the_list_of_reports_gives_the_reason(home: Home) -> None:
     taken = await home.stage.submitted("bob@b.test", "carol@b.test")
-    one, two = (row.token for row in taken.recipients)
-    await home.stage.receive(raw_dsn("a" * 24))
-    await home.stage.receive(
-        raw_dsn(one).replace(f"Original-Envelope-Id: {one}".encode(), f"Original-Envelope-Id: {two}".encode())
-    )
+    bob, carol = taken.recipients
+    await home.stage.receive(raw_dsn("a" * 24), raw_dsn(bob.token, envelope_id=carol.envelope_id))
     items = (await home.api.get("/v1/reports?verdict=unmatched&verdict=suspicious")).json()["items"]
     told = {item["verdict"]: item["reason"] for item in items}
     assert told == {"unmatched": reasons._STRANGE, "suspicious": reasons._TWO_KEYS}

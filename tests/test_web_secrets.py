@@ -28,7 +28,8 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
 
 
 def _secrets(row: Recipient) -> set[str]:
-    return {row.token, getattr(row, "envelope_id", None) or row.token}
+    assert row.envelope_id
+    return {row.token, row.envelope_id}
 
 
 async def _told_everywhere(home: Home) -> tuple[dict[str, str], set[str]]:
@@ -39,7 +40,7 @@ async def _told_everywhere(home: Home) -> tuple[dict[str, str], set[str]]:
     secrets = _secrets(row)
     path = f"receipts+{row.token}@a.test"
     await home.stage.tell(row.id, EventKind.ACCEPTED, source=Source.SMTP, submitted_at=home.stage.instant)
-    failed = dsn(row.token, action="failed", status="5.7.1", recipient=path)
+    failed = dsn(row.token, action="failed", status="5.7.1", envelope_id=row.envelope_id)
     urls = (
         " ".join(_ACCOUNT.format(secret) for secret in sorted(secrets)) + f" <{path}> receipts=2B{row.token}=40a.test"
     )
@@ -50,10 +51,10 @@ async def _told_everywhere(home: Home) -> tuple[dict[str, str], set[str]]:
         f"Auto-Submitted: auto-replied\nIn-Reply-To: {sent['message_id']}\n\nYou wrote as {path} ({urls}).\n"
     )
     strange = dsn("z" * 24).replace(b"smtp; 250 ok", urls.encode())
-    await home.stage.receive(failed, answer.encode(), strange)
+    await home.stage.receive(dsn(row.token, action="relayed", recipient=path), failed, answer.encode(), strange)
     reports = (await home.api.get("/v1/reports")).json()["items"]
     alerts = (await home.api.get("/v1/alerts")).json()["items"]
-    assert len(reports) == 3
+    assert len(reports) == 4
     assert alerts
     ids = {"message": sent["id"], "recipient": row.id, "report": reports[0]["id"], "alert": alerts[0]["id"]}
     return ids, secrets

@@ -57,14 +57,20 @@ def find(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) ->
     return _by_key(report, candidates) or _by_message_id(report, candidates, paths)
 
 
-def _by_key(report: Report, candidates: Sequence[Candidate]) -> Ground | None:
-    """Find the owner of a token or envelope id that we gave out; words of the same shape that we didn't are ignored."""
+def owners_of(report: Report, candidates: Sequence[Candidate]) -> dict[str, tuple[Candidate, MatchedBy]]:
+    """Return whose token or envelope id *report* names, by recipient, and where; other words don't count."""
     owners: dict[str, tuple[Candidate, MatchedBy]] = {}
     for found in report.found_tokens:
         for one in candidates:
             is_envelope_id = found.place is MatchedBy.ENVELOPE_ID and one.has_envelope_id(found.token)
             if is_envelope_id or found.token.lower() == one.token.lower():
                 owners.setdefault(one.recipient_id, (one, found.place))
+    return owners
+
+
+def _by_key(report: Report, candidates: Sequence[Candidate]) -> Ground | None:
+    """Find the owner of a token or envelope id that we gave out."""
+    owners = owners_of(report, candidates)
     if not owners:
         return None
     owner, place = next(iter(owners.values()))

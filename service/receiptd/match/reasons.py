@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from receiptd import address
 from receiptd.facts import Report, ReportKind, Verdict
 from receiptd.match.candidates import Candidate, keys
+from receiptd.match.grounds import owners_of
 
 _NO_KEY = "It names neither a token nor a Message-ID, so nothing says which message it is about."
 _STRANGE = "No message of ours has the token or Message-ID that it names."
 _NOBODY = "It is about a message of ours with several recipients, and names none of them."
 _OTHERS = "It is about a message of ours, and names only addresses that the message wasn't sent to."
-_TWO_KEYS = "It carries the tokens of more than one recipient."
-_ANOTHERS = "It carries the token of one message and the Message-ID of another."
+_TWO_KEYS = "It carries the keys of more than one recipient."
+_ANOTHERS = "It carries the key of one message and the Message-ID of another."
 _NOT_RETURNED = "It carries a token of ours, but the message it returns has neither our Message-ID nor our From."
 _STRANGE_KEY = "It names a message of ours, but under a token or envelope id that this message never had."
 _STRANGE_ENVELOPE = "It carries a token of ours, but its envelope id isn't the one that went out with it."
@@ -38,8 +39,7 @@ def _unmatched(report: Report, candidates: Sequence[Candidate]) -> str:
 
 
 def _suspicious(report: Report, candidates: Sequence[Candidate]) -> str:
-    tokens = {one.lower() for one in report.tokens}
-    owners = [one for one in candidates if one.token.lower() in tokens]
+    owners = [owner for owner, _ in owners_of(report, candidates).values()]
     if not owners:
         return _STRANGE_KEY
     if len(owners) > 1:
@@ -48,7 +48,6 @@ def _suspicious(report: Report, candidates: Sequence[Candidate]) -> str:
     knowing = {one.message_id for one in candidates if any(map(one.is_known_as, stated))}
     if knowing and owners[0].message_id not in knowing:
         return _ANOTHERS
-    is_from_another = bool(report.returned_from) and not address.same(
-        report.returned_from or "", owners[0].from_address
-    )
-    return _NOT_RETURNED if stated and not knowing and is_from_another else _STRANGE_ENVELOPE
+    author = report.returned_from
+    is_anothers = author is not None and not address.same(author, owners[0].from_address)
+    return _NOT_RETURNED if stated and not knowing and is_anothers else _STRANGE_ENVELOPE
