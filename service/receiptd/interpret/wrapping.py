@@ -13,6 +13,8 @@ _REPORTS = frozenset((
     "message/disposition-notification", "message/global-disposition-notification", "message/feedback-report",
 ))  # fmt: skip
 
+_MOST_NAMES, _SIGHT = 50, 256 * 1024
+
 
 def report_in(root: Part, said: Notice) -> Part | None:
     """Return the report that *root* carries as its only message, where a machine put it there and says nothing else.
@@ -46,7 +48,8 @@ def _tells_more(header: Fields, said: Notice, inside: Part) -> bool:
     if not (proof.gives_reply(said) or proof.lists_failed(header, said)):
         return False
     own = set(envelope.recipients(header))
-    return any(one not in own and one.encode() not in inside.raw for one in addresses.find(said.text))
+    named = [one for one in addresses.find(said.text)[:_MOST_NAMES] if one not in own]
+    return any(inside.raw.find(one.encode(), 0, _SIGHT) < 0 for one in named)
 
 
 def _is_report(header: Fields) -> bool:
