@@ -17,7 +17,7 @@ _SHORTEST = _RUN + _STRIDE - 1
 """A phrase of at least so many octets shows a whole run wherever it begins between two that are looked up."""
 _Entry = tuple[int, str, "re.Pattern[str] | None"]
 _RANK = itemgetter(0)
-_GAPS = {" * ": r" (?:.{0,60}? )?", "*": r".{0,60}?", "[": r"(?<!\w)", "]": r"(?!\w)"}
+_GAPS = {" * ": r" (?:.{0,60}? )?", "*": r".{0,60}?", "]": r"(?!\w)"}
 _TYPOGRAPHIC = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"'})
 
 
@@ -98,4 +98,12 @@ def _runs(octets: bytes) -> array[int]:
 
 
 def _pattern(phrase: str) -> str:
-    return "".join(_GAPS.get(piece) or re.escape(piece) for piece in re.split(r"( \* |[*\[\]])", phrase))
+    """Return the expression of *phrase*; a word's beginning is looked at behind it, so that the word is searched for."""
+    pieces = re.split(r"( \* |[*\[\]])", phrase)
+    made = []
+    for before, piece in zip(["", *pieces], pieces, strict=False):
+        if piece == "[":
+            continue
+        literal = _GAPS.get(piece) or re.escape(piece)
+        made.append(f"{literal}(?<!\\w{literal})" if before == "[" and piece not in _GAPS else literal)
+    return "".join(made)
