@@ -7,6 +7,7 @@ no bounce where an automaton that delivers mail didn't sign.
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from receiptd.interpret import absences, addresses, codes, dialects, envelope, notice, phrases
 from receiptd.interpret.fields import Fields
@@ -23,13 +24,16 @@ _BEFORE_NAME = " \t*•·-–<\"'(["
 _AFTER_NAME = " \t>\"')]:;,."
 _LAST_SENTENCE = re.compile(r"^.*(?:[.!?] |[。！？])(?=.)", re.DOTALL)
 _SIGHT = 100
+_MOST_REPLIES = 100
 _NEAR = 3
 """Lines from a name in which the reply stands that names it."""
 
 
 def gives_reply(said: Notice) -> bool:
     """Return whether the reply of an SMTP server stands there, status code and all: nobody else writes like that."""
-    return any(_REPLY.search(line) for line in said.lines if not _is_quoted(line))
+    text = said.text
+    places = (found.start() for found in islice(_REPLY.finditer(text), _MOST_REPLIES))
+    return any(not _is_quoted(text[text.rfind("\n", 0, at) + 1 : at]) for at in places)
 
 
 def is_returned(said: Notice) -> bool:
