@@ -98,7 +98,7 @@ def _runs(octets: bytes) -> array[int]:
 
 
 def _pattern(phrase: str) -> str:
-    """Return the expression of *phrase*; a word's beginning is looked at behind it, so that the word is searched for."""
+    """Return the expression of *phrase*; what stands before a word is looked at behind it: the word is searched for."""
     pieces = re.split(r"( \* |[*\[\]])", phrase)
     made = []
     for before, piece in zip(["", *pieces], pieces, strict=False):
