@@ -39,6 +39,11 @@ class FakeImap:
     messages: dict[int, Message] = field(default_factory=dict)
     listed: str = '* LIST () "/" INBOX\r\n'
     tls: ssl.SSLContext | None = None
+    left_out: set[int] = field(default_factory=set)
+    """Messages that a FETCH says nothing of, with an OK."""
+    phantoms: set[int] = field(default_factory=set)
+    """UIDs that a SEARCH lists, and there are no such messages."""
+    uidvalidity: int = 7
     got: list[str] = field(default_factory=list)
     conversations: list[Conversation] = field(default_factory=list)
     _told: list[tuple[re.Pattern[str], Said]] = field(default_factory=list)
@@ -96,14 +101,18 @@ class FakeImap:
             right = "READ-WRITE" if command.startswith("SELECT") else "READ-ONLY"
             following = max(self.messages, default=0) + 1
             return (
-                f"* {len(self.messages)} EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY 7] fine\r\n"
+                f"* {len(self.messages)} EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY {self.uidvalidity}] fine\r\n"
                 f"* OK [UIDNEXT {following}] next\r\nTAG OK [{right}] done\r\n"
             )
         if command.startswith("UID SEARCH"):
-            return f"* SEARCH {' '.join(map(str, self._named(command.split()[3])))}\r\nTAG OK done\r\n"
+            found = {*self._named(command.split()[3]), *self.phantoms}
+            return f"* SEARCH {' '.join(map(str, sorted(found)))}\r\nTAG OK done\r\n"
         if command.startswith("UID FETCH"):
             _, _, uids, items = command.split(" ", 3)
-            return b"".join(self.fetched(uid, items) for uid in self._named(uids)) + b"TAG OK done\r\n"
+            return (
+                b"".join(self.fetched(uid, items) for uid in self._named(uids) if uid not in self.left_out)
+                + b"TAG OK done\r\n"
+            )
         if command == "LOGOUT":
             return "* BYE see you\r\nTAG OK done\r\n"
         return "TAG OK done\r\n"
@@ -131,6 +140,9 @@ class FakeImap:
         known = sorted(self.messages)
         if uids.endswith(":*"):
             return [uid for uid in known if uid >= int(uids[:-2]) or uid == known[-1]]
+        if ":" in uids:
+            first, last = map(int, uids.split(":"))
+            return [uid for uid in known if first <= uid <= last]
         return [uid for uid in map(int, uids.split(",")) if uid in self.messages]
 
 

@@ -19,11 +19,12 @@ import pytest
 import trustme
 
 from receiptd import check, sandbox, settings, store
-from receiptd.check import Finding, roundtrip
+from receiptd.check import Finding, mailboxes, roundtrip
 from receiptd.errors import UsageError
 from receiptd.models import Alert, Dispatch
 from receiptd.sandbox.mailworld import World
 from receiptd.smtp import Capabilities, parse_url
+from tests.fake_imap import CAPABILITY, FakeImap, Message
 from tests.house import opened
 from tests.receiver import Receiver
 from tests.stage import settings_in
@@ -113,10 +114,53 @@ async def test_a_missing_secret_is_named(checked: Check) -> None:
     assert len(said(lines, "FAIL")) == 2
 
 
-async def test_a_missing_folder_is_a_warning_and_the_others_are_read(checked: Check) -> None:
-    status, lines = await checked(('"Junk"]', '"Spam"]'))
-    assert status == 0
-    assert any("there is no folder Spam" in sentence for sentence in said(lines, "WARN"))
+async def test_a_folder_that_the_settings_name_and_the_server_hasnt_is_a_failure(checked: Check) -> None:
+    status, lines = await checked(('"Junk"]', '"Inboxx"]'))
+    assert status == 1
+    assert any("there is no folder Inboxx" in sentence for sentence in said(lines, "FAIL"))
+    assert any("INBOX can be read" in sentence for sentence in said(lines, "OK"))
+
+
+async def _of_mailbox(server: FakeImap, folder: Path, **box: Any) -> list[tuple[str, str]]:
+    """Return what check says of a mailbox on *server* beside that it lets us in."""
+    (folder / "password").write_text("sesame")
+    table = {"url": f"imap://me@127.0.0.1:{server.port}", "password_file": str(folder / "password"), **box}
+    found = [one async for one in mailboxes.findings(settings_in(folder, mailbox=[table]))]
+    return [(one.mark, one.sentence) for one in found[1:]]
+
+
+async def test_the_defaults_junk_may_be_missing(tmp_path: Path) -> None:
+    async with FakeImap() as server:
+        lines = await _of_mailbox(server, tmp_path)
+    assert ("OK", "there is no folder Junk, so only the others are searched") in lines
+    assert {mark for mark, _ in lines} == {"OK"}
+
+
+async def test_a_folder_that_cant_be_opened_or_searched_is_a_failure(tmp_path: Path) -> None:
+    async with FakeImap(messages={1: Message(b"Subject: x\r\n\r\n")}) as server:
+        server.on("UID SEARCH", "* SEARCH\r\nTAG OK done\r\n")
+        assert any(mark == "FAIL" and "finds none" in said for mark, said in await _of_mailbox(server, tmp_path))
+        server.on("SELECT|EXAMINE", "TAG NO [NOPERM] not yours\r\n")
+        assert any(mark == "FAIL" and "not yours" in said for mark, said in await _of_mailbox(server, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("after", "listed", "mark", "words"),
+    [
+        ("move:Processed", "", "OK", "go to INBOX.Processed, which is made"),
+        ("move:Processed", '* LIST () "." INBOX.Processed\r\n', "OK", "settled reports go to INBOX.Processed"),
+        ("move:inbox", "", "FAIL", "name another one"),
+    ],
+)
+async def test_the_folder_that_settled_reports_go_to_is_looked_at(
+    tmp_path: Path, after: str, listed: str, mark: str, words: str
+) -> None:
+    async with FakeImap(capability=CAPABILITY + " NAMESPACE") as server:
+        server.listed = '* LIST () "." INBOX\r\n' + listed
+        server.on("NAMESPACE", '* NAMESPACE (("INBOX." ".")) NIL NIL\r\nTAG OK done\r\n')
+        lines = await _of_mailbox(server, tmp_path, after=after)
+        assert any(each == mark and words in said for each, said in lines), lines
+        assert not server.commands("CREATE")
 
 
 async def test_a_relay_without_dsn_is_a_warning_unless_the_settings_refuse_it(tmp_path: Path) -> None:

@@ -13,13 +13,21 @@ import pytest
 from sqlmodel import select
 
 from receiptd import collect as collecting
-from receiptd.collect import collect, watch
-from receiptd.mailbox import Mailbox, MailboxDown, MailboxFault, open_mailbox
+from receiptd.collect import Progress, collect, watch
+from receiptd.mailbox import (
+    FolderClosed,
+    FolderMissing,
+    Mailbox,
+    MailboxDown,
+    MailboxFault,
+    MessageWithheld,
+    open_mailbox,
+)
 from receiptd.models import Folder, ReportRow
 from receiptd.settle import settle
 from receiptd.store import reports
 from receiptd.store.monitors import Health
-from tests.fake_imap import FakeImap, Message, hang_up
+from tests.fake_imap import Conversation, FakeImap, Message, hang_up
 from tests.stage import START, Stage, dsn, settings_in, staged
 
 DATE = "24-Nov-2026 09:00:00 +0000"
@@ -33,7 +41,7 @@ class Post:
     def __init__(self, stage: Stage, imap: FakeImap) -> None:
         self.stage, self.imap = stage, imap
         self.box = stage.store.settings.mailbox[0]
-        self.missing: set[str] = set()
+        self.progress = Progress()
 
     def put(self, *raws: bytes) -> None:
         for raw in raws:
@@ -41,7 +49,7 @@ class Post:
 
     async def collect(self) -> int:
         async with open_mailbox(self.box, password="sesame") as mailbox:
-            return await collect(self.stage.store, self.box, mailbox, self.missing)
+            return await collect(self.stage.store, self.box, mailbox, self.progress)
 
     async def rows(self) -> list[ReportRow]:
         async with self.stage.store.read() as session:
@@ -62,7 +70,8 @@ async def posted(folder: Path, *, box: dict[str, Any] | None = None, **changes: 
             "folders": ["INBOX"],
             "idle": False,
         }
-        async with staged(folder, mailbox=[mailbox | (box or {})], **changes) as stage:
+        table = {key: value for key, value in (mailbox | (box or {})).items() if value is not None}
+        async with staged(folder, mailbox=[table], **changes) as stage:
             yield Post(stage, imap)
 
 
@@ -89,14 +98,18 @@ async def test_what_came_is_stored_raw_with_the_time_our_server_had_it(post: Pos
     assert "BODY.PEEK" in " ".join(post.imap.got), "nothing is marked as read"
 
 
-@pytest.mark.parametrize(("after", "verb"), [("keep", "EXAMINE"), ("seen", "SELECT")])
-async def test_a_folder_in_which_nothing_is_to_be_changed_is_opened_for_reading_alone(
-    tmp_path: Path, after: str, verb: str
+@pytest.mark.parametrize(
+    ("subaddress", "after", "verb"),
+    [("+", "keep", "SELECT"), ("+", "seen", "SELECT"), ("", "seen", "SELECT"), ("", "keep", "EXAMINE")],
+)
+async def test_only_a_mailbox_of_people_in_which_nothing_changes_is_opened_for_reading_alone(
+    tmp_path: Path, subaddress: str, after: str, verb: str
 ) -> None:
-    """SELECT itself changes it: what other programs were to be told of as recent is so no longer (RFC 3501 §6.3.1)."""
-    async with posted(tmp_path, box={"after": after}) as post:
+    """SELECT takes \\Recent from people's own programs; without it Courier doesn't write down the UIDs it gives."""
+    receipts = {"address": "receipts@a.test", "subaddress": subaddress}
+    async with posted(tmp_path, box={"after": after}, receipts=receipts) as post:
         post.put(_mail(1))
-        assert await post.collect() == 1
+        await post.collect()
         assert {line.split()[0] for line in post.imap.got if "INBOX" in line and "LIST" not in line} == {verb}
 
 
@@ -105,10 +118,10 @@ async def test_each_message_is_fetched_once(post: Post) -> None:
     await post.collect()
     post.imap.got.clear()
     assert await post.collect() == 0
-    assert post.imap.commands("FETCH") == []
+    assert post.imap.commands("BODY") == []
     post.put(_mail(3))
     assert await post.collect() == 1
-    assert all(line.startswith("UID FETCH 3 ") for line in post.imap.commands("FETCH"))
+    assert all(line.startswith("UID FETCH 3 ") for line in post.imap.commands("BODY"))
 
 
 async def test_a_message_from_the_future_is_dated_when_it_was_fetched(post: Post) -> None:
@@ -228,18 +241,18 @@ async def test_junk_is_found_by_its_use_whatever_its_name(tmp_path: Path) -> Non
         post.imap.listed = BOTH
         post.put(_mail(1))
         await post.collect()
-        assert {line.split(" ", 1)[1].strip('"') for line in post.imap.commands("EXAMINE")} == {"INBOX", "Spam"}
+        assert {line.split(" ", 1)[1].strip('"') for line in post.imap.commands("SELECT")} == {"INBOX", "Spam"}
         folder = await post.folder("Junk")
         assert folder is not None
         assert folder.uid == 1
 
 
-async def test_another_folder_that_is_missing_holds_nothing_and_is_told_once(
+async def test_the_defaults_junk_that_nobody_named_may_be_missing_and_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warned: list[str] = []
     monkeypatch.setattr(collecting._log, "warning", lambda text, **_: warned.append(text))
-    async with posted(tmp_path, box={"folders": ["INBOX", "Junk"]}) as post:
+    async with posted(tmp_path, box={"folders": None}) as post:
         for _ in range(3):
             await post.collect()
             post.stage.pass_time(minutes=1)
@@ -249,7 +262,59 @@ async def test_another_folder_that_is_missing_holds_nothing_and_is_told_once(
         assert len(warned) == 1
         post.imap.listed = BOTH
         await post.collect()
-        assert post.missing == set()
+        assert post.progress.missing == set()
+
+
+@pytest.mark.parametrize("folders", [["INBOX", "Inboxx"], ["Inboxx", "INBOX"], ["INBOX", "Junk"]])
+async def test_a_folder_that_the_settings_name_and_the_server_hasnt_is_blindness(
+    tmp_path: Path, folders: list[str]
+) -> None:
+    async with posted(tmp_path, box={"folders": folders}) as post:
+        post.put(_mail(1))
+        with pytest.raises(FolderMissing, match="correct folders") as fault:
+            await post.collect()
+        assert fault.value.permanent, "a person must correct the settings"
+        folder = await post.folder(next(name for name in folders if name != "INBOX"))
+        assert folder is None or folder.read_at is None, "no deadline may be judged"
+        assert len(await post.rows()) == 1, "what the other folders hold is read all the same"
+
+
+async def test_a_folder_that_was_read_before_and_is_missing_today_is_blindness(tmp_path: Path) -> None:
+    """A server's LIST forgot it for a minute: judged by that, deadlines were told as overdue."""
+    async with posted(tmp_path, box={"folders": None}) as post:
+        post.imap.listed = BOTH
+        await post.collect()
+        post.stage.pass_time(minutes=1)
+        post.imap.listed = '* LIST () "/" INBOX\r\n'
+        with pytest.raises(FolderMissing, match="read before") as fault:
+            await post.collect()
+        assert not fault.value.permanent, "it may come back"
+        folder = await post.folder("Junk")
+        assert folder is not None
+        assert folder.read_at == START
+        post.imap.listed = BOTH
+        await post.collect()
+        folder = await post.folder("Junk")
+        assert folder is not None
+        assert folder.read_at == START + timedelta(minutes=1)
+
+
+async def test_a_folder_that_cant_be_selected_is_blindness_and_the_others_are_read(tmp_path: Path) -> None:
+    async with posted(tmp_path, box={"folders": ["Junk", "INBOX"]}) as post:
+        post.imap.listed = BOTH
+        post.put(_mail(1))
+        post.imap.on('(SELECT|EXAMINE) "Spam"', "TAG NO [NOPERM] not yours\r\n")
+        with pytest.raises(FolderClosed, match="not yours"):
+            await post.collect()
+        junk, inbox = await post.folder("Junk"), await post.folder()
+        assert inbox is not None
+        assert (junk, inbox.read_at, len(await post.rows())) == (None, START, 1)
+
+
+async def test_a_folder_that_only_examine_opens_is_read(post: Post) -> None:
+    post.imap.on("SELECT", "TAG NO [NOPERM] not yours to change\r\n")
+    post.put(_mail(1))
+    assert await post.collect() == 1
 
 
 async def test_a_mailbox_without_its_inbox_is_blind(post: Post) -> None:
@@ -257,6 +322,121 @@ async def test_a_mailbox_without_its_inbox_is_blind(post: Post) -> None:
     with pytest.raises(MailboxFault, match="INBOX"):
         await post.collect()
     assert await post.folder() is None
+
+
+# --- servers that say what isn't so ---------------------------------------------------------------------------------
+
+
+async def _cursor(post: Post) -> tuple[int, bool]:
+    """Return the cursor of INBOX, and whether a read of it was complete."""
+    folder = await post.folder()
+    assert folder is not None
+    return folder.uid, folder.read_at is not None
+
+
+async def test_a_message_that_a_fetch_leaves_out_once_is_asked_for_again(post: Post) -> None:
+    post.put(_mail(1), _mail(2), _mail(3))
+    told = b"".join(post.imap.fetched(uid, "FLAGS") for uid in (1, 3)) + b"TAG OK done\r\n"
+    post.imap.on(r"UID FETCH 1,2,3 \(UID FLAGS", told)
+    assert await post.collect() == 3
+    assert await _cursor(post) == (3, True)
+
+
+async def test_a_message_that_every_fetch_leaves_out_holds_cursor_and_deadlines_but_no_other_message(
+    post: Post,
+) -> None:
+    post.put(_mail(1), _mail(2), _mail(3))
+    post.imap.left_out = {2}
+    for _ in range(2):
+        with pytest.raises(MessageWithheld, match="UID 2"):
+            await post.collect()
+        assert [row.uid for row in await post.rows()] == [1, 3]
+        assert await _cursor(post) == (1, False)
+    post.imap.left_out.clear()
+    assert await post.collect() == 1
+    assert await _cursor(post) == (3, True)
+
+
+async def test_a_message_that_a_second_search_denies_is_gone(post: Post) -> None:
+    post.put(_mail(1), _mail(2), _mail(3))
+    post.imap.on(r"UID SEARCH UID 1:", "* SEARCH 1 2 3\r\nTAG OK done\r\n")
+    del post.imap.messages[2]
+    assert await post.collect() == 2
+    assert await _cursor(post) == (3, True)
+
+
+@pytest.mark.parametrize("phantom", [9, 4_000_000_000])
+async def test_a_wrong_uid_in_a_search_hides_no_mail_to_come(post: Post, phantom: int) -> None:
+    post.put(_mail(1))
+    post.imap.phantoms = {phantom}
+    assert await post.collect() == 1
+    assert await _cursor(post) == (1, True), "not beyond UIDNEXT - 1"
+    post.imap.phantoms = set()
+    post.put(_mail(2))
+    assert await post.collect() == 1
+
+
+async def test_what_comes_between_opening_and_searching_is_stored_once(post: Post) -> None:
+    async def one_more(conversation: Conversation, tag: str) -> None:
+        post.put(_mail(2))
+        post.imap._told.clear()
+        await conversation.send("TAG OK done\r\n", tag)
+
+    post.put(_mail(1))
+    post.imap.on("NOOP", one_more)
+    assert await post.collect() == 2
+    assert await _cursor(post) == (1, True)
+    assert await post.collect() == 0
+    assert (await _cursor(post), len(await post.rows())) == ((2, True), 2)
+
+
+async def test_a_folder_with_messages_of_which_a_search_finds_none_is_blindness(post: Post) -> None:
+    """GNU imap4d finds nothing of `n:*`: every report was lost without a word."""
+    post.put(_mail(1))
+    post.imap.on("UID SEARCH", "* SEARCH\r\nTAG OK done\r\n")
+    with pytest.raises(MailboxDown, match="finds none"):
+        await post.collect()
+    assert await _cursor(post) == (0, False)
+
+
+async def test_no_search_asks_for_a_star(post: Post) -> None:
+    post.put(_mail(1))
+    await post.collect()
+    assert post.imap.commands("SEARCH")
+    assert not [line for line in post.imap.got if ":*" in line]
+
+
+async def test_uids_that_are_used_twice_under_one_uidvalidity_are_a_renumbering(post: Post) -> None:
+    """Courier after EXAMINE: another message has the number now, and the known one a higher one."""
+    post.put(_mail(1), b"Subject: known\r\n\r\na longer one\r\n")
+    await post.collect()
+    known = post.imap.messages[2]
+    post.imap.messages |= {2: Message(b"Subject: new\r\n\r\n", date=DATE), 3: known}
+    assert await post.collect() == 1
+    assert await _cursor(post) == (3, True)
+    assert len(await post.rows()) == 3
+
+
+async def test_a_message_of_another_date_under_a_known_uid_is_a_renumbering(post: Post) -> None:
+    post.put(_mail(1))
+    await post.collect()
+    post.imap.messages = {1: Message(_mail(2), date="24-Nov-2026 09:00:01 +0000")}
+    assert await post.collect() == 1
+
+
+async def test_numbers_that_begin_anew_under_one_uidvalidity_are_a_renumbering(post: Post) -> None:
+    """A mailbox restored from backup: below the cursor new mail would never be seen."""
+    post.put(*map(_mail, range(1, 9)))
+    await post.collect()
+    post.imap.messages = {1: Message(_mail(11), date=DATE)}
+    assert await post.collect() == 1
+    assert await _cursor(post) == (1, True)
+
+
+async def test_a_date_that_is_none_is_no_renumbering(post: Post) -> None:
+    post.imap.messages[1] = Message(_mail(1), date="yesterday")
+    await post.collect()
+    assert await post.collect() == 0
 
 
 # --- what becomes of matched reports ------------------------------------------------------------------------------
@@ -311,6 +491,19 @@ async def test_after_a_renumbering_the_old_numbers_touch_nobody_elses_mail(tmp_p
         post.imap.messages = {1: Message(_mail(9), date=DATE)}
         await post.collect()
         assert [line for line in post.imap.got if "STORE" in line or "EXPUNGE" in line] == []
+
+
+async def test_after_a_renumbering_under_one_uidvalidity_the_old_numbers_touch_nobody_elses_mail(
+    tmp_path: Path,
+) -> None:
+    async with posted(tmp_path, box={"after": "delete"}) as post:
+        await _matched(post)
+        report = post.imap.messages[1]
+        post.imap.messages = {1: Message(b"Subject: private\r\n\r\n", date=DATE), 2: Message(_mail(2), date=DATE)}
+        post.imap.messages[3] = report
+        await post.collect()
+        await post.collect()
+        assert post.imap.commands("EXPUNGE") == ["UID EXPUNGE 3"]
 
 
 # --- a mailbox that people use ------------------------------------------------------------------------------------
@@ -414,6 +607,39 @@ async def test_what_comes_between_reading_and_waiting_is_not_left_until_the_next
             await _until(lambda: watcher.reads == [0, 1])
             await _until(lambda: post.imap.commands("IDLE"))
         assert len(post.imap.commands("IDLE")) == 1
+
+
+@pytest.mark.parametrize("subaddress", ["+", ""])
+async def test_a_uidvalidity_that_is_new_at_each_opening_is_no_news(tmp_path: Path, subaddress: str) -> None:
+    """Courier and Panda before the first SELECT: the mailbox was read whole again and again without a wait."""
+    receipts = {"address": "receipts@a.test", "subaddress": subaddress}
+    box = {"idle": True, "poll": "1h", "folders": ["INBOX", "Junk"]}
+    async with posted(tmp_path, box=box, receipts=receipts) as post:
+        validity = iter(range(100, 200))
+
+        async def renumber(conversation: Conversation, tag: str) -> None:
+            post.imap.uidvalidity = next(validity)
+            await conversation.send(post.imap._plainly("SELECT"), tag)
+
+        post.imap.listed = BOTH
+        post.imap.on("SELECT|EXAMINE", renumber)
+        post.put(_mail(1))
+        async with Watcher(post).watching() as watcher:
+            await _until(lambda: post.imap.commands("IDLE"))
+            assert len(watcher.reads) == 1
+            folder = await post.folder()
+            assert folder is not None
+            assert (folder.uid, folder.uidvalidity) == (1, 100), "waiting moves no cursor"
+
+
+async def test_old_mail_of_people_is_no_news(tmp_path: Path) -> None:
+    receipts = {"address": "receipts@a.test", "subaddress": ""}
+    async with posted(tmp_path, box={"idle": True, "poll": "1h"}, receipts=receipts) as post:
+        post.imap.on("UID SEARCH .* SINCE", "* SEARCH\r\nTAG OK done\r\n")
+        post.put(_mail(1))
+        async with Watcher(post).watching() as watcher:
+            await _until(lambda: post.imap.commands("IDLE"))
+            assert watcher.reads == [0]
 
 
 async def test_a_lost_connection_is_opened_anew_and_nothing_is_lost(

@@ -14,6 +14,7 @@ import structlog
 
 from receiptd.mailbox import (
     Fetched,
+    FolderClosed,
     FolderInfo,
     FolderMissing,
     Mailbox,
@@ -103,10 +104,10 @@ async def test_a_folder_may_be_opened_for_reading_alone() -> None:
         assert server.commands("SELECT") == []
 
 
-async def test_a_next_uid_that_isn_t_told_is_searched_for() -> None:
+async def test_a_next_uid_that_isn_t_told_is_unknown() -> None:
     async with FakeImap(messages=_letters(3)) as server, _inside(server, folder=None) as mailbox:
         server.on("SELECT", "* 3 EXISTS\r\n* OK [UIDVALIDITY 8]\r\nTAG OK ok\r\n")
-        assert (await mailbox.select("INBOX")).uidnext == 4
+        assert (await mailbox.select("INBOX")).uidnext is None
 
 
 async def test_a_folder_without_uidvalidity_can_t_be_read() -> None:
@@ -122,7 +123,7 @@ async def test_a_missing_folder_is_told_apart_from_one_that_won_t_open() -> None
         server.on("SELECT", "TAG NO no way\r\n")
         with pytest.raises(FolderMissing, match="Nowhere"):
             await mailbox.select("Nowhere")
-        with pytest.raises(MailboxDown, match="no way"):
+        with pytest.raises(FolderClosed, match="no way"):
             await mailbox.select("INBOX")
 
 
@@ -458,6 +459,33 @@ async def test_a_folder_to_move_to_is_made_if_need_be() -> None:
         server.on("CREATE", create)
         await mailbox.move([1], "Processed")
         assert server.got[-2:] == ['CREATE "Processed"', 'UID MOVE 1 "Processed"']
+
+
+@pytest.mark.parametrize("capability", [CAPABILITY, "IMAP4rev1 UIDPLUS"])
+async def test_a_folder_to_move_to_is_found_as_those_that_are_read(capability: str) -> None:
+    """Behind the prefix INBOX. a COPY to the bare name is refused, by Cyrus and Courier without TRYCREATE."""
+    async with FakeImap(messages=_letters(1), capability=capability) as server, _inside(server) as mailbox:
+        server.listed = LISTED.removesuffix("TAG OK done\r\n")
+        await mailbox.move([1], "Processed")
+        how = "MOVE" if "MOVE" in capability else "COPY"
+        assert server.commands(how) == [f'UID {how} 1 "INBOX.Processed"']
+        assert not server.commands("CREATE")
+
+
+async def test_a_folder_to_move_to_is_made_behind_the_servers_prefix() -> None:
+    async with FakeImap(messages=_letters(1), capability=CAPABILITY + " NAMESPACE") as server:
+        server.on("NAMESPACE", '* NAMESPACE (("INBOX." ".")) NIL (("shared." "."))\r\nTAG OK done\r\n')
+        async with _inside(server) as mailbox:
+            await mailbox.move([1], "Processed")
+        assert server.commands("INBOX.") == ['CREATE "INBOX.Processed"', 'UID MOVE 1 "INBOX.Processed"']
+
+
+async def test_a_folder_to_move_to_that_cant_be_made_is_named_with_what_to_do() -> None:
+    async with FakeImap(messages=_letters(1)) as server, _inside(server) as mailbox:
+        server.on("CREATE", "TAG NO not here\r\n")
+        server.on("UID MOVE", "TAG NO no such mailbox\r\n")
+        with pytest.raises(MailboxRefused, match=r"won't make the folder Done \(not here\): make it yourself"):
+            await mailbox.move([1], "Done")
 
 
 async def test_a_refused_change_leaves_the_mailbox_readable() -> None:

@@ -205,7 +205,7 @@ async def test_starttls_comes_before_anything_else(certificate: ssl.SSLContext, 
     async with _starttls(certificate) as server:
         offered = await _enter(_settings(server, "imap+starttls", ca_file=ca_file))
         assert "LOGINDISABLED" not in offered
-        assert server.got[:3] == ["STARTTLS", "CAPABILITY", 'LOGIN "me@a.org" "secret"']
+        assert server.got[:4] == ["CAPABILITY", "STARTTLS", "CAPABILITY", 'LOGIN "me@a.org" "secret"']
 
 
 @pytest.mark.parametrize("tail", ["* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n", "* OK hal", "A1 OK\r\n"])
@@ -215,7 +215,7 @@ async def test_what_is_injected_behind_starttls_is_never_taken_for_the_server_s(
     async with _starttls(certificate, tail=tail) as server:
         said = await _refused(_settings(server, "imap+starttls", ca_file=ca_file), permanent=False)
         assert "in the clear after STARTTLS" in said
-        assert server.got == ["STARTTLS"]
+        assert server.got == ["CAPABILITY", "STARTTLS"]
 
 
 async def test_clear_text_in_the_middle_of_the_handshake_ends_it(certificate: ssl.SSLContext, ca_file: Path) -> None:
@@ -226,11 +226,36 @@ async def test_clear_text_in_the_middle_of_the_handshake_ends_it(certificate: ss
 
 @pytest.mark.parametrize("answer", ["TAG NO not today\r\n", "TAG BAD what?\r\n"])
 async def test_no_starttls_no_password(answer: str, ca_file: Path) -> None:
-    async with FakeImap() as server:
+    async with FakeImap(capability=CAPABILITY + " STARTTLS") as server:
         server.on("STARTTLS", answer)
         with pytest.raises(MailboxDown, match="STARTTLS"):
             await _enter(_settings(server, "imap+starttls", ca_file=ca_file))
-        assert server.got == ["STARTTLS"]
+        assert server.got == ["CAPABILITY", "STARTTLS"]
+
+
+async def test_a_server_that_offers_no_starttls_is_not_asked_for_it(ca_file: Path) -> None:
+    """GNU imap4d answers BAD, which said nothing of what to do."""
+    async with FakeImap() as server:
+        said = await _refused(_settings(server, "imap+starttls", ca_file=ca_file), permanent=True)
+        assert "offers no STARTTLS" in said
+        assert "imaps://" in said
+        assert server.got == ["CAPABILITY"]
+
+
+async def test_a_reset_in_the_tls_handshake_has_a_reason(ca_file: Path) -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"imaps://me%40a.org@127.0.0.1:{port}"
+        settings = MailboxSettings(url=url, password_file=Path("/run/password"), ca_file=ca_file)
+        with pytest.raises(MailboxDown) as down:
+            await _enter(settings)
+    assert "()" not in str(down.value)
+    assert "TLS was being set up" in str(down.value) or "reset" in str(down.value)
 
 
 async def test_a_strange_certificate_is_refused_after_starttls_too(certificate: ssl.SSLContext) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 import structlog
@@ -12,8 +13,18 @@ import structlog
 from receiptd import telemetry
 from receiptd.errors import ReceiptdError
 from receiptd.interpret import glance, is_report
-from receiptd.mailbox import Fetched, Mailbox, MailboxRefused, Selected
-from receiptd.models import ReportRow
+from receiptd.mailbox import (
+    Fetched,
+    FolderClosed,
+    FolderMissing,
+    Mailbox,
+    MailboxFault,
+    MailboxRefused,
+    MessageWithheld,
+    Selected,
+    Summary,
+)
+from receiptd.models import Folder, ReportRow
 from receiptd.pulse import pause
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, is_down, messages, reason_of, reports
@@ -23,51 +34,83 @@ from receiptd.store.reports import Raw
 _log = structlog.get_logger(__name__)
 
 _AT_A_TIME = 50
+_NO_END = 1 << 32
+"""Behind the last UID that can be (RFC 9051 §9, uniqueid)."""
 
 Open = Callable[[], AbstractAsyncContextManager[Mailbox]]
 
 
-async def collect(store: Store, box: MailboxSettings, mailbox: Mailbox, missing: set[str]) -> int:
+@dataclass(slots=True)
+class Progress:
+    """What whoever reads a mailbox again and again remembers of it."""
+
+    missing: set[str] = field(default_factory=set)
+    """Folders of which was told already that they aren't there."""
+    inbox: tuple[int, int, date | None] | None = None
+    """Of the last read of INBOX: UIDVALIDITY, the UID behind all it found, and the day from which it searched."""
+
+
+async def collect(store: Store, box: MailboxSettings, mailbox: Mailbox, progress: Progress) -> int:
     """Read every folder to its end once; return how many reports are new.
 
-    Raises MailboxFault where that isn't possible: an INBOX that can't be opened makes the mailbox blind. Any
-    other folder that isn't there holds nothing, is told once, and remembered in *missing*.
+    Raises MailboxFault where that isn't possible: the mailbox is blind then. A folder that can't be read stops
+    no other one. Only the default's Junk, which nobody named, may be missing: that is told once.
     """
-    new = 0
+    new, faults = 0, list[MailboxFault]()
     for name in box.folders:
-        real = await mailbox.resolve(name)
-        if real is None:
-            await _note_missing(store, box, name, missing)
-            continue
-        missing.discard(name)
-        new += await _read(store, box, mailbox, name, real)
+        try:
+            real = await _resolve(store, box, mailbox, name, progress)
+            if real is not None:
+                new += await _read(store, box, mailbox, name, real, progress)
+        except (FolderMissing, FolderClosed, MessageWithheld) as fault:
+            faults.append(fault)
+    if faults:
+        raise faults[0]
     telemetry.MAILBOX_LAST_READ.labels(box.name).set(store.now().timestamp())
     return new
 
 
-async def _note_missing(store: Store, box: MailboxSettings, name: str, missing: set[str]) -> None:
-    if name not in missing:
+async def _resolve(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str, progress: Progress) -> str | None:
+    """Return what the server calls the folder *name*; None where it has none and need not have it."""
+    real = await mailbox.resolve(name)
+    if real is not None:
+        progress.missing.discard(name)
+        return real
+    async with store.write() as session:
+        was_read = (await reports.cursor(session, box.name, name)).uidvalidity is not None
+    if was_read:
+        raise FolderMissing(
+            f"The folder {name}, which was read before, isn't in the mailbox now: if it is gone for good, "
+            "leave it out of folders in [[mailbox]].",
+            permanent=False,
+        )
+    if box.names_folders:
+        raise FolderMissing(f"The mailbox has no folder {name!r}: make it, or correct folders in [[mailbox]].")
+    await _note_missing(store, box, name, progress)
+    return None
+
+
+async def _note_missing(store: Store, box: MailboxSettings, name: str, progress: Progress) -> None:
+    if name not in progress.missing:
         _log.warning("there is no such folder, so nothing is read there", mailbox=box.name, folder=name)
-        missing.add(name)
+        progress.missing.add(name)
     now = store.now()
     async with store.write() as session:
         await reports.complete(session, box.name, name, now)
 
 
-async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str, real: str) -> int:
+async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str, real: str, progress: Progress) -> int:
     started_at, offset = store.now(), store.clock_offset()
-    selected = await _open(mailbox, box, real)
-    upto, last_read = await _cursor(store, box.name, name, selected.uidvalidity)
+    selected = await mailbox.open(real, unchanged=_is_unchanged(store, box))
+    upto, last_read = await _cursor(store, box.name, name, mailbox, selected)
     since = await _since(store, last_read) if _is_shared(store, box) and not upto else None
-    new = 0
-    for uids in _chunks(await mailbox.search_from(upto + 1, since)):
-        wanted = await _ours(store, box, mailbox, uids) if _is_shared(store, box) else dict.fromkeys(uids, True)
-        async for raws, passed in _portions(_fetched(store, mailbox, wanted), max(uids)):
-            async with store.write() as session:
-                new += await reports.keep(
-                    session, box.name, name, selected.uidvalidity, raws, upto=passed, now=store.now()
-                )
+    found = await mailbox.search_from(upto + 1, since)
+    if name.upper() == "INBOX":
+        progress.inbox = (selected.uidvalidity, max(found, default=upto) + 1, since)
+    new, withheld = await _store_all(store, box, mailbox, name, selected, found)
     await _clear(store, box, mailbox, name, selected.uidvalidity)
+    if withheld:
+        raise mailbox.withheld(withheld)
     if store.clock_jumped(offset):
         # When this read began is on another clock's time: taken for now's, deadlines to come would pass as searched.
         return new
@@ -76,14 +119,50 @@ async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str,
     return new
 
 
-async def _open(mailbox: Mailbox, box: MailboxSettings, folder: str) -> Selected:
-    """Open *folder* with no more rights than are needed: SELECT takes \\Recent away from people's own programs."""
-    return await (mailbox.examine(folder) if box.after == "keep" else mailbox.select(folder))
+async def _store_all(
+    store: Store, box: MailboxSettings, mailbox: Mailbox, name: str, selected: Selected, found: Sequence[int]
+) -> tuple[int, set[int]]:
+    """Store what was *found*; return how many reports are new, and the UIDs that the server lists and withholds.
+
+    The cursor passes only what a FETCH told of or a second SEARCH denied, and stays below UIDNEXT: beyond it a
+    server's mistake in a SEARCH would hide all real mail to come.
+    """
+    new, withheld = 0, set[int]()
+    end = (selected.uidnext or _NO_END) - 1
+    for uids in _chunks(found):
+        look = await mailbox.look(uids)
+        withheld |= {uid for uid in look.withheld if uid <= end}
+        most = min([end, *(uid - 1 for uid in withheld)])
+        there = [one.uid for one in look.there]
+        wanted = await _ours(store, box, mailbox, there) if _is_shared(store, box) else dict.fromkeys(there, True)
+        seen = {one.uid: _mark(one) for one in look.there if one.is_dated}
+        async for raws, passed in _portions(_fetched(store, mailbox, wanted), max(uids)):
+            async with store.write() as session:
+                new += await reports.keep(
+                    session,
+                    box.name,
+                    name,
+                    selected.uidvalidity,
+                    raws,
+                    upto=min(passed, most),
+                    now=store.now(),
+                    passed=seen,
+                )
+    return new, withheld
+
+
+def _mark(summary: Summary) -> tuple[int, int]:
+    """Return by what a message is known again without its content."""
+    return summary.size, int(summary.internaldate.timestamp())
+
+
+def _is_unchanged(store: Store, box: MailboxSettings) -> bool:
+    """Whether the mailbox must look to people's own programs as if nobody had read it."""
+    return box.after == "keep" and _is_shared(store, box)
 
 
 def _is_shared(store: Store, box: MailboxSettings) -> bool:
-    """Whether people use the mailbox too: then only what is meant for us may be fetched."""
-    return box.role == "replies" or not store.settings.receipts.subaddress
+    return store.settings.is_shared(box)
 
 
 async def _since(store: Store, last_read: datetime | None) -> date:
@@ -116,15 +195,29 @@ async def _fetched(store: Store, mailbox: Mailbox, uids: Mapping[int, bool]) -> 
             yield one
 
 
-async def _cursor(store: Store, mailbox: str, folder: str, uidvalidity: int) -> tuple[int, datetime | None]:
-    """Return the last UID that was read and when; nought where the server gave all UIDs a new meaning."""
+async def _cursor(
+    store: Store, box: str, folder: str, mailbox: Mailbox, selected: Selected
+) -> tuple[int, datetime | None]:
+    """Return the last UID that was read and when; zero where the server gave UIDs a new meaning."""
     async with store.write() as session:
-        row = await reports.cursor(session, mailbox, folder)
-        if row.uidvalidity != uidvalidity:
-            if row.uidvalidity is not None:
-                _log.warning("the server renumbered a folder; it is read anew", mailbox=mailbox, folder=folder)
-            await reports.restart(session, mailbox, folder, uidvalidity)
-        return row.uid, row.read_at
+        row = await reports.cursor(session, box, folder)
+    renumbered = row.uidvalidity is not None and await _is_renumbered(mailbox, row, selected)
+    if row.uidvalidity is None or renumbered:
+        if renumbered:
+            _log.warning("the server renumbered a folder; it is read anew", mailbox=box, folder=folder)
+        async with store.write() as session:
+            await reports.restart(session, box, folder, selected.uidvalidity)
+        return 0, row.read_at
+    return row.uid, row.read_at
+
+
+async def _is_renumbered(mailbox: Mailbox, row: Folder, selected: Selected) -> bool:
+    """Whether UIDs mean other messages than before: some servers use them twice under one UIDVALIDITY."""
+    if row.uidvalidity != selected.uidvalidity or (selected.uidnext is not None and row.uid >= selected.uidnext):
+        return True
+    recent = {int(uid): tuple(mark) for uid, mark in (row.recent or {}).items()}
+    told = await mailbox.told(recent) if recent else {}
+    return any(one.is_dated and uid in recent and _mark(one) != recent[uid] for uid, one in told.items())
 
 
 async def _portions(fetched: AsyncIterator[Fetched], upto: int) -> AsyncIterator[tuple[list[Raw], int]]:
@@ -187,17 +280,17 @@ async def watch(
 
     *on_read* is awaited after each complete read with the number of new reports.
     """
-    missing: set[str] = set()
+    progress = Progress()
     while not stop.is_set():
         try:
             async with open_mailbox() as mailbox:
                 while not stop.is_set():
-                    new = await collect(store, box, mailbox, missing)
+                    new = await collect(store, box, mailbox, progress)
                     if not health.is_up:
                         _log.info("the mailbox can be read again", mailbox=box.name)
                     health.up()
                     await on_read(new)
-                    await _wait(store, mailbox, box)
+                    await _wait(store, mailbox, box, progress)
         except Exception as fault:
             _note_down(store, box, health, fault)
             await pause(stop, timedelta(seconds=min(2**health.failures, 60)))
@@ -214,20 +307,24 @@ def _note_down(store: Store, box: MailboxSettings, health: Health, fault: Except
     health.down(store.now(), reason, permanent=isinstance(fault, ReceiptdError) and fault.permanent)
 
 
-async def _wait(store: Store, mailbox: Mailbox, box: MailboxSettings) -> None:
+async def _wait(store: Store, mailbox: Mailbox, box: MailboxSettings, progress: Progress) -> None:
     """Wait for news at most `poll`; IDLE watches the folder that is open, polling finds all else."""
     inbox = await mailbox.resolve("INBOX")
     if not box.idle or inbox is None:
         await asyncio.sleep(box.poll.total_seconds())
-    elif not await _came_meanwhile(store, mailbox, box, inbox):
+    elif not await _came_meanwhile(store, mailbox, box, inbox, progress):
         await mailbox.wait_for_news(box.poll.total_seconds())
 
 
-async def _came_meanwhile(store: Store, mailbox: Mailbox, box: MailboxSettings, inbox: str) -> bool:
-    """Open INBOX and say whether it holds more than was read: what came before it is open, IDLE never tells."""
-    selected = await _open(mailbox, box, inbox)
-    name = next((name for name in box.folders if name.upper() == "INBOX"), None)
-    if name is None:
+async def _came_meanwhile(store: Store, mailbox: Mailbox, box: MailboxSettings, inbox: str, progress: Progress) -> bool:
+    """Have INBOX open and say whether it holds more than was found: what came before it is open, IDLE never tells.
+
+    A server that gives a new UIDVALIDITY at each opening has no news by that alone: it would be read without end.
+    """
+    opened = None if mailbox.folder == inbox else await mailbox.open(inbox, unchanged=_is_unchanged(store, box))
+    if progress.inbox is None:
         return False
-    upto, _ = await _cursor(store, box.name, name, selected.uidvalidity)
-    return bool(await mailbox.search_from(upto + 1))
+    uidvalidity, behind, since = progress.inbox
+    if opened is not None and opened.uidvalidity != uidvalidity:
+        return False
+    return bool(await mailbox.search_from(behind, since))

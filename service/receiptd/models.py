@@ -375,6 +375,8 @@ class Folder(Table, table=True):
     """The last UID that was passed."""
     read_at: datetime | None = None
     """The start of the last complete read."""
+    recent: dict[str, list[int]] | None = Field(default=None, sa_type=_JSON)
+    """Size and date (seconds) of the last messages that were passed, by UID: other ones there are a renumbering."""
 
 
 class Lease(Table, table=True):

@@ -10,7 +10,7 @@ from receiptd import duration
 from receiptd.check.account import access_token, password
 from receiptd.check.finding import Finding, fail, good, warn
 from receiptd.errors import ReceiptdError
-from receiptd.mailbox import FolderMissing, Mailbox, open_mailbox
+from receiptd.mailbox import FolderClosed, FolderMissing, Mailbox, MessageWithheld, open_mailbox
 from receiptd.settings import MailboxSettings, Settings
 
 PATIENCE = 20.0
@@ -28,7 +28,7 @@ async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:
         try:
             async with open_one(one) as mailbox:
                 yield good(what, f"the server lets {unquote(one.user or '')} in")
-                for finding in [*_abilities(one, mailbox, what), *await _folders(one, mailbox, what)]:
+                for finding in [*_abilities(one, mailbox, what), *await _folders(settings, one, mailbox, what)]:
                     yield finding
         except ReceiptdError as error:
             yield fail(what, str(error))
@@ -48,13 +48,17 @@ def _abilities(settings: MailboxSettings, mailbox: Mailbox, what: str) -> list[F
     return found
 
 
-async def _folders(settings: MailboxSettings, mailbox: Mailbox, what: str) -> list[Finding]:
+async def _folders(settings: Settings, box: MailboxSettings, mailbox: Mailbox, what: str) -> list[Finding]:
     found, resolved = [], set()
-    for wanted in settings.folders:
+    unchanged = box.after == "keep" and settings.is_shared(box)
+    for wanted in box.folders:
         name = await mailbox.resolve(wanted)
-        if name is not None:
-            resolved.add(name)
-        found.append(await _folder(settings, mailbox, what, wanted, name))
+        if name is None:
+            found.append(_missing(box, what, wanted))
+            continue
+        resolved.add(name)
+        found.append(await _folder(box, mailbox, what, wanted, name, unchanged=unchanged))
+    found += await _target(box, mailbox, what, resolved)
     found += [
         warn(what, f"the junk folder {folder.name} is not searched: reports in it go unseen; add it to folders")
         for folder in await mailbox.folders()
@@ -63,17 +67,43 @@ async def _folders(settings: MailboxSettings, mailbox: Mailbox, what: str) -> li
     return found
 
 
-async def _folder(settings: MailboxSettings, mailbox: Mailbox, what: str, wanted: str, name: str | None) -> Finding:
-    if name is None:
-        return warn(what, f"there is no folder {wanted}: correct folders, or make it if the server sorts mail there")
+def _missing(box: MailboxSettings, what: str, wanted: str) -> Finding:
+    if not box.names_folders:
+        return good(what, f"there is no folder {wanted}, so only the others are searched")
+    return fail(
+        what,
+        f"there is no folder {wanted}: correct folders, or make it if the server sorts mail there; until then no "
+        "deadline is judged",
+    )
+
+
+async def _folder(
+    settings: MailboxSettings, mailbox: Mailbox, what: str, wanted: str, name: str, *, unchanged: bool
+) -> Finding:
     try:
-        selected = await (mailbox.examine(name) if settings.after == "keep" else mailbox.select(name))
-    except FolderMissing as error:
+        selected = await mailbox.open(name, unchanged=unchanged)
+        found = await mailbox.search_from(1)
+        await mailbox.summaries(found[-1:])
+    except (FolderMissing, FolderClosed, MessageWithheld) as error:
         return fail(what, str(error))
     called = name if name == wanted else f"{wanted} (here {name})"
     if selected.is_read_only and settings.after != "keep":
         return warn(what, f"{called} is read-only: after = {settings.after!r} can't be done there")
     return good(what, f"{called} can be read; it holds {_count(selected.exists)}")
+
+
+async def _target(box: MailboxSettings, mailbox: Mailbox, what: str, read: set[str]) -> list[Finding]:
+    """Say where `after = "move:FOLDER"` takes settled reports; nothing is made before there is one."""
+    if not box.after.startswith("move:"):
+        return []
+    wanted = box.after.removeprefix("move:")
+    name = await mailbox.resolve(wanted)
+    if name in read:
+        return [fail(what, f"after = {box.after!r} moves reports to a folder that is read: name another one")]
+    if name is None:
+        name = await mailbox.new_name(wanted)
+        return [good(what, f"settled reports go to {name}, which is made when there is the first")]
+    return [good(what, f"settled reports go to {name}")]
 
 
 def _count(messages: int) -> str:

@@ -78,7 +78,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> list[_Watch]:
             continue
         mailbox = await stack.enter_async_context(open_one(one))
         folders = [await mailbox.resolve(wanted) for wanted in one.folders]
-        watches += [_Watch(mailbox, name, (await mailbox.select(name)).uidnext) for name in folders if name is not None]
+        watches += [_Watch(mailbox, name, await _following(mailbox, name)) for name in folders if name is not None]
     return watches
 
 
@@ -132,6 +132,12 @@ def _submitted(outcome: Outcome, address: str) -> Finding:
             return fail(WHAT, f"the relay won't take a message to {address}: {outcome.reason}")
         case _:
             return fail(WHAT, f"it is not known whether the relay took the message: {outcome.reason}")
+
+
+async def _following(mailbox: Mailbox, folder: str) -> int:
+    """Return the UID from which on all is new in *folder*."""
+    selected = await mailbox.select(folder)
+    return selected.uidnext or max(await mailbox.search_from(1), default=0) + 1
 
 
 async def _reports(watches: list[_Watch], mark: str, max_report: int) -> AsyncGenerator[Report, None]:

@@ -92,7 +92,8 @@ def summary(uid: int, items: dict[str, Value]) -> Summary | None:
     if not isinstance(size, bytes) or not isinstance(date, bytes):
         return None
     words = [flag for flag in flags if isinstance(flag, bytes)] if isinstance(flags, list) else []
-    return Summary(uid, int(size), instant(date), frozenset(flag.decode("utf-8", "replace") for flag in words))
+    flagged = frozenset(flag.decode("utf-8", "replace") for flag in words)
+    return Summary(uid, int(size), instant(date), flagged, is_dated=_parsed(date) is not None)
 
 
 def body(items: dict[str, Value]) -> bytes | None:
@@ -105,10 +106,13 @@ def body(items: dict[str, Value]) -> bytes | None:
 
 def instant(text: bytes) -> datetime:
     """Return an INTERNALDATE in UTC; a date that is none counts as now, the moment we saw the message."""
+    return _parsed(text) or datetime.now(UTC)
+
+
+def _parsed(text: bytes) -> datetime | None:
     found = _DATE.fullmatch(text.decode("ascii", "replace").strip())
-    now = datetime.now(UTC)
     if not found or found[2].lower() not in MONTHS:
-        return now
+        return None
     offset = timedelta(hours=int(found[8]), minutes=int(found[9])) * (1 if found[7] == "+" else -1)
     try:
         local = datetime(
@@ -117,7 +121,7 @@ def instant(text: bytes) -> datetime:
         )  # fmt: skip
         return local.astimezone(UTC)
     except (ValueError, OverflowError):
-        return now
+        return None
 
 
 def found_uids(responses: Iterable[Pieces]) -> set[int]:
@@ -178,6 +182,16 @@ def folders(responses: Iterable[Pieces]) -> tuple[tuple[FolderInfo, str], ...]:
                 if info:
                     found[info.name] = (info, (delimiter or b"").decode("ascii", "replace"))
     return tuple(found.values())
+
+
+def personal_prefix(responses: Iterable[Pieces]) -> str:
+    """Return what the names of the user's own folders begin with (RFC 2342), "" where the server says nothing."""
+    for pieces in responses:
+        if re.match(rb"NAMESPACE ", pieces[0], re.IGNORECASE):
+            match values(pieces)[1:2]:
+                case [[[bytes(prefix), *_], *_]]:
+                    return names.decode(prefix)
+    return ""
 
 
 _SPECIAL = {r"\all", r"\archive", r"\drafts", r"\flagged", r"\junk", r"\sent", r"\trash", r"\important"}

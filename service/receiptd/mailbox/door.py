@@ -21,6 +21,7 @@ from receiptd.settings import MailboxSettings
 PATIENCE = 60.0
 """Seconds that a command may take, beyond what a large fetch needs. A refused login takes some at Dovecot."""
 _FAREWELL = 5.0
+_ENDED_HANDSHAKE = "it ended the connection while TLS was being set up"
 
 
 @asynccontextmanager
@@ -69,13 +70,24 @@ async def _connect(wire: Wire, place: Place, context: ssl.SSLContext | None) -> 
             await wire.greeted.wait()
             _check_greeting(wire)
             if place.scheme == "imap+starttls" and context is not None:
-                await wire.start_tls(context, place.host)
+                await _start_tls(wire, place, context)
     except TimeoutError as error:
         raise MailboxDown(
             f"The mailbox server {place} does not answer: check host and port in [[mailbox]] url, and the firewall."
         ) from error
     except OSError as error:
         raise _unreachable(place, error) from error
+
+
+async def _start_tls(wire: Wire, place: Place, context: ssl.SSLContext) -> None:
+    """Go on under TLS; what the server offered before is forgotten then, for anybody may have said it."""
+    if "STARTTLS" not in await login.ask_capabilities(wire):
+        raise MailboxDown(
+            f"The mailbox server {place} offers no STARTTLS, and without it nothing protects the password: "
+            "use imaps:// with its TLS port (usually 993), or ask its administrator.",
+            permanent=True,
+        )
+    await wire.start_tls(context, place.host)
 
 
 def _check_greeting(wire: Wire) -> None:
@@ -123,7 +135,7 @@ def _unreachable(place: Place, error: OSError) -> MailboxDown:
             "check the host in [[mailbox]] url, and this machine's DNS.",
             permanent=error.errno == socket.EAI_NONAME,
         )
-    why = os.strerror(error.errno) if error.errno else printable(str(error))
+    why = os.strerror(error.errno) if error.errno else printable(str(error)) or _ENDED_HANDSHAKE
     return MailboxDown(
         f"The mailbox server {place} can't be reached ({why}): "
         "check host and port in [[mailbox]] url, and whether the server runs."

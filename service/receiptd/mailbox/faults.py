@@ -25,9 +25,22 @@ class MailboxRefused(MailboxFault):
 
 
 class FolderMissing(MailboxFault):
-    """There is no folder of that name."""
+    """There is no folder of that name.
 
-    permanent = True
+    *permanent*: it never was there, so a person must correct the settings; one that was read before may come back.
+    """
+
+    def __init__(self, sentence: str, *, permanent: bool = True) -> None:
+        super().__init__(sentence)
+        self.permanent = permanent
+
+
+class FolderClosed(MailboxFault):
+    """The server won't open a folder that it has; the connection stays good."""
+
+
+class MessageWithheld(MailboxFault):
+    """The server says that it has a message, and tells nothing of it when asked; the connection stays good."""
 
 
 def printable(text: bytes | str) -> str:

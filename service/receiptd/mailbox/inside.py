@@ -11,9 +11,16 @@ import structlog
 from aioimaplib.aioimaplib import AUTH, SELECTED
 
 from receiptd.mailbox import answers, names
-from receiptd.mailbox.faults import FolderMissing, MailboxDown, MailboxRefused, printable
+from receiptd.mailbox.faults import (
+    FolderClosed,
+    FolderMissing,
+    MailboxDown,
+    MailboxRefused,
+    MessageWithheld,
+    printable,
+)
 from receiptd.mailbox.question import Answer
-from receiptd.mailbox.values import Fetched, FolderInfo, Selected, Summary
+from receiptd.mailbox.values import Fetched, FolderInfo, Look, Selected, Summary
 from receiptd.mailbox.wire import Wire
 
 UIDS_AT_ONCE = 50
@@ -38,7 +45,8 @@ class Mailbox:
     def __init__(self, wire: Wire, capabilities: frozenset[str], *, may_idle: bool) -> None:
         self.capabilities = capabilities
         self._wire = wire
-        self._folder = ""
+        self.folder: str | None = None
+        """What the server calls the folder that is open."""
         self._has_idle = may_idle and "IDLE" in capabilities
 
     # Folders.
@@ -72,13 +80,26 @@ class Mailbox:
         """Open the folder *name* as `select` does, for reading alone: nothing in it loses even its \\Recent."""
         return await self._opened("EXAMINE", name)
 
+    async def open(self, name: str, *, unchanged: bool) -> Selected:
+        """Open the folder *name*: with SELECT, unless it is to be left *unchanged* or the server won't.
+
+        SELECT makes the server write down the UIDs that it gives: Courier forgets those that only EXAMINE saw.
+        EXAMINE leaves \\Recent to people's own programs.
+        """
+        if unchanged:
+            return await self.examine(name)
+        try:
+            return await self.select(name)
+        except FolderClosed:
+            return await self.examine(name)
+
     async def _opened(self, verb: str, name: str) -> Selected:
         self._wire.forget_counts()
         answer = await self._wire.ask(verb, _quoted(name))
         if not answer.is_ok:
-            self._wire.state = AUTH
+            self._wire.state, self.folder = AUTH, None
             await self._explain_no_folder(name, answer)
-        self._wire.state, self._wire.has_news, self._folder = SELECTED, False, name
+        self._wire.state, self._wire.has_news, self.folder = SELECTED, False, name
         validity, following, exists, is_read_only = answers.selected(answer.responses, answer.text)
         if not validity:
             raise MailboxDown(
@@ -86,14 +107,15 @@ class Mailbox:
                 "it can't be known which messages are new.",
                 permanent=True,
             )
-        if following is None:
-            following = max(await self.search_from(1), default=0) + 1
         return Selected(validity, following, exists, is_read_only)
 
     async def _explain_no_folder(self, name: str, answer: Answer) -> None:
         if name not in {folder.name for folder in await self.folders()}:
             raise FolderMissing(f"The mailbox has no folder {name!r}: make it, or correct folders in [[mailbox]].")
-        raise MailboxDown(f"The mailbox server {self._wire.server} won't open {name}: {printable(answer.text)}.")
+        raise FolderClosed(
+            f"The mailbox server {self._wire.server} won't open {name}: {printable(answer.text)}. Check the user's "
+            "rights to it, or leave it out of folders in [[mailbox]]."
+        )
 
     async def _listed(self) -> tuple[tuple[FolderInfo, str], ...]:
         returned = ("RETURN (SPECIAL-USE)",) if self.capabilities >= {"SPECIAL-USE", "LIST-EXTENDED"} else ()
@@ -108,20 +130,58 @@ class Mailbox:
         # Dovecot searches what it has already announced; a NOOP makes it look first (RFC 9051 §6.1.2).
         await self._read("NOOP")
         self._wire.has_news = False
-        # `n:*` means `*:n` where n is beyond the end: the last message, however old (RFC 9051 §9, seq-range).
-        criteria = [f"UID {max(uid, 1)}:*", *(["SINCE", _imap_date(since)] if since else [])]
+        # Not `n:*`: that means `*:n` where n is beyond the end (RFC 9051 §9, seq-range), and GNU imap4d finds nothing.
+        criteria = [f"UID {max(uid, 1)}:{LAST_UID}", *(["SINCE", _imap_date(since)] if since else [])]
         found = answers.found_uids((await self._read("SEARCH", *criteria, by_uid=True)).responses)
+        if not found and uid <= 1 and since is None and self._wire.exists:
+            raise MailboxDown(
+                f"The mailbox server {self._wire.server} says that {self.folder} holds messages "
+                f"({self._wire.exists}) and finds none of them: what it finds can't be relied on."
+            )
         return sorted(one for one in found if one >= uid)
 
-    async def summaries(self, uids: Iterable[int]) -> list[Summary]:
-        """Return size, date and flags of *uids*; those that are gone are left out."""
-        found = []
+    async def look(self, uids: Iterable[int]) -> Look:
+        """Return what the server tells of *uids*; those that a second SEARCH denies are gone, and left out."""
+        there, withheld = list[Summary](), set[int]()
         for batch in _batches(uids):
-            answer = await self._read("FETCH", _set(batch), "(UID FLAGS INTERNALDATE RFC822.SIZE)", by_uid=True)
-            items = self._understand(answers.fetched, answer)
-            told = (answers.summary(uid, items[uid]) for uid in batch if uid in items)
-            found += [summary for summary in told if summary is not None]
-        return found
+            told = await self.told(batch)
+            for uid in await self._still_listed(uid for uid in batch if uid not in told):
+                told |= await self.told([uid])
+                withheld |= set() if uid in told else {uid}
+            there += [told[uid] for uid in batch if uid in told]
+        return Look(tuple(there), frozenset(withheld))
+
+    async def summaries(self, uids: Iterable[int]) -> list[Summary]:
+        """Return size, date and flags of *uids*; those that are gone are left out.
+
+        Raises MessageWithheld where the server lists one and tells nothing of it.
+        """
+        look = await self.look(uids)
+        if look.withheld:
+            raise self.withheld(look.withheld)
+        return list(look.there)
+
+    def withheld(self, uids: Iterable[int]) -> MessageWithheld:
+        """Return the fault that says which messages the server lists and doesn't hand over."""
+        return MessageWithheld(
+            f"The mailbox server {self._wire.server} lists messages in {self.folder} and tells nothing of them "
+            f"(UID {_set(sorted(uids)[:10])}): look at them with another program, and move them out of the folder."
+        )
+
+    async def told(self, uids: Iterable[int]) -> dict[int, Summary]:
+        """Return what one FETCH tells of at most 50 *uids*; nothing follows for those that it leaves out."""
+        answer = await self._read("FETCH", _set(uids), "(UID FLAGS INTERNALDATE RFC822.SIZE)", by_uid=True)
+        items = self._understand(answers.fetched, answer)
+        told = {uid: answers.summary(uid, items[uid]) for uid in items}
+        return {uid: summary for uid, summary in told.items() if summary is not None}
+
+    async def _still_listed(self, uids: Iterable[int]) -> list[int]:
+        """Return which of *uids* a SEARCH lists: a FETCH that leaves a message out doesn't say that it is gone."""
+        asked = sorted(uids)
+        if not asked:
+            return []
+        listed = answers.found_uids((await self._read("SEARCH", f"UID {_set(asked)}", by_uid=True)).responses)
+        return [uid for uid in asked if uid in listed]
 
     async def fetch(self, uids: Iterable[int], *, max_report: int) -> AsyncIterator[Fetched]:
         """Yield the messages *uids* without marking them seen, in order; those that are gone are left out.
@@ -168,8 +228,7 @@ class Mailbox:
 
         One that is there and can't be had is empty: it must be seen, and may not stop the ones behind it.
         """
-        asked = f"UID {_set(one.uid for one in missing)}"
-        there = answers.found_uids((await self._read("SEARCH", asked, by_uid=True)).responses)
+        there = await self._still_listed(one.uid for one in missing)
         contents = {}
         for one in missing:
             if one.uid in there:
@@ -208,23 +267,34 @@ class Mailbox:
 
     async def move(self, uids: Iterable[int], folder: str) -> None:
         """Move *uids* to *folder*, which is made if need be."""
+        target, refusal = await self._target(folder)
         for batch in _batches(uids):
-            if "MOVE" in self.capabilities:
-                await self._carry("MOVE", batch, folder)
-            else:
-                await self._carry("COPY", batch, folder)
+            how = "MOVE" if "MOVE" in self.capabilities else "COPY"
+            answer = await self._wire.ask(how, _set(batch), _quoted(target), by_uid=True)
+            if not answer.is_ok:
+                raise refusal or self._refused(how, answer)
+            if how == "COPY":
                 await self._remove(batch)
 
-    async def _carry(self, how: str, batch: list[int], folder: str) -> None:
-        answer = await self._wire.ask(how, _set(batch), _quoted(folder), by_uid=True)
-        if not answer.is_ok and answers.code(answer.text) == "TRYCREATE":
-            target = await self.resolve(folder)
-            if target is None:
-                target = folder
-                await self._change("CREATE", _quoted(folder), by_uid=False)
-            answer = await self._wire.ask(how, _set(batch), _quoted(target), by_uid=True)
-        if not answer.is_ok:
-            raise self._refused(how, answer)
+    async def _target(self, folder: str) -> tuple[str, MailboxRefused | None]:
+        """Return what the server calls the folder to move to, made if need be, and why it couldn't be made."""
+        if (known := await self.resolve(folder)) is not None:
+            return known, None
+        target = await self.new_name(folder)
+        answer = await self._wire.ask("CREATE", _quoted(target))
+        if answer.is_ok or answers.code(answer.text) == "ALREADYEXISTS":
+            return target, None
+        return target, MailboxRefused(
+            f"The mailbox server {self._wire.server} won't make the folder {target} ({printable(answer.text)}): "
+            "make it yourself, or name one that is there in after of [[mailbox]]."
+        )
+
+    async def new_name(self, folder: str) -> str:
+        """Return what a folder *folder* that isn't there yet is to be called: some servers keep all below INBOX."""
+        if "NAMESPACE" not in self.capabilities or names.is_inbox(folder):
+            return folder
+        prefix = self._understand(answers.personal_prefix, await self._read("NAMESPACE"))
+        return folder if folder.startswith(prefix) else prefix + folder
 
     async def _remove(self, batch: list[int]) -> None:
         """Delete *batch* and nothing else: a plain EXPUNGE would take with it what other people marked."""
@@ -235,7 +305,7 @@ class Mailbox:
             _log.warning(
                 "mailbox.left_deleted",
                 server=self._wire.server,
-                folder=self._folder,
+                folder=self.folder,
                 count=len(batch),
                 reason="the server has no UIDPLUS: they stay, marked as deleted, until somebody expunges them",
             )
@@ -247,7 +317,7 @@ class Mailbox:
 
     def _refused(self, name: str, answer: Answer) -> MailboxRefused:
         return MailboxRefused(
-            f"The mailbox server {self._wire.server} refuses {name} in {self._folder}: {printable(answer.text)}; "
+            f"The mailbox server {self._wire.server} refuses {name} in {self.folder}: {printable(answer.text)}; "
             "check the user's rights there, the quota and after in [[mailbox]]."
         )
 

@@ -19,7 +19,8 @@ class Selected:
     """What the server says of the folder it has just opened (RFC 9051 §6.3.2)."""
 
     uidvalidity: int
-    uidnext: int
+    uidnext: int | None
+    """What the next message will be numbered at least; None: the server doesn't say."""
     exists: int
     is_read_only: bool = False
 
@@ -32,6 +33,16 @@ class Summary:
     size: int
     internaldate: datetime
     flags: frozenset[str]
+    is_dated: bool = True
+    """False: the server's date is none, so *internaldate* is when we asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a FETCH told of messages, and which of them a SEARCH lists that no FETCH tells anything of."""
+
+    there: tuple[Summary, ...]
+    withheld: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,11 @@ class Wire(IMAP4ClientProtocol):
         if self.transport is not None:
             abort(self.transport)
 
+    @property
+    def exists(self) -> int:
+        """How many messages the open folder holds, as announced so far."""
+        return self._counts.get(b"EXISTS", 0)
+
     def forget_counts(self) -> None:
         """Count anew: another folder is being opened."""
         self._counts.clear()

@@ -213,6 +213,11 @@ class MailboxSettings(Account):
             raise ValueError("name at least one folder, and each once")
         return folders
 
+    @property
+    def names_folders(self) -> bool:
+        """Whether the settings name the folders: of the default's, Junk may be missing."""
+        return "folders" in self.model_fields_set
+
     @model_validator(mode="after")
     def _has_a_user(self) -> Self:
         if not self.user:
@@ -330,3 +335,7 @@ class Settings(Section):
             for to in (to for level in policy.levels for to in level.to if to not in known):
                 raise ValueError(f"policy.{name}.levels names the webhook {to!r}; there are {', '.join(sorted(known))}")
         return self
+
+    def is_shared(self, mailbox: MailboxSettings) -> bool:
+        """Whether people use *mailbox* too: then only what is meant for us is fetched, and nothing else is touched."""
+        return mailbox.role == "replies" or not self.receipts.subaddress

@@ -23,6 +23,10 @@ _SPOILT_RETRY = timedelta(seconds=5)
 """How long a report waits for which the database had no room: deadlines are held meanwhile."""
 MOST_CANDIDATES = 1000
 """Every recipient of a hit message must be among them, so no fewer than a message may have."""
+_OF_BEFORE = 0
+"""No UIDVALIDITY is zero (RFC 9051 §9, nz-number): the UID means nothing any more."""
+_RECENT = 20
+"""How many of the last messages of a folder are looked at again, to see a server that uses UIDs twice."""
 MOST_OCTETS = 64 << 20
 """How much is read into memory at once, a first report of any size excepted."""
 
@@ -49,30 +53,58 @@ async def cursor(session: AsyncSession, mailbox: str, folder: str) -> Folder:
 
 
 async def restart(session: AsyncSession, mailbox: str, folder: str, uidvalidity: int) -> None:
-    """Begin a folder anew: its UIDs mean other messages now (RFC 9051 §2.3.1.1); known reports stay known by hash."""
+    """Begin a folder anew: its UIDs mean other messages now (RFC 9051 §2.3.1.1); known reports stay known by hash.
+
+    Nothing in the mailbox may be touched by a number of before, also where the server kept its UIDVALIDITY.
+    """
     row = await cursor(session, mailbox, folder)
-    row.uidvalidity, row.uid = uidvalidity, 0
+    row.uidvalidity, row.uid, row.recent = uidvalidity, 0, None
+    await session.exec(
+        update(ReportRow)
+        .where(
+            ReportRow.mailbox == mailbox,
+            ReportRow.folder == folder,
+            or_(col(ReportRow.clear), col(ReportRow.due_at).is_not(None)),
+        )
+        .values(uidvalidity=_OF_BEFORE)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def keep(
-    session: AsyncSession, mailbox: str, folder: str, uidvalidity: int, raws: Sequence[Raw], *, upto: int, now: datetime
+    session: AsyncSession,
+    mailbox: str,
+    folder: str,
+    uidvalidity: int,
+    raws: Sequence[Raw],
+    *,
+    upto: int,
+    now: datetime,
+    passed: Mapping[int, tuple[int, int]] | None = None,
 ) -> int:
     """Store *raws* and move the cursor to *upto* in the caller's transaction; return how many are new.
 
     After a change of UIDVALIDITY the same message comes under another UID: the bytes and the
     folder decide that it is known. What is known is left as it is kept: it is settled, or still whole.
+    *passed*: size and date (seconds) by UID of messages that the read has seen.
     """
     new = 0
     for raw in raws:
         digest = evidence.digest_of(raw.content)
         key = id_of("report", mailbox, digest, int(raw.received_at.timestamp()))
-        if await session.get(ReportRow, key) is None:
+        known = await session.get(ReportRow, key)
+        if known is not None and known.uidvalidity == _OF_BEFORE and known.folder == folder:
+            known.uidvalidity, known.uid = uidvalidity, raw.uid
+        if known is None:
             new += 1
             await evidence.put(session, raw.content, now)
             session.add(_row(key, mailbox, folder, uidvalidity, raw, digest, now))
             await session.flush()
     row = await cursor(session, mailbox, folder)
     row.uid = max(row.uid, upto)
+    seen = {int(uid): values for uid, values in (row.recent or {}).items()}
+    seen |= {uid: list(values) for uid, values in (passed or {}).items() if uid <= row.uid}
+    row.recent = {str(uid): seen[uid] for uid in sorted(seen)[-_RECENT:]}
     return new
 
 
