@@ -156,7 +156,7 @@ async def test_a_read_in_which_the_clock_was_set_is_not_complete(
 def _pass_while_it_reads(post: Post, monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
     true = reports.keep
 
-    async def keep(*args: Any, **words: Any) -> int:
+    async def keep(*args: Any, **words: Any) -> reports.Kept:
         post.stage.pass_time(**time)
         return await true(*args, **words)
 
@@ -417,6 +417,25 @@ async def test_uids_that_are_used_twice_under_one_uidvalidity_are_a_renumbering(
     assert len(await post.rows()) == 3
 
 
+async def test_a_known_message_of_the_same_size_and_second_under_a_higher_uid_is_a_renumbering(post: Post) -> None:
+    post.put(_mail(1))
+    await post.collect()
+    post.imap.messages = {1: Message(_mail(2), date=DATE), 2: Message(_mail(1), date=DATE)}
+    assert await post.collect() == 1
+    assert (await _cursor(post), len(await post.rows())) == ((2, True), 2)
+
+
+async def test_a_copy_of_a_known_message_makes_no_folder_read_again_and_again(post: Post) -> None:
+    post.put(_mail(1))
+    await post.collect()
+    post.put(_mail(1))
+    for _ in range(2):
+        assert await post.collect() == 0
+    post.imap.got.clear()
+    assert await post.collect() == 0
+    assert not post.imap.commands("BODY")
+
+
 async def test_a_message_of_another_date_under_a_known_uid_is_a_renumbering(post: Post) -> None:
     post.put(_mail(1))
     await post.collect()
@@ -431,6 +450,20 @@ async def test_numbers_that_begin_anew_under_one_uidvalidity_are_a_renumbering(p
     post.imap.messages = {1: Message(_mail(11), date=DATE)}
     assert await post.collect() == 1
     assert await _cursor(post) == (1, True)
+
+
+async def test_what_a_server_keeps_in_a_messages_header_makes_no_other_report_of_it(post: Post) -> None:
+    """GNU imap4d shows and rewrites these lines of an mbox, and gives a new UIDVALIDITY with each delivery."""
+    post.put(b"Subject: 1\r\n\r\nStatus: kept\r\n")
+    assert await post.collect() == 1
+    for number in (1, 2):
+        kept = b"Subject: 1\r\nX-IMAPbase: 7 %d\r\nX-UID: %d\r\nStatus: RO\r\n\r\nStatus: kept\r\n" % (number, number)
+        post.imap.uidvalidity += 1
+        post.imap.messages = {number: Message(kept, date=DATE)}
+        assert await post.collect() == 0
+    post.imap.uidvalidity += 1
+    post.imap.messages = {1: Message(b"Subject: 1\r\n\r\nStatus: another\r\n", date=DATE)}
+    assert await post.collect() == 1
 
 
 async def test_a_date_that_is_none_is_no_renumbering(post: Post) -> None:

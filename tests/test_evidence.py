@@ -59,7 +59,7 @@ async def _fetched(stage: Stage, raw: bytes, *, uid: int, uidvalidity: int = 1, 
     """Put *raw* into the store as a read of the mailbox does; return how many of it are new."""
     came = [Raw(uid, stage.instant + after, len(raw), raw)]
     async with stage.store.write() as session:
-        return await reports.keep(session, "receipts", "INBOX", uidvalidity, came, upto=uid, now=stage.instant)
+        return (await reports.keep(session, "receipts", "INBOX", uidvalidity, came, upto=uid, now=stage.instant)).new
 
 
 async def _settle_all(stage: Stage) -> None:

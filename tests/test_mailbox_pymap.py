@@ -53,6 +53,7 @@ async def mailbox(server: ImapServer, settings: MailboxSettings) -> AsyncIterato
 async def test_a_message_is_found_fetched_and_left_unseen(server: ImapServer, mailbox: Mailbox) -> None:
     await server.deliver(LETTER, RECEIVED)
     selected = await mailbox.select("INBOX")
+    assert selected.uidnext is not None
     assert (selected.exists, selected.uidnext - 1) == (1, (await mailbox.search_from(1))[0])
     fetched = [one async for one in mailbox.fetch(await mailbox.search_from(1), max_report=1 << 20)]
     assert [(one.raw, one.size, one.internaldate, one.truncated) for one in fetched] == [

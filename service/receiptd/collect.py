@@ -103,11 +103,13 @@ async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str,
     started_at, offset = store.now(), store.clock_offset()
     selected = await mailbox.open(real, unchanged=_is_unchanged(store, box))
     upto, last_read = await _cursor(store, box.name, name, mailbox, selected)
-    since = await _since(store, last_read) if _is_shared(store, box) and not upto else None
-    found = await mailbox.search_from(upto + 1, since)
-    if name.upper() == "INBOX":
-        progress.inbox = (selected.uidvalidity, max(found, default=upto) + 1, since)
-    new, withheld = await _store_all(store, box, mailbox, name, selected, found)
+    first = await _since(store, last_read) if _is_shared(store, box) else None
+    since = None if upto else first
+    new, withheld, was_elsewhere = await _store_all(store, box, mailbox, name, selected, progress, upto, since)
+    if was_elsewhere and upto:
+        await _restart(store, box.name, name, selected)
+        again, withheld, _ = await _store_all(store, box, mailbox, name, selected, progress, 0, first)
+        new += again
     await _clear(store, box, mailbox, name, selected.uidvalidity)
     if withheld:
         raise mailbox.withheld(withheld)
@@ -120,14 +122,24 @@ async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str,
 
 
 async def _store_all(
-    store: Store, box: MailboxSettings, mailbox: Mailbox, name: str, selected: Selected, found: Sequence[int]
-) -> tuple[int, set[int]]:
-    """Store what was *found*; return how many reports are new, and the UIDs that the server lists and withholds.
+    store: Store,
+    box: MailboxSettings,
+    mailbox: Mailbox,
+    name: str,
+    selected: Selected,
+    progress: Progress,
+    upto: int,
+    since: date | None,
+) -> tuple[int, set[int], bool]:
+    """Store what came behind *upto*; return how many reports are new, which UIDs are withheld, and `was_elsewhere`.
 
     The cursor passes only what a FETCH told of or a second SEARCH denied, and stays below UIDNEXT: beyond it a
     server's mistake in a SEARCH would hide all real mail to come.
     """
-    new, withheld = 0, set[int]()
+    found = await mailbox.search_from(upto + 1, since)
+    if name.upper() == "INBOX":
+        progress.inbox = (selected.uidvalidity, max(found, default=upto) + 1, since)
+    new, withheld, was_elsewhere = 0, set[int](), False
     end = (selected.uidnext or _NO_END) - 1
     for uids in _chunks(found):
         look = await mailbox.look(uids)
@@ -138,7 +150,7 @@ async def _store_all(
         seen = {one.uid: _mark(one) for one in look.there if one.is_dated}
         async for raws, passed in _portions(_fetched(store, mailbox, wanted), max(uids)):
             async with store.write() as session:
-                new += await reports.keep(
+                kept = await reports.keep(
                     session,
                     box.name,
                     name,
@@ -148,7 +160,8 @@ async def _store_all(
                     now=store.now(),
                     passed=seen,
                 )
-    return new, withheld
+            new, was_elsewhere = new + kept.new, was_elsewhere or kept.was_elsewhere
+    return new, withheld, was_elsewhere
 
 
 def _mark(summary: Summary) -> tuple[int, int]:
@@ -202,13 +215,17 @@ async def _cursor(
     async with store.write() as session:
         row = await reports.cursor(session, box, folder)
     renumbered = row.uidvalidity is not None and await _is_renumbered(mailbox, row, selected)
-    if row.uidvalidity is None or renumbered:
-        if renumbered:
-            _log.warning("the server renumbered a folder; it is read anew", mailbox=box, folder=folder)
-        async with store.write() as session:
-            await reports.restart(session, box, folder, selected.uidvalidity)
-        return 0, row.read_at
-    return row.uid, row.read_at
+    if row.uidvalidity is not None and not renumbered:
+        return row.uid, row.read_at
+    await _restart(store, box, folder, selected, is_first=not renumbered)
+    return 0, row.read_at
+
+
+async def _restart(store: Store, box: str, folder: str, selected: Selected, *, is_first: bool = False) -> None:
+    if not is_first:
+        _log.warning("the server renumbered a folder; it is read anew", mailbox=box, folder=folder)
+    async with store.write() as session:
+        await reports.restart(session, box, folder, selected.uidvalidity)
 
 
 async def _is_renumbered(mailbox: Mailbox, row: Folder, selected: Selected) -> bool:

@@ -15,7 +15,7 @@ from sqlmodel import col, select
 
 from receiptd import compose, settings, webhook
 from receiptd.accept import Wish, accept
-from receiptd.collect import collect
+from receiptd.collect import Progress, collect
 from receiptd.escalate import escalate, monitor
 from receiptd.mailbox import open_mailbox
 from receiptd.models import Alert, Dispatch, DispatchAttempt, EventRow, Recipient
@@ -84,7 +84,7 @@ class Workshop:
         """Read the mailbox to its end once."""
         (box,) = self.store.settings.mailbox
         async with open_mailbox(box, password="sesame") as mailbox:
-            return await collect(self.store, box, mailbox, set())
+            return await collect(self.store, box, mailbox, Progress())
 
     async def settle(self) -> int:
         return await settle(self.store)

@@ -6,6 +6,7 @@ import functools
 import os
 from pathlib import Path
 
+from tests.servers.imap_programs import IMAP_PROGRAMS
 from tests.servers.packages import Unobtainable, unpack
 from tests.servers.programs import PROGRAMS
 from tests.servers.server import can_enter
@@ -27,7 +28,8 @@ def why_not() -> str | None:
     if (refused := can_enter()) is not None:
         return refused
     try:
-        for packages in (*(program.packages for program in PROGRAMS), *MAIL_PROGRAMS):
+        servers = (program.packages for program in (*PROGRAMS, *IMAP_PROGRAMS))
+        for packages in (*servers, *MAIL_PROGRAMS):
             unpack(*packages)
     except Unobtainable as missing:
         return f"the Debian packages are not to be had ({missing})"

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import trustme
 
 from tests.servers.greylist import Greylist
+from tests.servers.imap_programs import COURIER, CYRUS, IMAP4D
 from tests.servers.packages import unpack
 from tests.servers.ports import Ports
 from tests.servers.programs import DOVECOT, EXIM, OPENSMTPD, POSTFIX, VMAIL
@@ -34,6 +35,7 @@ _RELAY = ("submission", "submissions", "smtp", "smtp_nodsn", "smtp_ascii")
 _PORTS = (
     *(*_RELAY, "imap", "imaps"),
     *("mx", "b", "b_imap", "box", "nodsn", "exim", "osmtpd", "greylist"),
+    *("cyrus", "courier", "imap4d"),
 )
 
 
@@ -100,6 +102,8 @@ class World:
       waiting (to never@later.test until it expires), forward (bob@b.test); at exim.test also late (after2@later.test)
       and team (alice, bob@b.test), at osmtpd.test also pair (alice, bob@b.test) and torn (alice, never@later.test).
       What comes to gate.exim.test and gate.osmtpd.test they hand on to a server without DSN
+    * `cyrus`, `courier` and `imap4d`: other IMAP servers, started when they are first asked for (`imap_server`);
+      nothing is delivered to them
 
     The relay itself refuses forbidden@b.test (550 to RCPT), busy@b.test (450 to RCPT), unwanted@b.test (554 after
     DATA), and what is over 2 MB. down.test never answers, and any other domain does not exist.
@@ -131,6 +135,7 @@ class World:
         self._add("box", POSTFIX, port["box"], port["nodsn"])
         self._add("exim", EXIM, port["exim"])
         self._add("osmtpd", OPENSMTPD, port["osmtpd"])
+        self._beside = {"cyrus": CYRUS, "courier": COURIER, "imap4d": IMAP4D}
 
     def __getitem__(self, name: str) -> Server:
         return self.servers[name]
@@ -148,6 +153,14 @@ class World:
             server.launch()
         for server in self.servers.values():
             server.await_up()
+
+    def imap_server(self, name: str) -> tuple[Server, int]:
+        """Return one of the IMAP servers that few tests need, started if it isn't yet, and its port."""
+        port = self._ports[name]
+        if name not in self.servers:
+            self._add(name, self._beside[name], port)
+            self.servers[name].start()
+        return self.servers[name], port
 
     def close(self) -> None:
         for server in self.servers.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from receiptd.models import Attempt, EventCopy, EventRow, Evidence, Folder, Mess
 from receiptd.store import evidence
 from receiptd.store.engine import Store
 
+_BOOKKEEPING = re.compile(rb"^(?:X-IMAP(?:base)?|X-UID|X?-?Status|X-Keywords):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
 MOST_TRIES = 3
 """A report that couldn't be read so often is set aside, and that is an alert of its own."""
 RETRY = timedelta(seconds=30)
@@ -42,6 +44,14 @@ class Raw:
     truncated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many reports are new; whether a known one has another UID now under the same UIDVALIDITY."""
+
+    new: int
+    was_elsewhere: bool
+
+
 async def cursor(session: AsyncSession, mailbox: str, folder: str) -> Folder:
     """Return how far a folder was read; a row that isn't there yet is made."""
     row = await session.get(Folder, (mailbox, folder), populate_existing=True)
@@ -62,8 +72,8 @@ async def restart(session: AsyncSession, mailbox: str, folder: str, uidvalidity:
     await session.exec(
         update(ReportRow)
         .where(
-            ReportRow.mailbox == mailbox,
-            ReportRow.folder == folder,
+            col(ReportRow.mailbox) == mailbox,
+            col(ReportRow.folder) == folder,
             or_(col(ReportRow.clear), col(ReportRow.due_at).is_not(None)),
         )
         .values(uidvalidity=_OF_BEFORE)
@@ -81,19 +91,20 @@ async def keep(
     upto: int,
     now: datetime,
     passed: Mapping[int, tuple[int, int]] | None = None,
-) -> int:
-    """Store *raws* and move the cursor to *upto* in the caller's transaction; return how many are new.
+) -> Kept:
+    """Store *raws* and move the cursor to *upto* in the caller's transaction.
 
-    After a change of UIDVALIDITY the same message comes under another UID: the bytes and the
-    folder decide that it is known. What is known is left as it is kept: it is settled, or still whole.
+    After a change of UIDVALIDITY the same message comes under another UID: its bytes and date
+    decide that it is known. What is known is left as it is kept: it is settled, or still whole.
     *passed*: size and date (seconds) by UID of messages that the read has seen.
     """
-    new = 0
+    new, was_elsewhere = 0, False
     for raw in raws:
         digest = evidence.digest_of(raw.content)
-        key = id_of("report", mailbox, digest, int(raw.received_at.timestamp()))
+        key = id_of("report", mailbox, _identity(raw.content) or digest, int(raw.received_at.timestamp()))
         known = await session.get(ReportRow, key)
-        if known is not None and known.uidvalidity == _OF_BEFORE and known.folder == folder:
+        if known is not None and known.folder == folder:
+            was_elsewhere |= known.uidvalidity == uidvalidity and known.uid != raw.uid
             known.uidvalidity, known.uid = uidvalidity, raw.uid
         if known is None:
             new += 1
@@ -105,7 +116,17 @@ async def keep(
     seen = {int(uid): values for uid, values in (row.recent or {}).items()}
     seen |= {uid: list(values) for uid, values in (passed or {}).items() if uid <= row.uid}
     row.recent = {str(uid): seen[uid] for uid in sorted(seen)[-_RECENT:]}
-    return new
+    return Kept(new, was_elsewhere)
+
+
+def _identity(content: bytes) -> str | None:
+    """Return the hash of *content* without what servers keep in its header of their own; None: there is nothing.
+
+    GNU imap4d shows these lines of an mbox and rewrites them: the same report would be another one at each read.
+    """
+    header, end, body = content.partition(b"\r\n\r\n")
+    stripped = _BOOKKEEPING.sub(b"", header + b"\r\n")
+    return None if len(stripped) == len(header) + 2 else evidence.digest_of(stripped[:-2] + end + body)
 
 
 def _row(key: str, mailbox: str, folder: str, uidvalidity: int, raw: Raw, digest: str, now: datetime) -> ReportRow:
