@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlmodel import select
 
 from receiptd import collect as collecting
@@ -470,6 +474,33 @@ async def test_a_date_that_is_none_is_no_renumbering(post: Post) -> None:
     post.imap.messages[1] = Message(_mail(1), date="yesterday")
     await post.collect()
     assert await post.collect() == 0
+
+
+_COMING = st.tuples(st.integers(0, 3), st.sets(st.integers(1, 12)), st.sets(st.integers(1, 20)), st.booleans())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rounds=st.lists(_COMING, min_size=1, max_size=5))
+async def test_whatever_a_server_leaves_out_or_makes_up_every_message_is_stored_once(
+    tmp_path: Path, rounds: list[tuple[int, set[int], set[int], bool]]
+) -> None:
+    """Law 1: a cursor that passes a message that nobody stored loses it without a word."""
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        async with posted(Path(folder)) as post:
+            for coming, left_out, phantoms, renumbers in rounds:
+                post.put(*(_mail(100 + len(post.imap.messages) + number) for number in range(coming)))
+                post.imap.left_out, post.imap.phantoms = left_out, phantoms
+                post.imap.uidvalidity += renumbers
+                with suppress(MailboxFault):
+                    await post.collect()
+                stored = {row.evidence for row in await post.rows()}
+                folder_row = await post.folder()
+                passed = folder_row.uid if folder_row else 0
+                for uid, message in post.imap.messages.items():
+                    assert uid > passed or hashlib.sha256(message.content).hexdigest() in stored
+            post.imap.left_out, post.imap.phantoms = set(), set()
+            await post.collect()
+            assert len(await post.rows()) == len(post.imap.messages)
 
 
 # --- what becomes of matched reports ------------------------------------------------------------------------------
