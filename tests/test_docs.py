@@ -283,7 +283,7 @@ def test_the_plan_names_every_room_with_its_own_first_line() -> None:
     assert planned == {name: (job or "").splitlines()[0] for name, job in jobs.items()}
 
 
-PROMISES = re.compile(r"^\| (D\d+\.\d+) \| (.+) … \| (.+) \|$", re.MULTILINE)
+PROMISES = re.compile(r"^ *\| (D\d+\.\d+) \| (.+) … \| (.+) \|$", re.MULTILINE)
 
 
 def test_every_promise_of_the_design_has_an_id_and_tests_that_are_there() -> None:
