@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -45,8 +46,8 @@ def create_app(house: House) -> FastAPI:
     for part in parts():
         app.include_router(part)
     app.add_middleware(EscapedSlashes)
-    described = description.describe(app, requests.BODIES)
-    app.add_api_route("/v1/openapi.json", lambda: JSONResponse(described), include_in_schema=False)
+    described = cache(lambda: description.describe(app, requests.BODIES))  # 0.2 s that no start needs to take
+    app.add_api_route("/v1/openapi.json", lambda: JSONResponse(described()), include_in_schema=False)
     return app
 
 
