@@ -14,7 +14,7 @@ from receiptd.facts import Delivery, Receipt, Report
 from receiptd.interpret import interpret
 from receiptd.mailbox import Mailbox, MailboxDown, open_mailbox
 from receiptd.models import EventRow, ReportRow
-from receiptd.settings import read_secret
+from receiptd.settings import MailboxSettings, read_secret
 from receiptd.store import reports
 from tests.fake_imap import FakeImap, Message, hang_up, say_nothing
 from tests.faults.workshop import Workshop, workshop
@@ -98,7 +98,7 @@ def _renumber(imap: FakeImap, first: int, uidvalidity: int) -> None:
 
 
 async def test_a_mailbox_without_inbox_is_blind_and_no_deadline_is_judged(shop: Workshop) -> None:
-    shop.imap.on("EXAMINE", "TAG NO no such mailbox\r\n")
+    shop.imap.on("SELECT|EXAMINE", "TAG NO no such mailbox\r\n")
     bob = await shop.send("bob@b.test")
     await shop.submit()
     async with _watching(shop):
@@ -120,7 +120,7 @@ async def test_a_mailbox_without_inbox_is_blind_and_no_deadline_is_judged(shop: 
 
 async def test_a_mailbox_that_lists_no_inbox_is_told_at_once_though_no_deadline_waits(shop: Workshop) -> None:
     shop.imap.listed = '* LIST () "/" Archive\r\n'
-    shop.imap.on("EXAMINE", "TAG NO [NONEXISTENT] Mailbox doesn't exist: INBOX\r\n")
+    shop.imap.on("SELECT|EXAMINE", "TAG NO [NONEXISTENT] Mailbox doesn't exist: INBOX\r\n")
     async with _watching(shop):
         await _await_health(shop, is_up=False)
         await shop.monitor()
@@ -144,10 +144,30 @@ async def test_a_password_file_that_is_gone_for_a_while_makes_the_mailbox_blind_
         await _await_health(shop, is_up=True)
 
 
-async def test_another_folder_that_is_missing_holds_no_deadline_up(shop: Workshop) -> None:
+def _name_folders(shop: Workshop, *names: str) -> None:
+    """Let the settings name these folders, or none."""
     settings = shop.store.settings
-    box = settings.mailbox[0].model_copy(update={"folders": ("INBOX", "Junk")})
+    values = settings.mailbox[0].model_dump(exclude={"folders"})
+    box = MailboxSettings.model_validate(values | ({"folders": names} if names else {}))
     shop.store.settings = settings.model_copy(update={"mailbox": (box,)})
+
+
+async def test_a_missing_folder_that_the_settings_name_holds_every_deadline(shop: Workshop) -> None:
+    _name_folders(shop, "INBOX", "Inboxx")
+    bob = await shop.send("bob@b.test")
+    await shop.submit()
+    shop.clock.turn(minutes=2)
+    async with _watching(shop):
+        await _await_health(shop, is_up=False)
+    assert await shop.escalate() == 0
+    await shop.monitor()
+    assert (await shop.recipient(bob)).receipt is Receipt.OPEN
+    (blind,) = await shop.alerts()
+    assert (blind.type, blind.data["held"]) == ("monitor.blind", 1)
+
+
+async def test_a_missing_junk_that_nobody_named_holds_no_deadline_up(shop: Workshop) -> None:
+    _name_folders(shop)
     bob = await shop.send("bob@b.test")
     await shop.submit()
     shop.clock.turn(minutes=2)

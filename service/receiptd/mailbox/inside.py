@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import date
-from itertools import islice
 from typing import TypeVar
 
 import structlog
 from aioimaplib.aioimaplib import AUTH, SELECTED
 
-from receiptd.mailbox import answers, names
+from receiptd.mailbox import answers, names, portions
 from receiptd.mailbox.faults import (
     FolderClosed,
     FolderMissing,
@@ -23,13 +22,10 @@ from receiptd.mailbox.question import Answer
 from receiptd.mailbox.values import Fetched, FolderInfo, Look, Selected, Summary
 from receiptd.mailbox.wire import Wire
 
-UIDS_AT_ONCE = 50
-"""More in one FETCH, STORE or MOVE, and aioimaplib's time grows with their square."""
-BYTES_AT_ONCE = 8 << 20
 BEGINNING = 2 << 20
 """What is fetched of a message beyond max_report; nothing behind it is ever interpreted."""
 HEADER = 128 << 10
-"""What is fetched of a header: fifty of them stay within BYTES_AT_ONCE."""
+"""What is fetched of a header: fifty of them stay within what one FETCH may bring."""
 LONGEST_IDLE = 300.0
 """Seconds. Middleboxes forget a silent connection soon after; the renewal notices a dead one."""
 LAST_UID = (1 << 32) - 1
@@ -95,7 +91,7 @@ class Mailbox:
 
     async def _opened(self, verb: str, name: str) -> Selected:
         self._wire.forget_counts()
-        answer = await self._wire.ask(verb, _quoted(name))
+        answer = await self._wire.ask(verb, names.quoted(name))
         if not answer.is_ok:
             self._wire.state, self.folder = AUTH, None
             await self._explain_no_folder(name, answer)
@@ -131,7 +127,7 @@ class Mailbox:
         await self._read("NOOP")
         self._wire.has_news = False
         # Not `n:*`: that means `*:n` where n is beyond the end (RFC 9051 §9, seq-range), and GNU imap4d finds nothing.
-        criteria = [f"UID {max(uid, 1)}:{LAST_UID}", *(["SINCE", _imap_date(since)] if since else [])]
+        criteria = [f"UID {max(uid, 1)}:{LAST_UID}", *(["SINCE", portions.imap_date(since)] if since else [])]
         found = answers.found_uids((await self._read("SEARCH", *criteria, by_uid=True)).responses)
         if not found and uid <= 1 and since is None and self._wire.exists:
             raise MailboxDown(
@@ -143,7 +139,7 @@ class Mailbox:
     async def look(self, uids: Iterable[int]) -> Look:
         """Return what the server tells of *uids*; those that a second SEARCH denies are gone, and left out."""
         there, withheld = list[Summary](), set[int]()
-        for batch in _batches(uids):
+        for batch in portions.batches(uids):
             told = await self.told(batch)
             for uid in await self._still_listed(uid for uid in batch if uid not in told):
                 told |= await self.told([uid])
@@ -165,12 +161,13 @@ class Mailbox:
         """Return the fault that says which messages the server lists and doesn't hand over."""
         return MessageWithheld(
             f"The mailbox server {self._wire.server} lists messages in {self.folder} and tells nothing of them "
-            f"(UID {_set(sorted(uids)[:10])}): look at them with another program, and move them out of the folder."
+            f"(UID {portions.uid_set(sorted(uids)[:10])}): look at them with another program, and move them "
+            "out of the folder."
         )
 
     async def told(self, uids: Iterable[int]) -> dict[int, Summary]:
         """Return what one FETCH tells of at most 50 *uids*; nothing follows for those that it leaves out."""
-        answer = await self._read("FETCH", _set(uids), "(UID FLAGS INTERNALDATE RFC822.SIZE)", by_uid=True)
+        answer = await self._read("FETCH", portions.uid_set(uids), "(UID FLAGS INTERNALDATE RFC822.SIZE)", by_uid=True)
         items = self._understand(answers.fetched, answer)
         told = {uid: answers.summary(uid, items[uid]) for uid in items}
         return {uid: summary for uid, summary in told.items() if summary is not None}
@@ -180,7 +177,9 @@ class Mailbox:
         asked = sorted(uids)
         if not asked:
             return []
-        listed = answers.found_uids((await self._read("SEARCH", f"UID {_set(asked)}", by_uid=True)).responses)
+        listed = answers.found_uids(
+            (await self._read("SEARCH", f"UID {portions.uid_set(asked)}", by_uid=True)).responses
+        )
         return [uid for uid in asked if uid in listed]
 
     async def fetch(self, uids: Iterable[int], *, max_report: int) -> AsyncIterator[Fetched]:
@@ -188,8 +187,8 @@ class Mailbox:
 
         Of a message longer than *max_report* bytes come the first 2 MiB, header included, `truncated`.
         """
-        for batch in _batches(uids):
-            for group in _groups(await self.summaries(batch), max_report):
+        for batch in portions.batches(uids):
+            for group in portions.groups(await self.summaries(batch), max_report):
                 section, most = "BODY.PEEK[]", None
                 if group[0].size > max_report:
                     section, most = f"BODY.PEEK[]<0.{BEGINNING}>", BEGINNING
@@ -198,7 +197,7 @@ class Mailbox:
 
     async def fetch_headers(self, uids: Iterable[int]) -> AsyncIterator[Fetched]:
         """Yield the headers of *uids*, in order; `truncated` where a header is longer than 128 KiB."""
-        for batch in _batches(uids):
+        for batch in portions.batches(uids):
             async for fetched in self._contents(await self.summaries(batch), f"BODY.PEEK[HEADER]<0.{HEADER}>", HEADER):
                 yield fetched
 
@@ -216,7 +215,7 @@ class Mailbox:
         """Return the contents by UID; any may be left out, also for a NO to one of them."""
         expected = sum(min(one.size, most or one.size) for one in group)
         answer = await self._wire.ask(
-            "FETCH", _set(one.uid for one in group), f"(UID {section})", by_uid=True, expected=expected
+            "FETCH", portions.uid_set(one.uid for one in group), f"(UID {section})", by_uid=True, expected=expected
         )
         if not answer.is_ok and answers.is_temporary(answer.text):
             raise self._blind("FETCH", answer)
@@ -257,20 +256,20 @@ class Mailbox:
 
     async def mark_seen(self, uids: Iterable[int]) -> None:
         """Mark *uids* as read."""
-        for batch in _batches(uids):
-            await self._change("STORE", _set(batch), r"+FLAGS.SILENT (\Seen)")
+        for batch in portions.batches(uids):
+            await self._change("STORE", portions.uid_set(batch), r"+FLAGS.SILENT (\Seen)")
 
     async def delete(self, uids: Iterable[int]) -> None:
         """Remove *uids*, or leave them marked as deleted where the server can't remove these alone."""
-        for batch in _batches(uids):
+        for batch in portions.batches(uids):
             await self._remove(batch)
 
     async def move(self, uids: Iterable[int], folder: str) -> None:
         """Move *uids* to *folder*, which is made if need be."""
         target, refusal = await self._target(folder)
-        for batch in _batches(uids):
+        for batch in portions.batches(uids):
             how = "MOVE" if "MOVE" in self.capabilities else "COPY"
-            answer = await self._wire.ask(how, _set(batch), _quoted(target), by_uid=True)
+            answer = await self._wire.ask(how, portions.uid_set(batch), names.quoted(target), by_uid=True)
             if not answer.is_ok:
                 raise refusal or self._refused(how, answer)
             if how == "COPY":
@@ -281,7 +280,7 @@ class Mailbox:
         if (known := await self.resolve(folder)) is not None:
             return known, None
         target = await self.new_name(folder)
-        answer = await self._wire.ask("CREATE", _quoted(target))
+        answer = await self._wire.ask("CREATE", names.quoted(target))
         if answer.is_ok or answers.code(answer.text) == "ALREADYEXISTS":
             return target, None
         return target, MailboxRefused(
@@ -298,9 +297,9 @@ class Mailbox:
 
     async def _remove(self, batch: list[int]) -> None:
         """Delete *batch* and nothing else: a plain EXPUNGE would take with it what other people marked."""
-        await self._change("STORE", _set(batch), r"+FLAGS.SILENT (\Deleted)")
+        await self._change("STORE", portions.uid_set(batch), r"+FLAGS.SILENT (\Deleted)")
         if "UIDPLUS" in self.capabilities:
-            await self._change("EXPUNGE", _set(batch))
+            await self._change("EXPUNGE", portions.uid_set(batch))
         else:
             _log.warning(
                 "mailbox.left_deleted",
@@ -338,36 +337,3 @@ class Mailbox:
                 await self._wire.rest(left)
         news, self._wire.has_news = bool(self._wire.has_news), False
         return news
-
-
-def _imap_date(day: date) -> str:
-    """Return *day* as RFC 9051 writes it, in English whatever the locale."""
-    return f"{day.day}-{answers.MONTHS[day.month - 1].title()}-{day.year}"
-
-
-def _quoted(folder: str) -> str:
-    return names.quote(names.encode(folder))
-
-
-def _set(uids: Iterable[int]) -> str:
-    return ",".join(map(str, uids))
-
-
-def _batches(uids: Iterable[int]) -> Iterator[list[int]]:
-    rest = iter(sorted(set(uids)))
-    while batch := list(islice(rest, UIDS_AT_ONCE)):
-        yield batch
-
-
-def _groups(summaries: Iterable[Summary], max_report: int) -> Iterator[list[Summary]]:
-    """Put together what one FETCH may bring: at most 8 MiB, and a message beyond *max_report* for itself."""
-    group: list[Summary] = []
-    room = BYTES_AT_ONCE
-    for one in summaries:
-        if group and (one.size > room or one.size > max_report or group[0].size > max_report):
-            yield group
-            group, room = [], BYTES_AT_ONCE
-        group.append(one)
-        room -= one.size
-    if group:
-        yield group

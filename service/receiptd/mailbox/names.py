@@ -28,6 +28,11 @@ def quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def quoted(name: str) -> str:
+    """Return the folder *name* as a command names it."""
+    return quote(encode(name))
+
+
 def is_inbox(name: str) -> bool:
     """Whether *name* is the INBOX, whose case doesn't matter (RFC 9051 §5.1)."""
     return name.upper() == "INBOX"
