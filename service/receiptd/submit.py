@@ -187,7 +187,7 @@ async def _transact(store: Store, relay: Relay, work: Work, attempt: Attempt) ->
 
         turn = await store.together(begin)
         if store.ledger is not None:
-            await store.ledger.note(turn, begun.id)
+            store.ledger.note(turn, begun.id)
 
     return await relay.submit(_transaction(store, work), before_data=before_data)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
-import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,9 +88,8 @@ class Ledger:
         """Why the note can't be written, so that nothing is sent."""
         self._boot = boot
         self._file: int | None = None
-        self._writing = threading.Lock()
         self._turn = self._noted = 0
-        self._newest: tuple[int, str | None] = (0, None)
+        self._attempt: str | None = None
 
     def read(self) -> Note | None:
         """Return what was noted last; None where there is no note, or none that can be read."""
@@ -105,12 +103,14 @@ class Ledger:
 
     def open(self, attempt: str | None) -> None:
         """Make this process the one that writes the note, beginning with *attempt*; raise CantCreate where it can't."""
-        self._newest = (0, attempt)
+        self._attempt = attempt
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             is_new = not self.path.exists()
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._write(None)
+            # On disk before anything is sent, or a power cut would leave an earlier stop in good order there.
+            os.fdatasync(self._file)
             if is_new:
                 _keep_name(self.path.parent)
         except OSError as error:
@@ -125,33 +125,28 @@ class Ledger:
         self._turn += 1
         return self._turn
 
-    async def note(self, turn: int, attempt: str) -> None:
-        """Return when *attempt*, or a later one, is noted on disk; raise DatabaseFault where it can't be.
+    def note(self, turn: int, attempt: str) -> None:
+        """Note *attempt*, or leave a later one there; raise DatabaseFault where that can't be done.
 
-        To be called once it is committed and before DATA: what the note knows and a database doesn't
-        was sent after that database was copied.
+        To be called once it is committed and before DATA: what the note knows and a database doesn't was sent after
+        that database was copied. It need not be on disk, for what a power cut leaves is doubted by itself.
         """
-        if turn > self._newest[0]:
-            self._newest = (turn, attempt)
-        await asyncio.to_thread(self._note, turn)
-
-    def _note(self, turn: int) -> None:
-        with self._writing:
-            if turn <= self._noted:
-                return
-            newest = self._newest[0]
-            try:
-                self._write(None)
-            except OSError as error:
-                self.trouble = f"{self.path} can't be written: {error.strerror or error}"
-                raise DatabaseFault(self.trouble) from error
-            self._noted, self.trouble = newest, None
+        if turn <= self._noted:
+            return
+        self._attempt = attempt
+        try:
+            self._write(None)
+        except OSError as error:
+            self.trouble = f"{self.path} can't be written: {error.strerror or error}"
+            raise DatabaseFault(self.trouble) from error
+        self._noted, self.trouble = turn, None
 
     def stopped(self, at: float) -> None:
         """Note that receiptd stopped by itself, with nothing left to note."""
         if self._file is not None:
-            with self._writing:
+            with suppress(OSError):  # then it looks like a power cut, and what is queued is held
                 self._write(at)
+                os.fdatasync(self._file)
 
     def close(self) -> None:
         """Write no more."""
@@ -163,14 +158,13 @@ class Ledger:
         if self._file is None:
             raise OSError(0, "it isn't open")
         kept = {
-            "attempt": self._newest[1],
+            "attempt": self._attempt,
             "boot": self._boot,
             "stopped_at": stopped_at,
             "place": self._place,
             "at": time.time(),
         }
         os.pwrite(self._file, json.dumps(kept).encode().ljust(_LENGTH - 1) + b"\n", 0)
-        os.fdatasync(self._file)
 
 
 def _keep_name(directory: Path) -> None:
