@@ -248,7 +248,11 @@ class Store:
             return
         if fault := self.files.look_inside():
             raise DatabaseFault(fault)
-        yield
+        try:
+            yield
+        except BaseException:
+            self.files.reopened()  # what was cut off may still be on its way to them
+            raise
         if fault := self.files.look_after_commit():
             raise DatabaseFault(fault)
 

@@ -51,7 +51,10 @@ class Files:
         return self.fault
 
     def reopened(self) -> None:
-        """The writer's connection is a new one: if none other was open, SQLite has removed the log by itself."""
+        """Expect other content, and another log: a connection of ours was closed, or is about to be.
+
+        If none other was open, SQLite has moved the log's content into the database and removed the log by itself.
+        """
         self._log = None
         if self._database is not None:
             self._database = _Seen(self._database.file, (0, 0))
