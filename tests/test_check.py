@@ -174,6 +174,16 @@ async def test_a_relay_without_dsn_is_a_warning_unless_the_settings_refuse_it(tm
         assert "every message would fail" in failed[0].sentence
 
 
+async def test_an_api_token_with_which_the_daemon_does_not_start_fails(checked: Check, tmp_path: Path) -> None:
+    (tmp_path / "erp").write_text("too-short")
+    token = f'[{{name = "erp", secret_file = "{tmp_path}/erp"}}]'
+    await checked()
+    loaded = settings.load(tmp_path / "receiptd.toml", {"RECEIPTD_SERVICE__TOKEN": token})
+    (finding,) = check._bad_tokens(loaded)
+    assert finding.is_failure
+    assert "fewer than 24 characters" in finding.sentence
+
+
 async def test_a_secret_that_everybody_can_read_is_a_warning(checked: Check, tmp_path: Path) -> None:
     await checked()
     (tmp_path / "ops.secret").chmod(0o644)

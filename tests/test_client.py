@@ -162,6 +162,24 @@ def test_over_tcp_a_token_opens(tmp_path: Path) -> None:
             client.find(server=api.url + "/", environ={}).get("/v1/x")
 
 
+def test_a_token_does_not_cross_the_network_in_the_clear(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    environ = {"RECEIPTD_TOKEN_FILE": str(token)}
+    for server in ("http://receiptd.example.org:8025", "http://10.0.0.5", "http://127.0.0.1.example.org"):
+        with pytest.raises(UsageError, match="in the clear: write https://"):
+            client.find(server=server, environ=environ)
+    for server in ("https://receiptd.example.org", "http://localhost:8025", "http://[::1]:8025", "http://127.0.0.1"):
+        client.find(server=server, environ=environ)
+
+
+def test_a_password_in_the_url_of_the_server_is_refused_and_not_repeated() -> None:
+    for server in ("https://me:s3cret@a.org", "me:s3cret@a.org", "http://me:s3/cret@a.org:port"):
+        with pytest.raises(UsageError, match="no place in --server") as refused:
+            client.find(server=server, environ={})
+        assert "s3" not in str(refused.value)
+
+
 @pytest.mark.parametrize("content", [None, b"two words", b"caf\xc3\xa9"])
 def test_a_token_that_can_not_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "token"

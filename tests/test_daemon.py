@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import time
@@ -415,6 +416,11 @@ MISTAKES: list[tuple[Callable[[str], str], str]] = [
     (lambda text: text.replace("sqlite", "mysql"), "service.database"),
     (lambda text: text.replace('"secret"', '"none"'), "none"),
     (lambda text: text + "[", "TOML"),
+    (
+        lambda text: re.sub("sqlite:.*db", "postgresql://me:s3cret@db:port/x", text),
+        "port in the database's URL must be",
+    ),
+    (lambda text: text + '[[service.token]]\nname = "erp"\nsecret_file = "password"\n', "fewer than 24 characters"),
 ]
 
 

@@ -180,3 +180,17 @@ async def test_an_answer_over_tcp_is_sent_at_once(tmp_path: Path, monkeypatch: p
     async with opened(tmp_path) as home:
         await home.over_tcp().get("/healthz")
     assert seen == [1]
+
+
+async def test_a_token_that_became_too_short_or_went_away_lets_nobody_in_and_shuts_nobody_else_out(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as home:
+        assert (await home.over_tcp("erp").get("/v1/messages")).status_code == 200
+        (tmp_path / "erp").write_text("x")
+        answer = await home.over_tcp("erp").get("/v1/messages")
+        assert answer.status_code == 401
+        assert str(tmp_path) not in answer.text
+        short = await home.over_tcp().get("/v1/messages", headers={"authorization": "Bearer x"})
+        assert short.status_code == 401
+        assert (await home.over_tcp("boss").get("/v1/messages")).status_code == 200

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import resource
 import shlex
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,52 @@ async def test_secrets_never_cross_the_network_in_the_clear(secret_file: Path) -
     settings = OAuth(token_url="http://login.example.org/token", client_id="me", client_secret_file=secret_file)
     with pytest.raises(NoToken, match="https"):
         await AccessToken(settings).get()
+
+
+async def test_an_answer_is_bounded_while_it_is_read(secret_file: Path) -> None:
+    """0.6 MB of gzip unpacked to 626 MB in memory before anybody looked at its length."""
+    packed = gzip.compress(b" " * (200 << 20), compresslevel=9)
+    async with flooding(packed) as url:
+        settings = OAuth(token_url=url, client_id="me", client_secret_file=secret_file)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(NoToken, match="no access token"):
+            await AccessToken(settings).get()
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 20 << 10  # KiB
+
+
+async def test_an_answer_that_never_ends_has_its_time(secret_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oauth, "_PATIENCE", 0.3)
+    async with flooding(b" " * 1000, pause=0.05) as url:
+        settings = OAuth(token_url=url, client_id="me", client_secret_file=secret_file)
+        with pytest.raises(NoToken, match="doesn't answer") as none:
+            await AccessToken(settings).get()
+        assert not none.value.permanent
+
+
+@asynccontextmanager
+async def flooding(content: bytes, *, pause: float = 0) -> AsyncIterator[str]:
+    """Answer each request with *content*, said to be gzip; with a *pause*, one octet after the other."""
+
+    answering = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.clear()
+        await reader.readuntil(b"\r\n\r\n")
+        packed = b"" if pause else b"Content-Encoding: gzip\r\n"
+        writer.write(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n" % (packed, len(content)))
+        with suppress(ConnectionError):
+            for piece in [content[i : i + 1] for i in range(len(content))] if pause else [content]:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause)
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        answering.set()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/token"
+        await answering.wait()
 
 
 async def test_a_missing_secret_is_named(endpoint: Endpoint, tmp_path: Path) -> None:

@@ -193,13 +193,24 @@ def test_a_secret_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
         settings.read_secret(tmp_path / "relay")
 
 
+def test_an_api_token_that_may_be_guessed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("x" * 23 + "\n")
+    with pytest.raises(BadSettings, match="fewer than 24 characters") as refused:
+        settings.read_token(path)
+    assert refused.value.exit_status == 78
+    path.write_text("x" * 24)
+    assert settings.read_token(path) == "x" * 24
+
+
 def test_what_is_shown_hides_secrets_and_reads_back_as_the_same_settings(tmp_path: Path) -> None:
     text = MINIMAL.replace('password_file = "mailbox"', 'oauth = {token_command = "token --key s3cret"}')
     got = loaded(tmp_path, text + '[[policy."default".domain]]\nname = "b.org"\n')
     shown = settings.show(got)
     assert "s3cret" not in shown
     assert 'token_command = "token …"' in shown
-    again = settings.load(written(tmp_path, shown.replace("token …", "token --key s3cret")), {})
+    told = shown.replace("token …", "token --key s3cret").replace("https://a.org/…", "https://a.org/hook")
+    again = settings.load(written(tmp_path, told), {})
     assert again == got
 
 
@@ -215,7 +226,91 @@ def test_a_password_inside_a_url_is_hidden(tmp_path: Path) -> None:
     assert "postgresql://receiptd:…@db/receiptd?password=…" in shown
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.slack.com/services/T0/s3cret", "https://hooks.slack.com/…"),
+        ("https://hc-ping.com/s3cret?s3cret", "https://hc-ping.com/…?…"),
+        ("https://a.org?x=1;key=s3cret", "https://a.org?x=…;key=…"),
+        ("https://a.org/x;key=s3cret#s3cret", "https://a.org/…#…"),
+        ("https://a.org:8443/", "https://a.org:8443/"),
+    ],
+)
+def test_a_secret_in_the_path_or_the_parameters_of_a_webhook_is_hidden(tmp_path: Path, url: str, shown: str) -> None:
+    got = settings.show(loaded(tmp_path, RECEIPTD_WEBHOOK=f'[{{name = "a", url = "{url}", secret_file = "x"}}]'))
+    assert f'url = "{shown}"' in got
+
+
+def test_a_secret_in_a_parameter_of_a_token_endpoint_is_hidden_and_its_path_is_not(tmp_path: Path) -> None:
+    grant = 'oauth = {token_url = "https://a.org/v2/token;key=s3cret", client_id = "me", client_secret_file = "x"}'
+    shown = settings.show(loaded(tmp_path, MINIMAL.replace('password_file = "relay"', grant)))
+    assert 'token_url = "https://a.org/v2/token;key=…"' in shown
+
+
 # What a bad file gets
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://receiptd@db:port/receiptd",
+        "postgresql://receiptd:s3cret@db:54x32/receiptd",
+        "postgresql://db:65536/receiptd",
+        "postgresql://db:0/receiptd",
+        "postgresql+psycopg://[::1]:port/receiptd",
+        "postgresql:///receiptd?host=/run&port=port",
+    ],
+)
+def test_a_database_with_a_bad_port_is_a_sentence(tmp_path: Path, url: str) -> None:
+    said = refusal(tmp_path, RECEIPTD_SERVICE__DATABASE=url)
+    assert "service.database: the port in the database's URL must be a number from 1 to 65535" in said
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://receiptd@db:5433/receiptd",
+        "postgresql://receiptd:a%40b/c:d?e@db/receiptd",
+        "postgresql://[::1]:5432/x",
+        "postgresql:///receiptd?host=/run&port=5433",
+        "postgresql://",
+    ],
+)
+def test_a_good_database_url_is_taken_as_it_is(tmp_path: Path, url: str) -> None:
+    assert loaded(tmp_path, RECEIPTD_SERVICE__DATABASE=url).service.database == url
+
+
+PASSWORD = "Tr0ub4dor"
+
+
+@pytest.mark.parametrize("key", ["submission", "mailbox", "webhook", "service"])
+@pytest.mark.parametrize("odd", ["", "/x", "#x", "?x", "@x", "[x", ":x", "%x"])
+@pytest.mark.parametrize(
+    "form", ["{scheme}me:{word}@a.org", "me:{word}@a.org", "{word}@a.org", "{word}", "http:{word}"]
+)
+def test_no_part_of_a_password_stands_in_any_error(tmp_path: Path, key: str, odd: str, form: str) -> None:
+    """Wherever a person puts it: in the URL, with or without a scheme, with signs that end a host, or for a table."""
+    scheme = {"submission": "smtp://", "mailbox": "imaps://", "webhook": "https://", "service": "postgresql://"}[key]
+    value = form.format(scheme=scheme, word=PASSWORD + odd + PASSWORD)
+    inside = {"mailbox": [{"url": value}], "webhook": [{"name": "a", "url": value, "secret_file": "x"}]}
+    whole: Any = inside.get(key) or {"url" if key == "submission" else "database": value}
+    tables = tomllib.loads(MINIMAL)
+    for wrong in (whole, value):
+        path = tmp_path / "receiptd.toml"
+        path.write_text("")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(settings.reading, "_read", lambda _, wrong=wrong: tables | {key: wrong})
+            assert PASSWORD not in _said(path)
+
+
+def _said(path: Path) -> str:
+    """Return what is wrong with the settings, or nothing."""
+    try:
+        settings.load(path, {})
+    except BadSettings as fault:
+        return str(fault)
+    return ""
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from receiptd.errors import (
     Unavailable,
     UsageError,
 )
+from receiptd.loopback import is_loopback
 
 SOCKETS = (Path("/run/receiptd/api.sock"), Path("/run/receiptd/send.sock"))
 """Where the daemon listens unless its settings say otherwise; whoever may operate is let in by the first."""
@@ -136,16 +137,28 @@ def find(config: Path | None = None, server: str | None = None, environ: Mapping
     A settings file that the caller may not read is passed over, as it holds more than they need, unless they named it.
     """
     if server is not None:
-        return Daemon([_tcp_door(server)], _token(environ))
+        token = _token(environ)
+        return Daemon([_tcp_door(server, has_token=token is not None)], token)
     return Daemon(map(_UnixConnection, _sockets(config, environ)))
 
 
-def _tcp_door(server: str) -> HTTPConnection:
+def _tcp_door(server: str, *, has_token: bool) -> HTTPConnection:
+    if "@" in server:
+        # Not repeated: what stands before the @ is likely to be a password.
+        raise UsageError(
+            "a user or password has no place in --server: name a file with the token in $RECEIPTD_TOKEN_FILE"
+        )
     try:
         url = urlsplit(server)
         if url.scheme in ("http", "https") and url.hostname and not url.path.strip("/") and not url.query:
             url.hostname.encode("idna")
-            return (HTTPSConnection if url.scheme == "https" else HTTPConnection)(url.hostname, url.port)
+            door = (HTTPSConnection if url.scheme == "https" else HTTPConnection)(url.hostname, url.port)
+            if has_token and url.scheme == "http" and not is_loopback(url.hostname):
+                raise UsageError(
+                    f"the token would cross the network in the clear: write https://{url.hostname}, "
+                    "or listen on 127.0.0.1 and reach that through a tunnel (ssh -L)"
+                )
+            return door
     except (ValueError, InvalidURL):
         pass
     raise UsageError(f"{server!r} names no server: write http://127.0.0.1:8025 or https://receiptd.example.org")

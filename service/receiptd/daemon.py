@@ -24,7 +24,7 @@ from receiptd.escalate import escalate, monitor
 from receiptd.mailbox import Mailbox, open_mailbox
 from receiptd.oauth import AccessToken
 from receiptd.pulse import Pulse, pause
-from receiptd.settings import MailboxSettings, OAuth, read_secret
+from receiptd.settings import MailboxSettings, OAuth, read_secret, read_token
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
 from receiptd.store import (
@@ -63,6 +63,8 @@ def run(config: Path | None) -> int:
     try:
         for endpoint in settings.webhook:
             webhook.secret_of(endpoint)
+        for api_token in settings.service.token:
+            read_token(api_token.secret_file)
         store = Store(settings)
         store.lock()
         storage.ensure(settings.service.database)

@@ -54,7 +54,7 @@ async def _findings(config: Path | None, send: str | None) -> AsyncGenerator[Fin
         yield fail("settings", str(error))
         return
     yield good("settings", f"{path} is good")
-    for finding in (*_open_secrets(loaded), database.tables(loaded), *database.readable(loaded)):
+    for finding in (*_bad_tokens(loaded), *_open_secrets(loaded), database.tables(loaded), *database.readable(loaded)):
         yield finding
     is_passable = True
     for room in _ROOMS:
@@ -70,6 +70,17 @@ async def _findings(config: Path | None, send: str | None) -> AsyncGenerator[Fin
         async with aclosing(roundtrip.findings(loaded, send)) as found:
             async for finding in found:
                 yield finding
+
+
+def _bad_tokens(loaded: Settings) -> list[Finding]:
+    """Return a failure for each API token with which the daemon doesn't start."""
+    found = []
+    for token in loaded.service.token:
+        try:
+            settings.read_token(token.secret_file)
+        except BadSettings as error:
+            found.append(fail("settings", str(error)))
+    return found
 
 
 def _open_secrets(loaded: Settings) -> list[Finding]:

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from receiptd.check.finding import Finding, fail, good, warn
 from receiptd.errors import CantCreate
-from receiptd.settings import Listen, Settings, is_loopback
+from receiptd.loopback import is_loopback
+from receiptd.settings import Listen, Settings
 from receiptd.transport import abort
 from receiptd.web import doors
 

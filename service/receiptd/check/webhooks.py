@@ -12,7 +12,8 @@ import httpx2
 
 from receiptd.check.finding import Finding, fail, good, warn
 from receiptd.errors import BadSettings
-from receiptd.settings import Settings, WebhookSettings, is_loopback
+from receiptd.loopback import is_loopback
+from receiptd.settings import Settings, WebhookSettings
 from receiptd.transport import abort
 from receiptd.webhook import secret_of
 

@@ -15,9 +15,9 @@ from receiptd.settings.model import (
     Submission,
     WebhookSettings,
 )
-from receiptd.settings.reading import find, load, read_secret
-from receiptd.settings.showing import show
-from receiptd.settings.values import is_loopback, show_size
+from receiptd.settings.reading import find, load, read_secret, read_token
+from receiptd.settings.showing import mask_url, show
+from receiptd.settings.values import show_size
 
 __all__ = [
     "ApiToken",
@@ -34,9 +34,10 @@ __all__ = [
     "Submission",
     "WebhookSettings",
     "find",
-    "is_loopback",
     "load",
+    "mask_url",
     "read_secret",
+    "read_token",
     "show",
     "show_size",
 ]

@@ -15,6 +15,8 @@ from receiptd.errors import BadSettings
 from receiptd.settings.model import Settings
 from receiptd.settings.sentences import sentence, sentence_of_toml
 
+_SHORTEST_TOKEN = 24
+"""Characters: base64 of 18 random octets, and more than anybody guesses over the network."""
 PLACES = (Path("receiptd.toml"), Path("/etc/receiptd/receiptd.toml"))
 """Where the file is looked for when neither --config nor $RECEIPTD_CONFIG names it."""
 
@@ -59,6 +61,17 @@ def read_secret(path: Path) -> str:
         raise BadSettings(f"the secret in {path} is not text in UTF-8") from error
     if not secret:
         raise BadSettings(f"the file {path} is empty; write the secret into it")
+    return secret
+
+
+def read_token(path: Path) -> str:
+    """Return the API token in *path*; raise BadSettings for one so short that it may be guessed."""
+    secret = read_secret(path)
+    if len(secret) < _SHORTEST_TOKEN:
+        raise BadSettings(
+            f"the API token in {path} has fewer than {_SHORTEST_TOKEN} characters and may be guessed: "
+            f"head -c 32 /dev/urandom | base64 > {path} makes a good one"
+        )
     return secret
 
 

@@ -60,7 +60,13 @@ def _fault(fault: ErrorDetails) -> str:
     wrong = fault["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{where}: {wrong}" if where else wrong
-    return f"{where}: {wrong[0].lower()}{wrong[1:]}, not {given!r}"
+    is_shown = kind != "model_type" and _is_harmless(given)
+    return f"{where}: {wrong[0].lower()}{wrong[1:]}" + (f", not {given!r}" if is_shown else "")
+
+
+def _is_harmless(given: object) -> bool:
+    """Whether what stands there can't hold a password: no table, and nothing that looks like a URL."""
+    return not isinstance(given, dict | list | tuple) and not re.search("[@:]", repr(given))
 
 
 def _no_such_word(given: object, expected: str) -> str:
@@ -76,7 +82,9 @@ def _wrong_shape(loc: _Loc, kind: str, given: object) -> str | None:
     if kind in ("tuple_type", "list_type"):
         if _table_at(loc) is not None:
             return _double(loc)
-        return "write a list, in square brackets" + (f": [{given!r}]" if isinstance(given, str) else "")
+        return "write a list, in square brackets" + (
+            f": [{given!r}]" if isinstance(given, str) and _is_harmless(given) else ""
+        )
     if kind in ("dict_type", "mapping_type"):
         return f"each has a name of its own: write [{_dotted(loc)}.NAME], in single brackets"
     if kind == "model_type" and not isinstance(loc[-1], int):

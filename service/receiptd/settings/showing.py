@@ -10,15 +10,17 @@ from typing import Any
 from receiptd.settings.model import Settings
 
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):.*@")  # as far as the last @: a password may hold any other sign
-_QUERY = re.compile(r"=[^&#]+")
+_PATH = re.compile(r"(?<=[^:/])/[^?#]+")
+_VALUE = re.compile(r"(?<=[?&;#])([^=&;#/]*=)?[^&;#]+")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def show(settings: Settings) -> str:
     """Return *settings* as TOML that names every value in force.
 
-    Passwords and query values inside URLs and the arguments of a token command are `…`; all other
-    secrets are in files, whose names are shown and whose contents are not.
+    Passwords, query values and path parameters inside URLs, the paths of webhooks (Slack's and Healthchecks' are
+    secrets), and the arguments of a token command are `…`; all other secrets are in files, whose names are shown and
+    whose contents are not.
     """
     tables = _masked(settings.model_dump(mode="json", exclude_none=True))
     return "\n".join(line for name, value in tables.items() for line in _table([name], value)).strip() + "\n"
@@ -35,13 +37,16 @@ def _masked(value: Any, key: str = "") -> Any:
         program, space, _ = value.partition(" ")
         return program + (space and " …")
     if isinstance(value, str) and "://" in value:
-        return _mask_url(value)
+        return mask_url(value, hide_path=key == "url")
     return value
 
 
-def _mask_url(url: str) -> str:
-    address, mark, query = _PASSWORD.sub(r"\1:…@", url).partition("?")
-    return address + mark + _QUERY.sub("=…", query)
+def mask_url(url: str, *, hide_path: bool = False) -> str:
+    """Return *url* as it may be shown: without passwords and without the values of its parameters."""
+    url = _PASSWORD.sub(r"\1:…@", url)
+    if hide_path:
+        url = _PATH.sub("/…", url, count=1)
+    return _VALUE.sub(lambda found: (found[1] or "") + "…", url)
 
 
 def _table(path: list[str], value: Any) -> list[str]:

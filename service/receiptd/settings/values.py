@@ -9,19 +9,25 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
 from receiptd import duration
 from receiptd.facts import AlertType
+from receiptd.loopback import is_loopback
 
 _RATE = re.compile(r"(\d+)/(s|m|h|d)")
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)B?", re.IGNORECASE)
+_POSTGRESQL = re.compile(
+    r"postgresql(?:\+psycopg)?://(?:[^:/@]*(?::[^@]*)?@)?"
+    r"(?P<host>\[[^/?\]]*\]|[^/:?]*)(?::(?P<port>[^/?]*))?(?:/[^?]*)?(?:\?(?P<query>.*))?"
+)
+"""As SQLAlchemy takes a URL apart."""
+_HIGHEST_PORT = 65535
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _TLS_AT_ONCE = {465: "submissions", 993: "imaps"}
 _IN_THE_CLEAR_FIRST = {25: "submission", 587: "submission", 143: "imap+starttls"}
-_LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1")
 
 
 def _as_duration(value: object) -> timedelta:
@@ -61,11 +67,6 @@ def _check_rate(text: str) -> str:
     return text
 
 
-def is_loopback(host: str) -> bool:
-    """Whether what is told to *host* never leaves this machine."""
-    return _LOOPBACK.fullmatch(host) is not None
-
-
 def check_url(url: str, schemes: tuple[str, ...], *, plain: tuple[str, ...] = ()) -> SplitResult:
     """Return *url* taken apart; raise ValueError if it is none of *schemes* or has no host.
 
@@ -74,10 +75,12 @@ def check_url(url: str, schemes: tuple[str, ...], *, plain: tuple[str, ...] = ()
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ValueError(f"this is no URL ({error})") from error
+    except ValueError:
+        # What urlsplit takes for the port may be part of a password: neither its words nor the URL are repeated.
+        raise ValueError(f"this isn't a valid URL: write {schemes[0]}://host or {schemes[0]}://host:port") from None
     if parts.scheme not in (*schemes, *plain):
-        raise ValueError(f"the URL must begin with {_either(schemes)}, not with {parts.scheme or url[:20]!r}")
+        found = f", not with {parts.scheme}://" if url.startswith(f"{parts.scheme}://") and parts.scheme else ""
+        raise ValueError(f"the URL must begin with {_either(schemes)}{found}")
     if not parts.hostname or port == 0:
         raise ValueError(f"the URL names no host and port: write {schemes[0]}://host or {schemes[0]}://host:port")
     if parts.scheme in plain and not is_loopback(parts.hostname):
@@ -116,7 +119,14 @@ def check_database_url(url: str) -> str:
     """Return *url* if it names a SQLite file or a PostgreSQL database."""
     if re.fullmatch(r"sqlite:///.+", url):
         return url
-    if re.fullmatch(r"postgresql(\+psycopg)?://.*", url):
+    if found := _POSTGRESQL.fullmatch(url):
+        if "@" in found["host"]:
+            raise ValueError(
+                "the password in the database's URL holds a sign that must be written in percent: @ is %40"
+            )
+        ports = (found["port"] or "5432", *parse_qs(found["query"] or "").get("port", ()))
+        if not all(port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT for port in ports):
+            raise ValueError("the port in the database's URL must be a number from 1 to 65535")
         return url
     raise ValueError("the database is sqlite:////absolute/path.db or postgresql://user@host/name")
 

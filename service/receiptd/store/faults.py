@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from receiptd import errors
+from receiptd.settings import mask_url
 
 _SQLITE_FAULTS = frozenset((
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
@@ -60,7 +61,7 @@ def _is_own(error: DBAPIError) -> bool:
 
 def explain(error: BaseException, url: URL) -> errors.ReceiptdError:
     """Return the sentence for a database that can't be used as the settings have it."""
-    where = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    where = mask_url(url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True))
     if isinstance(error, NoSuchModuleError | ModuleNotFoundError):
         return errors.BadSettings(f"{where} needs a driver that isn't installed: pip install 'receiptd[postgresql]'")
     reason = reason_of(error)

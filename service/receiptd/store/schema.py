@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiptd import errors
+from receiptd.settings import mask_url
 from receiptd.store.engine import database_url
 from receiptd.store.faults import explain
 
@@ -88,7 +89,8 @@ def ensure(database: str) -> None:
                 command.upgrade(_config(connection), "head")
             elif current != ScriptDirectory.from_config(_config()).get_current_head():
                 raise errors.BadSettings(
-                    f"the database {database} has the tables of an older version: run `receiptd db upgrade` once"
+                    f"the database {mask_url(database)} has the tables of an older version: "
+                    "run `receiptd db upgrade` once"
                 )
     except SQLAlchemyError as error:
         raise explain(error, engine.url) from error
@@ -101,6 +103,6 @@ def _refuse_newer(connection: Connection, database: str) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if current is not None and current not in known:
         raise errors.BadSettings(
-            f"the database {database} was written by a newer receiptd (its tables are {current}): "
+            f"the database {mask_url(database)} was written by a newer receiptd (its tables are {current}): "
             "install that version again, or restore the backup made before it"
         )

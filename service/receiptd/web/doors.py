@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import h11
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -24,8 +25,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from receiptd import systemd
 from receiptd.errors import BadSettings, CantCreate
-from receiptd.settings import Listen, Settings, read_secret
+from receiptd.settings import ApiToken, Listen, Settings, read_token
 from receiptd.web.problems import Forbidden, Unauthorized, problem
+
+_log = structlog.get_logger(__name__)
 
 OVERFLOW_UID = 65534
 """What every foreign uid reads as in a user namespace: nobody in particular, so it owns nothing."""
@@ -197,11 +200,21 @@ def caller_of(request: Request, settings: Settings) -> Caller:
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         for token in settings.service.token:
-            if hmac.compare_digest(read_secret(token.secret_file).encode(), given.strip().encode()):
+            if _is(token, given.strip()):
                 return Caller(f"token:{token.name}", frozenset(token.scopes))
     raise Unauthorized(
         "over TCP every request needs Authorization: Bearer and a token of the settings ([[service.token]])"
     )
+
+
+def _is(token: ApiToken, given: str) -> bool:
+    try:
+        secret = read_token(token.secret_file)
+    except BadSettings as fault:
+        # What is wrong with one token shuts nobody else out, and is no matter of whoever knocks.
+        _log.error("an API token lets nobody in", token=token.name, reason=str(fault))
+        return False
+    return hmac.compare_digest(secret.encode(), given.encode())
 
 
 def open_doors(settings: Settings) -> list[socket.socket]:
