@@ -6,6 +6,7 @@ import argparse
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -309,3 +310,13 @@ def _promises() -> list[tuple[str, str]]:
         for start in re.findall(r"^(?:\*|\d\.) (.+)$", body, re.MULTILINE)
     ]
     return [(section, re.sub(r"\*\*|\B\*\b|\b\*\B|`", "", start)) for section, start in found]
+
+
+def test_each_room_that_the_plan_calls_pure_stands_in_the_import_contract() -> None:
+    contracts = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (pure,) = [contract for contract in contracts if contract["type"] == "forbidden"]
+    named = re.search(r"The pure rooms\n\(([\w, ]+) and below\)", page("design.md"))
+    assert named is not None
+    rooms = {f"receiptd.{room}" for room in named[1].split(", ")}
+    assert rooms <= set(pure["source_modules"])
+    assert {"asyncio", "socket", "subprocess", "multiprocessing"} <= set(pure["forbidden_modules"])

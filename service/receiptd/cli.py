@@ -64,9 +64,9 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _interpret(args: argparse.Namespace) -> int:
-    from receiptd.interpret import command
+    from receiptd.commands import interpret
 
-    return command.main(args.files, jobs=args.jobs, as_json=args.json)
+    return interpret.main(args.files, jobs=args.jobs, as_json=args.json)
 
 
 def _config_show(args: argparse.Namespace) -> int:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from receiptd import errors
 from receiptd.facts import Report, ReportKind
-from receiptd.interpret import mime, shape
-from receiptd.interpret.reading import interpret
+from receiptd.interpret import interpret, mime, shape
 
 _HIDDEN = {
     *range(0x20),
@@ -61,9 +60,9 @@ def main(files: list[str], *, jobs: int, as_json: bool) -> int:
     status = os.EX_OK
     for answer in _answers(files, jobs=jobs, as_json=as_json):
         if answer.notice:
-            print(f"receiptd: {answer.notice}", file=sys.stderr)  # noqa: T201
+            print(f"receiptd: {answer.notice}", file=sys.stderr)
         if answer.text:
-            print(answer.text)  # noqa: T201
+            print(answer.text)
         status = max(status, answer.status)
     sys.stdout.flush()
     return status

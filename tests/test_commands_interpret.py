@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptd.interpret import command
+from receiptd.commands import interpret as command
 
 REPORTS = sorted((Path(__file__).parent / "fixtures" / "reports").glob("*.eml"))
 
@@ -127,6 +127,6 @@ def test_people_read_words_without_control_or_bidi_characters(
 
 def test_reading_a_report_loads_no_framework() -> None:
     heavy = {"pydantic", "sqlalchemy", "sqlmodel", "fastapi", "asyncio", "aiosmtplib", "aioimaplib", "multiprocessing"}
-    code = f"import sys, receiptd.interpret.command; print(*{heavy!r} & set(sys.modules))"
+    code = f"import sys, receiptd.commands.interpret; print(*{heavy!r} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == ""
