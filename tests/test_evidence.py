@@ -17,9 +17,9 @@ from sqlmodel import col, select
 from receiptd import compose, telemetry
 from receiptd.accept import Wish, accept
 from receiptd.assign import assign
-from receiptd.facts import Delivery, MatchedBy, Verdict
+from receiptd.facts import Delivery, EventKind, MatchedBy, Verdict
 from receiptd.interpret import interpret
-from receiptd.models import Evidence, Folder, ReportRow
+from receiptd.models import EventCopy, EventRow, Evidence, Folder, Recipient, ReportRow
 from receiptd.settle import settle
 from receiptd.store import evidence, reports
 from receiptd.store.reports import Raw
@@ -246,6 +246,155 @@ async def test_a_flood_leaves_a_database_of_bounded_size(stage: Stage, tmp_path:
     on_disk = sum(path.stat().st_size for path in tmp_path.glob("receiptd.db*"))
     # 200 x 64 kB, and what is waiting to be read or to go from the log into the file: not 200 MB.
     assert on_disk < 80 << 20
+
+
+# --- what the holder of a copy can make us keep ---------------------------------------------------------------------
+
+
+def _distinct(raw: bytes, number: int, size: int = LARGE) -> bytes:
+    """Return *raw* as other bytes that say the same."""
+    return _padded(raw.replace(b"See below.", f"See {number}.".encode()), size)
+
+
+async def _count(stage: Stage, recipient: Recipient) -> int:
+    """Return how often `delivered` was told of *recipient*."""
+    of_it = select(EventRow.count).where(EventRow.recipient == recipient.id, EventRow.kind == EventKind.DELIVERED)
+    async with stage.store.read() as session:
+        return (await session.exec(of_it)).one()
+
+
+async def _all_kept(stage: Stage) -> dict[str, int]:
+    """Return how many bytes are kept under each digest of a report."""
+    async with stage.store.read() as session:
+        reported = select(ReportRow.evidence)
+        rows = (await session.exec(select(Evidence).where(col(Evidence.sha256).in_(reported)))).all()
+    return {row.sha256: len(row.content) + len(row.said or b"") for row in rows}
+
+
+async def test_of_a_report_that_repeats_an_event_the_first_64_kb_are_kept(stage: Stage) -> None:
+    (bob,) = (await stage.submitted()).recipients
+    first, again = (_distinct(dsn(bob.token), number) for number in range(2))
+    await _receive_one_by_one(stage, first, again)
+    assert [row.verdict for row in await _rows(stage)] == [Verdict.MATCHED, Verdict.MATCHED]
+    assert await _count(stage, bob) == 2
+    assert not await _is_cut(stage, first)
+    assert await _is_cut(stage, again)
+
+
+async def test_further_events_of_a_kind_stay_whole_where_there_is_room(stage: Stage) -> None:
+    (bob,) = (await stage.submitted()).recipients
+    raws = [_padded(dsn(bob.token, action="delayed", status=f"4.4.{number}")) for number in range(3)]
+    await _receive_one_by_one(stage, *raws)
+    assert [await _is_cut(stage, raw) for raw in raws] == [False] * 3
+
+
+@pytest.fixture
+async def tight(tmp_path: Path) -> AsyncIterator[Stage]:
+    """A stage that keeps 300 kB of what is known of a recipient already."""
+    service = {"database": f"sqlite:///{tmp_path}/receiptd.db", "max_evidence": 300_000}
+    async with staged(tmp_path, service=service) as stage:
+        yield stage
+
+
+@pytest.mark.parametrize("size", [LARGE, 5000])
+@pytest.mark.parametrize("varies", [True, False])
+async def test_one_recipients_holder_can_not_fill_the_disk(tight: Stage, size: int, varies: bool) -> None:
+    (bob,) = (await tight.submitted()).recipients
+    raws = [
+        _distinct(dsn(bob.token, action="delayed", status=f"4.4.{number if varies else 1}"), number, size)
+        for number in range(80 if size < LARGE else 20)
+    ]
+    await _receive_one_by_one(tight, *raws)
+    kept = await _all_kept(tight)
+    first = hashlib.sha256(raws[0]).hexdigest()
+    assert kept[first] == size, "the first of a kind is whole"
+    assert 200_000 < sum(kept.values()) - size <= 300_000
+
+
+async def test_beyond_the_limit_the_first_of_another_kind_is_still_whole(tight: Stage) -> None:
+    (bob,) = (await tight.submitted()).recipients
+    await _receive_one_by_one(tight, *(_distinct(dsn(bob.token), number) for number in range(8)))
+    failed = _padded(dsn(bob.token, action="failed", status="5.1.1"), 1 << 20)
+    await _receive_one_by_one(tight, failed)
+    assert not await _is_cut(tight, failed)
+    assert (await _rows(tight))[-1].verdict is Verdict.MATCHED
+
+
+async def test_what_is_beyond_the_limit_is_noise_that_says_why_and_goes_like_it(
+    tight: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "MOST", 3)
+    (bob,) = (await tight.submitted()).recipients
+    await _receive_one_by_one(tight, *(_distinct(dsn(bob.token), number) for number in range(12)))
+    noise = [row for row in await _rows(tight) if row.verdict is Verdict.NOISE]
+    assert len(noise) > 3
+    assert {row.reason for row in noise} == {
+        "it repeats what is known of this recipient, and [service] max_evidence is reached: it is only counted"
+    }
+    assert await _count(tight, bob) == 12
+    assert await evidence.drop_oldest(tight.store) == {Verdict.NOISE: len(noise) - 3}
+
+
+async def test_of_what_an_event_is_only_counted_for_nothing_is_kept(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiptd.store.recipients.MOST_EVENTS", 3)
+    (bob,) = (await stage.submitted()).recipients
+    raws = [_padded(dsn(bob.token, action="delayed", status=f"4.4.{number}")) for number in range(6)]
+    await _receive_one_by_one(stage, *raws)
+    kept = await _all_kept(stage)
+    assert [kept[hashlib.sha256(raw).hexdigest()] for raw in raws] == [LARGE, LARGE, 0, 0, 0, 0]
+
+
+async def test_a_copy_beyond_a_thousand_is_only_counted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "MOST_COPIES", 3)
+    (bob,) = (await stage.submitted()).recipients
+    await _receive_one_by_one(stage, *(_distinct(dsn(bob.token), number, 3000) for number in range(6)))
+    assert await _count(stage, bob) == 6
+    async with stage.store.read() as session:
+        event = select(EventRow.id).where(EventRow.kind == EventKind.DELIVERED)
+        assert len((await session.exec(select(EventCopy).where(EventCopy.event == event.scalar_subquery()))).all()) == 3
+    assert [row.verdict for row in await _rows(stage)][-1] is Verdict.NOISE
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["bob", "carol"]),
+            st.sampled_from(["delivered", "delayed", "failed", "relayed"]),
+            st.integers(0, 2),
+            st.sampled_from([2000, 60_000, LARGE, 250_000]),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_whatever_comes_each_recipient_keeps_the_first_of_a_kind_whole_and_so_much_beside_it(
+    came: Sequence[tuple[str, str, int, int]],
+) -> None:
+    async def play() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            service = {"database": f"sqlite:///{folder}/receiptd.db", "max_evidence": 200_000}
+            async with staged(Path(folder), service=service) as stage:
+                taken = await stage.submitted("bob@b.test", "carol@c.test")
+                people = dict(zip(("bob", "carol"), taken.recipients, strict=True))
+                firsts: dict[tuple[str, str], bytes] = {}
+                beside = dict.fromkeys(people, frozenset[str]())
+                for number, (name, action, status, size) in enumerate(came):
+                    one = people[name]
+                    said = dsn(one.token, action=action, status=f"4.0.{status}", recipient=one.address)
+                    raw = _distinct(said, number, size)
+                    await _receive_one_by_one(stage, raw)
+                    if firsts.setdefault((name, action), raw) is not raw:
+                        beside[name] |= {hashlib.sha256(raw).hexdigest()}
+                kept = await _all_kept(stage)
+                for raw in firsts.values():
+                    assert not await _is_cut(stage, raw)
+                for digests in beside.values():
+                    assert sum(kept[digest] for digest in digests) <= 200_000
+
+    asyncio.run(play())
 
 
 # --- no more than so many -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ _log = structlog.get_logger(__name__)
 
 _LARGE = 256 * 1024
 """Bytes from which a report is read beside the event loop."""
+_REPEATED = "it repeats what is known of this recipient, and [service] max_evidence is reached: it is only counted"
 
 
 async def settle(store: Store, *, limit: int = 50) -> int:
@@ -85,16 +86,21 @@ async def _settle(session: AsyncSession, store: Store, row: ReportRow, report: R
         authserv_id=box.authserv_id if box else None,
     )
     told = Told(row.id, row.received_at, f"sha256:{row.evidence}")
-    for recipient, facts in _by_recipient(matched.facts).items():
+    by_recipient = _by_recipient(matched.facts)
+    for recipient, facts in by_recipient.items():
         await record(session, store.settings, recipient, facts, told, now=store.now())
     row.verdict, row.kind = matched.verdict, report.kind
     row.reason = match.reason(report, found, matched.verdict)
+    if matched.verdict is Verdict.MATCHED:
+        most = store.settings.service.max_evidence
+        if not await evidence.cut_repeated(session, row, by_recipient, report, most):
+            row.verdict, row.reason = Verdict.NOISE, _REPEATED
     row.subject, row.from_address = reports.shown(report.subject), reports.shown(report.from_address)
     row.clear = matched.verdict is Verdict.MATCHED and is_to_clear(store, row)
     await reports.close(session, row)
-    if matched.verdict in evidence.SPEAKS_OF_NOBODY:
+    if row.verdict in evidence.SPEAKS_OF_NOBODY:
         await evidence.cut(session, row.evidence, report)
-    once_committed(session, telemetry.REPORTS.labels(report.kind, matched.verdict).inc)
+    once_committed(session, telemetry.REPORTS.labels(report.kind, row.verdict).inc)
 
 
 def is_to_clear(store: Store, row: ReportRow) -> bool:

@@ -114,6 +114,7 @@ class Service(Section):
     )
     max_message: Annotated[Size, Field(ge=1024)] = 50 << 20
     max_report: Annotated[Size, Field(ge=1024)] = 50 << 20
+    max_evidence: Size = 5 << 20
     token: tuple[ApiToken, ...] = ()
 
 

@@ -1,6 +1,7 @@
 """Evidence: raw bytes under their SHA-256, whole; of what speaks of nobody the first 64 kB, and no more than so many.
 
-Anybody can mail the receipts mailbox, so what a stranger can make us keep has an end (docs/design.md §5).
+Anybody can mail the receipts mailbox, and whoever has a copy of a message knows its token, so what either can make us
+keep has an end (docs/design.md §5).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from receiptd import telemetry
 from receiptd.facts import Report, Verdict
-from receiptd.models import Evidence, Message, ReportRow
+from receiptd.models import EventCopy, EventRow, Evidence, Message, ReportRow
 from receiptd.store.aftermath import once_committed
 from receiptd.store.engine import Store
 
@@ -28,6 +29,9 @@ MOST = 10_000
 """Reports of each such verdict that are kept: a flood of one drives out none of another."""
 SPEAKS_OF_NOBODY = (Verdict.UNMATCHED, Verdict.SUSPICIOUS, Verdict.NOISE)
 """What moves no state. What is matched proves something and stays whole; what is set aside, a person has to look at."""
+MOST_COPIES = 1000
+"""Reports that tell again what is known of one recipient, however short they are."""
+_FULL = 1 << 62
 _AT_ONCE, _IN_A_SWEEP = 100, 5000
 _REPORT = TypeAdapter(Report)
 
@@ -58,20 +62,99 @@ async def cut(session: AsyncSession, sha256: str, said: Report) -> None:
 
     The same bytes may have come twice, or be a message of ours: what anything else needs whole stays whole.
     """
+    if await _whole_size(session, sha256) > KEPT and not await _is_needed(session, sha256, SPEAKS_OF_NOBODY):
+        await _shorten(session, sha256, KEPT, words_of(said))
+
+
+async def cut_repeated(
+    session: AsyncSession, report: ReportRow, recipients: Collection[str], said: Report, most: int
+) -> bool:
+    """Keep of a matched *report* what its events need; return False where it adds nothing and nothing of it is kept.
+
+    The first event of a kind keeps its evidence whole. What else there is about a recipient may take *most* bytes:
+    further events of a kind whole, what only repeats an event with its first 64 kB. Of what is only counted, and of
+    what is beyond *most*, nothing is kept.
+    """
+    sha256 = report.evidence
+    kept = {recipient: await _rests(session, recipient) for recipient in recipients}
+    if any(sha256 in firsts for firsts, _ in kept.values()):
+        return True
+    size = await _whole_size(session, sha256)
+    if not size or await _is_needed(session, sha256, (*SPEAKS_OF_NOBODY, Verdict.MATCHED), beside=report.id):
+        return True
+    is_event = any(sha256 in others for _, others in kept.values())
+    room = 0
+    if await _is_copy(session, report.id):
+        used = [await _used(session, recipient, {*firsts, sha256}) for recipient, (firsts, _) in kept.items()]
+        room = most - max(used)
+    keep = size if is_event and size <= room else min(size, KEPT)
+    if keep > room:
+        await _shorten(session, sha256, 0, None)
+        return is_event
+    if keep < size:
+        await _shorten(session, sha256, keep, words_of(said) if 2 * keep <= room else None)
+    return True
+
+
+async def _rests(session: AsyncSession, recipient: str) -> tuple[set[str], set[str]]:
+    """Return on which bytes the first events of each kind and trust rest, and on which the others.
+
+    Trust counts because whoever fills the room first is likely to be trusted less than the server that comes later.
+    """
+    query = (
+        select(EventRow.kind, EventRow.trust, EventRow.evidence)
+        .where(EventRow.recipient == recipient, col(EventRow.evidence).is_not(None))
+        .order_by(col(EventRow.serial), col(EventRow.id))
+    )
+    firsts: dict[tuple[str, str], str] = {}
+    digests = set()
+    for kind, trust, evidence in (await session.exec(query)).all():
+        digests.add(str(evidence).removeprefix("sha256:"))
+        firsts.setdefault((kind, trust), str(evidence).removeprefix("sha256:"))
+    return set(firsts.values()), digests.difference(firsts.values())
+
+
+async def _is_copy(session: AsyncSession, report: str) -> bool:
+    return (await session.exec(select(EventCopy.id).where(EventCopy.told_by == report).limit(1))).first() is not None
+
+
+async def _used(session: AsyncSession, recipient: str, but: Collection[str]) -> int:
+    """Return how many bytes are kept of what told of *recipient*, without those in *but*; so many rows are enough."""
+    length = func.length(Evidence.content) + func.coalesce(func.length(Evidence.said), 0)
+    query = (
+        select(Evidence.sha256, length)
+        .join(ReportRow, col(ReportRow.evidence) == col(Evidence.sha256))
+        .join(EventCopy, col(EventCopy.told_by) == col(ReportRow.id))
+        .join(EventRow, col(EventRow.id) == col(EventCopy.event))
+        .where(EventRow.recipient == recipient, col(Evidence.sha256).not_in(but))
+        .distinct()
+        .limit(MOST_COPIES)
+    )
+    kept = (await session.exec(query)).all()
+    return sum(octets for _, octets in kept) if len(kept) < MOST_COPIES else _FULL
+
+
+async def _whole_size(session: AsyncSession, sha256: str) -> int:
+    """Return the size of what is kept whole, and lock it; 0 where it is cut already."""
     size = select(Evidence.size).where(Evidence.sha256 == sha256, ~col(Evidence.truncated)).with_for_update()
-    if ((await session.exec(size)).first() or 0) <= KEPT or await _is_needed(session, sha256):
-        return
+    return (await session.exec(size)).first() or 0
+
+
+async def _shorten(session: AsyncSession, sha256: str, keep: int, said: bytes | None) -> None:
     await session.exec(
         update(Evidence)
         .where(col(Evidence.sha256) == sha256)
-        .values(content=func.substr(Evidence.content, 1, KEPT), said=words_of(said), truncated=True)
+        .values(content=func.substr(Evidence.content, 1, keep), said=said, truncated=True)
         .execution_options(synchronize_session=False)
     )
 
 
-async def _is_needed(session: AsyncSession, sha256: str) -> bool:
-    needs_it = or_(col(ReportRow.verdict).is_(None), col(ReportRow.verdict).not_in(SPEAKS_OF_NOBODY))
-    reports = select(ReportRow.id).where(ReportRow.evidence == sha256, needs_it).limit(1)
+async def _is_needed(
+    session: AsyncSession, sha256: str, spare: Collection[Verdict], *, beside: str | None = None
+) -> bool:
+    """Whether a message rests on these bytes, or a report (but for *beside*) whose verdict isn't one of *spare*."""
+    needs_it = or_(col(ReportRow.verdict).is_(None), col(ReportRow.verdict).not_in(spare))
+    reports = select(ReportRow.id).where(ReportRow.evidence == sha256, needs_it, ReportRow.id != beside).limit(1)
     messages = select(Message.id).where(Message.evidence == sha256).limit(1)
     return any([(await session.exec(users)).first() is not None for users in (reports, messages)])
 

@@ -28,7 +28,7 @@ from receiptd.facts import (
 )
 from receiptd.models import EventCopy, EventRow, Message, Recipient, id_of
 from receiptd.settings import EscalationLevel, Settings
-from receiptd.store import copies, incidents
+from receiptd.store import copies, evidence, incidents
 from receiptd.store.incidents import Moved
 
 MOST_EVENTS = 200
@@ -321,8 +321,9 @@ async def _count(session: AsyncSession, row: EventRow, fact: Fact, told: Told) -
     copy = _copy(row, fact, told)
     known = await session.get(EventCopy, copy.id)
     if known is None:
-        session.add(copy)
         row.count += 1
+        if row.count <= evidence.MOST_COPIES:
+            session.add(copy)
     elif known.trust.at_least(fact.trust):
         return False
     else:
