@@ -94,8 +94,8 @@ def shown(model: type[settings.Section], key: str) -> str:
         return f'"{show(field.default)}"'
     if key == "poll":
         return f'"{int(field.default.total_seconds())}s"'
-    if key.startswith("max_"):
-        return f'"{field.default >> 20}M"'
+    if key.startswith(("max_", "bytes_")):
+        return f'"{settings.show_size(field.default)}"'
     return settings.showing._inline(list(field.default) if isinstance(field.default, tuple) else field.default)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from receiptd import errors
 from receiptd.client import find
 from receiptd.web import api, doors, requests
-from receiptd.web.bounds import Busy, Share
+from receiptd.web.bounds import Busy, HourlyQuota, Share
 from tests.house import Home, letter, opened
 
 POST = b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Type: message/rfc822\r\n"
@@ -149,29 +150,131 @@ async def test_connections_are_bounded_and_one_user_does_not_take_all(
     said = await reader.read()
     assert said.startswith(b"HTTP/1.1 429 ")
     assert b"retry-after" in said
+    assert f"uid:{os.getuid()} may have 3 at a time".encode() in said
     assert (await home.over_tcp().get("/healthz")).status_code == 200
     for _, other in (*kept, (reader, writer)):
         other.close()
+
+
+async def test_tcp_never_shuts_the_sockets_of_people(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "_MOST_CONNECTIONS", 3)
+    kept = [await _knock(home, "tcp") for _ in range(3)]
+    reader, writer = await _knock(home, "tcp")
+    port = home.tcp.rpartition(":")[2]
+    assert f"all callers of TCP port {port} may have 3 at a time".encode() in await reader.read()
+    assert (await home.sender.get("/healthz")).status_code == 200
+    assert (await home.api.get("/healthz")).status_code == 200
+    for _, other in (*kept, (reader, writer)):
+        other.close()
+
+
+async def test_one_address_does_not_take_all_of_tcp(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "_CONNECTIONS_OF_ONE", 2)
+    kept = [await _knock(home, "tcp") for _ in range(2)]
+    reader, writer = await _knock(home, "tcp")
+    assert b"127.0.0.1 may have 2 at a time" in await reader.read()
+    host, port = home.tcp.split(":")
+    other = await asyncio.open_connection(host, int(port), local_addr=("127.0.0.2", 0))
+    other[1].write(GET + b"Connection: close\r\n\r\n")
+    assert b"alive" in await other[0].read()
+    for _, one in (*kept, (reader, writer), other):
+        one.close()
+
+
+# --- messages and bytes an hour -------------------------------------------------------------------------------------
+
+
+async def _hand_over(home: Home, *, text: str = "x", as_operator: bool = False, key: str | None = None) -> Any:
+    headers = {"idempotency-key": key} if key else {}
+    client = home.api if as_operator else home.sender
+    return await client.post("/v1/messages", json=letter(text=text), headers=headers)
+
+
+@asynccontextmanager
+async def metered(folder: Path, **limits: Any) -> AsyncIterator[Home]:
+    """Open a house whose send.sock has these limits."""
+    (folder / "boss").write_text("x" * 24)
+    listen = [
+        {"unix": str(folder / "send.sock"), "mode": "0666", "scope": "send"},
+        {"unix": str(folder / "api.sock"), "scope": "operate"},
+    ]
+    async with opened(
+        folder, service={"database": f"sqlite:///{folder}/receiptd.db", "listen": listen, **limits}
+    ) as home:
+        yield home
+
+
+async def test_a_sender_has_so_many_messages_an_hour_and_is_told_when_there_are_more(tmp_path: Path) -> None:
+    async with metered(tmp_path, messages_per_hour=2) as home:
+        assert (await _hand_over(home)).status_code == 202
+        home.stage.pass_time(minutes=30)
+        assert (await _hand_over(home, key="once")).status_code == 202
+        answer = await _hand_over(home)
+        assert (answer.status_code, answer.json()["exit_status"]) == (429, 75)
+        assert answer.json()["detail"] == (
+            "you may hand over 2 messages within an hour and no more ([service] messages_per_hour): "
+            "try again after 10:30:00 UTC, or ask whoever runs receiptd for more"
+        )
+        assert (await _hand_over(home, as_operator=True)).status_code == 202, "who operates is not metered"
+        home.stage.pass_time(minutes=30)
+        assert (await _hand_over(home, key="once")).status_code == 202, "the same again is no further message"
+        assert (await _hand_over(home)).status_code == 202
+        assert (await _hand_over(home)).status_code == 429
+
+
+async def test_a_sender_has_so_many_octets_an_hour(tmp_path: Path) -> None:
+    async with metered(tmp_path, bytes_per_hour="100K") as home:
+        assert (await _hand_over(home, text="x\n" * 30_000)).status_code == 202
+        answer = await _hand_over(home, text="x\n" * 30_000)
+        assert answer.status_code == 429
+        assert "messages of 100K octets within an hour" in answer.json()["detail"]
+        assert "try again after 10:30:00 UTC" in answer.json()["detail"]
+        assert "make it smaller" in (await _hand_over(home, text="x\n" * 60_000)).json()["detail"]
+        assert (await _hand_over(home)).status_code == 202, "a small one still has room"
+        home.stage.pass_time(hours=1)
+        assert (await _hand_over(home, text="x\n" * 30_000)).status_code == 202
+
+
+async def test_what_was_handed_over_before_a_restart_counts(tmp_path: Path) -> None:
+    async with metered(tmp_path, messages_per_hour=2) as home:
+        await _hand_over(home)
+        await _hand_over(home)
+        after_restart = HourlyQuota()
+        with pytest.raises(Busy, match="2 messages within an hour"):
+            await after_restart.check(home.stage.store, f"uid:{os.getuid()}")
+        await after_restart.check(home.stage.store, "uid:4242")
 
 
 # --- messages in memory -------------------------------------------------------------------------------------------
 
 
 def test_nobody_takes_more_than_its_share_and_what_is_given_back_is_free() -> None:
-    share = Share(4, 2, "busy")
+    share = Share(4, 2, "cups", "come back")
     with ExitStack() as held:
         held.enter_context(share.holding("a", 2))
-        with pytest.raises(Busy, match="busy"):
+        with pytest.raises(Busy, match="too many cups: one caller may have 2 at a time; come back"):
             held.enter_context(share.holding("a"))
         held.enter_context(share.holding("b", 1))
         held.enter_context(share.holding("c", 1))
         assert not share.has_room("d")
+        with pytest.raises(Busy, match="all callers may have 4 at a time"):
+            held.enter_context(share.holding("d"))
     with share.holding("a", 2), share.holding("b", 2):
         pass
 
 
+def test_programs_on_the_network_leave_half_of_it_to_people() -> None:
+    share = Share(4, 2, "cups", "come back")
+    with ExitStack() as held:
+        held.enter_context(share.holding("token:a"))
+        held.enter_context(share.holding("token:b"))
+        with pytest.raises(Busy, match="all callers over TCP may have 2 at a time"):
+            held.enter_context(share.holding("token:c"))
+        held.enter_context(share.holding("uid:1", 2))
+
+
 async def test_who_waits_gets_what_is_given_back() -> None:
-    share = Share(1, 1, "busy")
+    share = Share(1, 1, "cups", "come back")
     with ExitStack() as held:
         held.enter_context(share.holding("a"))
         waiting = asyncio.create_task(share.room("b", 1, 5))
@@ -185,7 +288,7 @@ async def test_who_waits_gets_what_is_given_back() -> None:
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> Share:
     """A share of bodies that others hold wholly."""
-    share = Share(1, 1, "messages are being taken: try again soon")
+    share = Share(1, 1, "messages being taken", "try again soon")
     monkeypatch.setattr(api, "_bodies", lambda _: share)
     return share
 

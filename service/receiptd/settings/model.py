@@ -115,6 +115,8 @@ class Service(Section):
     max_message: Annotated[Size, Field(ge=1024)] = 50 << 20
     max_report: Annotated[Size, Field(ge=1024)] = 50 << 20
     max_evidence: Size = 5 << 20
+    messages_per_hour: int = Field(default=10_000, ge=1)
+    bytes_per_hour: Annotated[Size, Field(ge=1024)] = 2 << 30
     token: tuple[ApiToken, ...] = ()
 
 

@@ -11,7 +11,7 @@ from sqlmodel import and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.facts import Event, EventKind, Receipt, Source, Trust
-from receiptd.models import EventRow, Message, Recipient, id_of
+from receiptd.models import EventRow, Evidence, Message, Recipient, id_of
 from receiptd.store import evidence
 from receiptd.store.recipients import in_order
 
@@ -58,6 +58,17 @@ async def by_idempotency_key(session: AsyncSession, owner: str, key: str) -> Mes
 async def is_known_id(session: AsyncSession, message_id: str) -> bool:
     """Whether a message with this Message-ID was handed over before, by anybody."""
     return (await session.exec(select(Message.id).where(Message.message_id == message_id).limit(1))).first() is not None
+
+
+async def handed_over(session: AsyncSession, owner: str, since: datetime) -> list[tuple[datetime, int]]:
+    """Return when *owner* handed over each message after *since*, oldest first, and of how many octets."""
+    query = (
+        select(Message.created_at, Evidence.size)
+        .join(Evidence, col(Evidence.sha256) == col(Message.evidence))
+        .where(Message.created_at > since, Message.owner == owner)
+        .order_by(col(Message.created_at))
+    )
+    return list((await session.exec(query)).all())
 
 
 async def free_key(session: AsyncSession, message: Message) -> None:

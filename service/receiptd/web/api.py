@@ -17,7 +17,7 @@ from starlette.routing import Match
 from receiptd import errors
 from receiptd.store.faults import DatabaseFault
 from receiptd.web import decisions, description, follow, health, messages, reports, requests
-from receiptd.web.bounds import Share
+from receiptd.web.bounds import HourlyQuota, Share
 from receiptd.web.house import House
 from receiptd.web.paths import EscapedSlashes
 from receiptd.web.problems import (
@@ -36,6 +36,7 @@ def create_app(house: House) -> FastAPI:
     app.router.redirect_slashes = False
     app.state.house = house
     app.state.bodies = _bodies(house)
+    app.state.hourly = HourlyQuota()
     app.add_exception_handler(errors.ReceiptdError, answer_fault)
     app.add_exception_handler(SQLAlchemyError, answer_database_fault)
     app.add_exception_handler(DatabaseFault, answer_database_fault)
@@ -59,8 +60,7 @@ def parts() -> tuple[APIRouter, ...]:
 def _bodies(house: House) -> Share:
     """Return how many octets of messages are in memory at a time: of four of the largest, two for one caller."""
     largest = requests.largest_body(house.store.settings.service.max_message)
-    sentence = f"messages of {4 * largest >> 20} MiB are being taken just now, or yours of half of that: try again soon"
-    return Share(4 * largest, 2 * largest, sentence)
+    return Share(4 * largest, 2 * largest, "MiB of messages being taken", "try again soon", unit=1 << 20)
 
 
 async def _answer_bad_request(_: Request, fault: Exception) -> Response:

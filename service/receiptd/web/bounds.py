@@ -1,13 +1,18 @@
-"""How much is done at a time, for all callers together and for one of them."""
+"""How much is done at a time, for all callers together and for one of them, and how much in an hour."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 
 from receiptd.errors import TryLater
+from receiptd.settings import show_size
+from receiptd.store import Store, messages
+
+HOUR = timedelta(hours=1)
 
 
 class Busy(TryLater):
@@ -15,18 +20,23 @@ class Busy(TryLater):
 
 
 class Share:
-    """Something of which there is *most* for all, and *of_one* for any one caller, so that none takes all."""
+    """Something of which there is *most* for all, half of that over TCP, and *of_one* for any one caller.
 
-    def __init__(self, most: int, of_one: int, sentence: str) -> None:
-        self._most, self._of_one, self._sentence = most, of_one, sentence
+    So no caller takes all, and programs on the network leave room for the people of this machine. *what* is its
+    name, counted in *unit*, and *way_out* what a caller may do who gets none.
+    """
+
+    def __init__(self, most: int, of_one: int, what: str, way_out: str, *, unit: int = 1) -> None:
+        self._most, self._of_one = most, of_one
+        self._what, self._way_out, self._unit = what, way_out, unit
         self._held: Counter[str] = Counter()
         self._freed = asyncio.Event()
 
     @contextmanager
     def holding(self, owner: str, amount: int = 1) -> Iterator[None]:
         """Hold *amount* for *owner* while the context lasts; raise Busy where there is no room for it."""
-        if not self.has_room(owner, amount):
-            raise Busy(self._sentence)
+        if limit := self._exceeded(owner, amount):
+            raise Busy(f"too many {self._what}: {limit} at a time; {self._way_out}")
         self._held[owner] += amount
         try:
             yield
@@ -37,7 +47,18 @@ class Share:
 
     def has_room(self, owner: str, amount: int = 1) -> bool:
         """Whether *owner* may hold *amount* more."""
-        return self._held[owner] + amount <= self._of_one and self._held.total() + amount <= self._most
+        return self._exceeded(owner, amount) is None
+
+    def _exceeded(self, owner: str, amount: int) -> str | None:
+        """Return the limit that *amount* more for *owner* would exceed, as words."""
+        over_tcp = sum(held for name, held in self._held.items() if _is_over_tcp(name))
+        limits = [(self._held[owner], self._of_one, "one caller"), (self._held.total(), self._most, "all callers")]
+        if _is_over_tcp(owner):
+            limits.append((over_tcp, self._most // 2, "all callers over TCP"))
+        for held, most, whose in limits:
+            if held + amount > most:
+                return f"{whose} may have {most // self._unit}"
+        return None
 
     async def room(self, owner: str, amount: int, patience: float) -> None:
         """Wait until there is room, at most for *patience* seconds."""
@@ -46,3 +67,69 @@ class Share:
                 while not self.has_room(owner, amount):
                     self._freed.clear()
                     await self._freed.wait()
+
+
+def _is_over_tcp(owner: str) -> bool:
+    return owner.startswith("token:")
+
+
+class HourlyQuota:
+    """What each sender handed over on send.sock within the last hour; from before the start, as the database has it."""
+
+    def __init__(self) -> None:
+        self._hours: dict[str, _Hour] = {}
+
+    async def check(self, store: Store, owner: str, octets: int = 1) -> None:
+        """Raise Busy where *owner* may hand over no message of *octets* now; say which limit it is, and until when."""
+        hour = await self._hour(store, owner)
+        limits = store.settings.service
+        most, size = limits.messages_per_hour, limits.bytes_per_hour
+        if len(hour.taken) >= most:
+            raise Busy(_hour_is_full(f"{most} messages", "messages_per_hour", hour.taken[-most][0]))
+        if (excess := hour.octets + octets - size) > 0:
+            raise Busy(_hour_is_full(f"messages of {show_size(size)} octets", "bytes_per_hour", hour.oldest(excess)))
+
+    def note(self, owner: str, taken_at: datetime, octets: int) -> None:
+        """Count a message that was taken."""
+        self._hours[owner].add(taken_at, octets)
+
+    async def _hour(self, store: Store, owner: str) -> _Hour:
+        since = store.now() - HOUR
+        if owner not in self._hours:
+            async with store.read() as session:
+                before = await messages.handed_over(session, owner, since)
+            self._hours.setdefault(owner, _Hour(before))
+        self._hours[owner].forget(since)
+        return self._hours[owner]
+
+
+class _Hour:
+    """When one sender handed over what, oldest first."""
+
+    def __init__(self, taken: Iterable[tuple[datetime, int]]) -> None:
+        self.taken = deque(taken)
+        self.octets = sum(octets for _, octets in self.taken)
+
+    def add(self, at: datetime, octets: int) -> None:
+        self.taken.append((at, octets))
+        self.octets += octets
+
+    def forget(self, since: datetime) -> None:
+        while self.taken and self.taken[0][0] <= since:
+            self.octets -= self.taken.popleft()[1]
+
+    def oldest(self, octets: int) -> datetime | None:
+        """Return when the last of the oldest that make up *octets* was handed over; None where all are fewer."""
+        for at, size in self.taken:
+            octets -= size
+            if octets <= 0:
+                return at
+        return None
+
+
+def _hour_is_full(most: str, setting: str, since: datetime | None) -> str:
+    when = f"try again after {since + HOUR:%H:%M:%S} UTC, or ask" if since else "make it smaller, or ask"
+    return (
+        f"you may hand over {most} within an hour and no more ([service] {setting}): "
+        f"{when} whoever runs receiptd for more"
+    )

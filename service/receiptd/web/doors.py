@@ -34,8 +34,8 @@ OVERFLOW_UID = 65534
 """What every foreign uid reads as in a user namespace: nobody in particular, so it owns nothing."""
 
 _BACKLOG = 128
-_MOST_CONNECTIONS, _CONNECTIONS_OF_ONE = 512, 256
-_TOO_MANY = f"too many connections are open (at most {_CONNECTIONS_OF_ONE} of one user): try again soon"
+_MOST_CONNECTIONS, _CONNECTIONS_OF_ONE = 256, 128
+"""Through one listener, so that TCP never shuts people's sockets; and of one uid or one IP address there."""
 _HEADER_KIB = 16
 _HEADER_SECONDS = 15.0
 """How long a whole header may take."""
@@ -60,6 +60,11 @@ class Caller:
     def is_anybody(self) -> bool:
         """Whether the socket can't tell this caller from others."""
         return self.owner == f"uid:{OVERFLOW_UID}"
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether the hour's quota holds: any user of the machine may open send.sock."""
+        return self.owner.startswith("uid:") and not self.may("operate")
 
     @property
     def sees(self) -> str | None:
@@ -101,15 +106,32 @@ class PeerProtocol(H11Protocol):
             pid, uid, _ = struct.unpack("3i", packed)
             self.client = (f"uid:{uid}", pid)
             self.server = (sock.getsockname(), None)
-        if self._are_too_many():
-            self._say(problem(429, _TOO_MANY, os.EX_TEMPFAIL))
+        if limit := self._exceeded():
+            self._say(problem(429, f"too many connections: {limit} at a time; try again soon", os.EX_TEMPFAIL))
         else:
             self._wait_for_header()
 
-    def _are_too_many(self) -> bool:
-        name = self.client[0] if self.client else ""
-        of_one = sum((getattr(one, "client", None) or ("",))[0] == name for one in self.connections)
-        return len(self.connections) > _MOST_CONNECTIONS or (name.startswith("uid:") and of_one > _CONNECTIONS_OF_ONE)
+    def _exceeded(self) -> str | None:
+        """Return the limit that this connection exceeds, as words."""
+        beside = [one for one in self.connections if isinstance(one, PeerProtocol) and one.door == self.door]
+        if sum(one.peer == self.peer for one in beside) > _CONNECTIONS_OF_ONE:
+            return f"{self.peer} may have {_CONNECTIONS_OF_ONE}"
+        if len(beside) > _MOST_CONNECTIONS:
+            return f"all callers of {self.door} may have {_MOST_CONNECTIONS}"
+        return None
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, without the port or process that is another's each time."""
+        return self.client[0] if self.client else ""
+
+    @property
+    def door(self) -> str:
+        """The listener it came through: a path, or a port (where we listen on all addresses, each is another)."""
+        if self.server is None:
+            return ""
+        path, port = self.server
+        return path if port is None else f"TCP port {port}"
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""

@@ -15,10 +15,7 @@ from receiptd.store.monitors import Health
 from receiptd.web.bounds import Share
 
 _MOST_STREAMS, _STREAMS_OF_ONE = 32, 8
-_TOO_MANY_FOLLOW = (
-    f"too many follow the events already (at most {_STREAMS_OF_ONE} streams for one caller, {_MOST_STREAMS} in all): "
-    "close one, or come back later"
-)
+_CLOSE_ONE = "close one, or come back later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,9 @@ class House:
     started_at: datetime
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the doors close: who follows along is let go."""
-    streams: Share = field(default_factory=partial(Share, _MOST_STREAMS, _STREAMS_OF_ONE, _TOO_MANY_FOLLOW))
+    streams: Share = field(
+        default_factory=partial(Share, _MOST_STREAMS, _STREAMS_OF_ONE, "streams of events", _CLOSE_ONE)
+    )
 
     def waits(self) -> str | None:
         """Return why nothing goes out now, where the relay can't be used."""

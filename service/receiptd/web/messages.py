@@ -15,6 +15,7 @@ from receiptd.facts import Receipt
 from receiptd.models import Evidence
 from receiptd.store import messages
 from receiptd.web import description, requests, schemas, shapes
+from receiptd.web.bounds import HourlyQuota
 from receiptd.web.doors import Caller
 from receiptd.web.house import House
 from receiptd.web.raw import RAW, mail
@@ -45,10 +46,17 @@ async def post_message(
     caller.refuse_anybody()
     store = house.store
     most = store.settings.service.max_message
+    quota: HourlyQuota | None = request.app.state.hourly if caller.is_metered else None
     async with requests.holding_body(request, caller, request.app.state.bodies, most):
+        if quota:
+            await quota.check(store, caller.owner)
         letter, wish = await requests.read_message(request, caller, most, store.now(), terms, idempotency_key or None)
+        if quota:
+            await quota.check(store, caller.owner, len(letter.content))
         taken = await accept(store, letter, wish, await foresee(house, letter))
     if taken.is_new:
+        if quota:
+            quota.note(caller.owner, taken.message.created_at, len(letter.content))
         tell(taken)
         house.ring()
     return taken_answer(house, taken)
