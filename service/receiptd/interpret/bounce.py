@@ -49,7 +49,7 @@ def is_name(plain: str) -> bool:
 
 
 def subject_of(header: Fields) -> str:
-    return phrases.plain(envelope.subject(header)[:300])
+    return envelope.plain_subject(header)
 
 
 def is_forwarded(header: Fields) -> bool:

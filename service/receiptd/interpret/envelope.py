@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from receiptd import token
 from receiptd.facts import FoundToken, MatchedBy
-from receiptd.interpret import addresses, charset
+from receiptd.interpret import addresses, charset, phrases
 from receiptd.interpret.fields import Fields
 
 _MESSAGE_ID = re.compile(r"<[^<>]{1,996}>")
@@ -54,7 +55,23 @@ def recipients(header: Fields) -> tuple[str, ...]:
 
 def subject(header: Fields) -> str:
     """Return the decoded subject."""
-    return charset.decode_words((header.first("subject") or "")[:8000])[:2000]
+    return _decoded(header.first("subject") or "")
+
+
+def plain_subject(header: Fields) -> str:
+    """Return the beginning of the subject, as phrases are compared."""
+    return _plain(header.first("subject") or "")
+
+
+@lru_cache(maxsize=4)
+def _decoded(value: str) -> str:
+    return charset.decode_words(value[:8000])[:2000]
+
+
+@lru_cache(maxsize=4)
+def _plain(value: str) -> str:
+    """Several readers ask for the subject of one message."""
+    return phrases.plain(_decoded(value)[:300])
 
 
 def is_automatic(header: Fields) -> bool:

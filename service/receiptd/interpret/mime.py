@@ -37,13 +37,14 @@ _EMBEDS = ("message/rfc822", "message/global", "message/news", "message/partial"
 class Part:
     """One entity of a message: a view by offsets on the raw bytes, its children read once."""
 
-    __slots__ = ("below", "body", "children", "end", "header", "parameters", "raw", "type", "types")
+    __slots__ = ("_embedded", "below", "body", "children", "end", "header", "parameters", "raw", "type", "types")
 
     def __init__(self, raw: bytes, start: int, end: int) -> None:
         self.raw, self.end = raw, end
         header_end, self.body = _extent_of_header(raw, start, end)
         entity = _entity if header_end - start <= _SHORT_HEADER else _entity.__wrapped__
         self.header, self.type, self.parameters = entity(raw[start:header_end])
+        self._embedded: Fields | None = None
         self.children: list[Part] = []
         self.below: list[Part] = []
         """Where this is the message's root, all parts below it in order, embedded messages unopened."""
@@ -80,12 +81,14 @@ class Part:
 
     def embedded_header(self) -> Fields:
         """Return the header of the message this part carries."""
-        raw, start, end = self.raw, self.body, self.end
-        if self._is_encoded:
-            raw = self.content(HORIZON)
-            start, end = 0, len(raw)
-        start = _start_of_message(raw, start, end)
-        return _fields(raw[start : _extent_of_header(raw, start, end)[0]])
+        if self._embedded is None:
+            raw, start, end = self.raw, self.body, self.end
+            if self._is_encoded:
+                raw = self.content(HORIZON)
+                start, end = 0, len(raw)
+            start = _start_of_message(raw, start, end)
+            self._embedded = _fields(raw[start : _extent_of_header(raw, start, end)[0]])
+        return self._embedded
 
     def embedded_message(self) -> Part:
         """Return the message this part carries, opened."""

@@ -15,6 +15,7 @@ _RUN, _STRIDE = 4, 2
 _SERIES = range(_STRIDE)
 _SHORTEST = _RUN + _STRIDE - 1
 """A phrase of at least so many octets shows a whole run wherever it begins between two that are looked up."""
+_STEM = 5
 _Entry = tuple[int, str, "re.Pattern[str] | None"]
 _RANK = itemgetter(0)
 _GAPS = {" * ": r" (?:.{0,60}? )?", "*": r".{0,60}?", "]": r"(?!\w)"}
@@ -31,7 +32,7 @@ def plain(text: str) -> str:
 class Phrases:
     """Phrases, one between two bars or line breaks; `*` stands for up to 60 characters, `[word]` for a whole word."""
 
-    __slots__ = ("_ascii", "_literal", "_longest", "_patterns")
+    __slots__ = ("_ascii", "_literal", "_longest", "_other", "_patterns")
 
     def __init__(self, table: str) -> None:
         self._literal: list[str] = []
@@ -43,8 +44,9 @@ class Phrases:
                 self._patterns.append(re.compile(_pattern(phrase)))
             else:
                 self._literal.append(phrase)
-        self._ascii = [phrase for phrase in self._literal if phrase.isascii()]
+        self._ascii = _by_stem([phrase for phrase in self._literal if phrase.isascii()])
         """Those that can stand in text of that alphabet alone, as most text is."""
+        self._other = _by_stem([phrase for phrase in self._literal if not phrase.isascii()])
 
     def __iter__(self) -> Iterator[tuple[str, re.Pattern[str] | None]]:
         """Yield each phrase's longest stretch of plain characters, and its pattern where there is more to it."""
@@ -53,11 +55,23 @@ class Phrases:
 
     def are_in(self, text: str) -> bool:
         """Return whether any phrase stands in *text*, which is `plain`."""
-        for phrase in self._ascii if text.isascii() else self._literal:
-            if phrase in text:
-                return True
+        for stem, phrases in self._ascii if text.isascii() else (*self._ascii, *self._other):
+            if stem in text:
+                for phrase in phrases:
+                    if phrase in text:
+                        return True
         likely = [at for at, longest in enumerate(self._longest) if longest in text]
         return any(self._patterns[at].search(text) for at in likely)
+
+
+def _by_stem(phrases: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return *phrases* by a stretch of characters that many share: what isn't in a text spares it the rest."""
+    stretches = [[phrase[at : at + _STEM] for at in range(max(1, len(phrase) - _STEM + 1))] for phrase in phrases]
+    shared = Counter(chain.from_iterable(map(set, stretches)))
+    found: dict[str, list[str]] = {}
+    for phrase, mine in zip(phrases, stretches, strict=True):
+        found.setdefault(max(mine, key=shared.__getitem__), []).append(phrase)
+    return [(stem if len(group) > 1 else group[0], group) for stem, group in found.items()]
 
 
 class Tables(Generic[T]):

@@ -144,7 +144,7 @@ def is_from_robot(header: Fields) -> bool:
 
 def is_held(header: Fields, said: Notice) -> bool:
     """Whether the message waits for somebody to release it: that is neither delivery, delay nor failure."""
-    subject = phrases.plain(envelope.subject(header)[:300])
+    subject = envelope.plain_subject(header)
     tells_so = _HELD.are_in(said.plain) or (_HELD.are_in(subject) and not dialects.SUBJECT.are_in(subject))
     return tells_so and not _FOR_GOOD.are_in(said.plain)
 

@@ -82,7 +82,7 @@ def is_auto_reply(header: Fields) -> bool:
         return True
     if "list-id" in header:
         return False
-    subject = phrases.plain(envelope.subject(header)[:300])
+    subject = envelope.plain_subject(header)
     automaton = envelope.is_automatic(header) or envelope.return_path(header) == ""
     is_first = is_answer and not _REPLY_PREFIX.match(subject)  # people answer with Re:
     if _begins_away(subject, is_first=is_first, among_automata=automaton):
@@ -92,13 +92,13 @@ def is_auto_reply(header: Fields) -> bool:
 
 def is_receipt(header: Fields, text: str) -> bool:
     """Whether a mail program tells in plain text that it was read or deleted: no proof, and no person's answer."""
-    subject = phrases.plain(envelope.subject(header)[:300])
+    subject = envelope.plain_subject(header)
     return subject.startswith(answers.RECEIPT_BEGINS) and answers.RECEIPT_SAYS.are_in(phrases.plain(text[:4000]))
 
 
 def is_away(header: Fields) -> bool:
     """Whether the subject alone says that a machine answers."""
-    return _begins_away(phrases.plain(envelope.subject(header)[:300]), is_first=False, among_automata=True)
+    return _begins_away(envelope.plain_subject(header), is_first=False, among_automata=True)
 
 
 def is_challenge(header: Fields, text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from receiptd.interpret import addresses, bounce, dialects, envelope, mime, phrases, proof
+from receiptd.interpret import addresses, bounce, dialects, envelope, mime, proof
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 from receiptd.interpret.notice import Notice
@@ -35,7 +35,7 @@ def report_in(root: Part, said: Notice) -> Part | None:
 
 def _is_wrapper(header: Fields, inner: Fields) -> bool:
     """Whether a machine, or the server that wrote the report with the header *inner*, seems to have sent *header*."""
-    if phrases.plain(envelope.subject(header)[:300]).startswith(dialects.FORWARDED):
+    if envelope.plain_subject(header).startswith(dialects.FORWARDED):
         return False
     writer = addresses.first(header.first("from"))
     if writer and writer == addresses.first(inner.first("from")):
