@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 from receiptd.interpret.phrases import Phrases
 
-PERSONAL = Phrases("""
-    [i am] | [i'm] | [i've] | [i'll] | [i have] | [i will] | [i was] | [i get] | [i can] | [i cannot] | [i could]
-    [i got] | [i sent] | [i tried] | [i see] | [i don't] | [i did] | [i think] | [i need] | [i would] | [i just]
-    [my] | [me] | [ich] | [mein*] | [mir] | [mich] | je suis | je serai | je ne | je n'ai | j'ai | je reviens
-    mon adresse | mon absence | mon mail | mon retour | ma nouvelle | ma boîte | [estoy] | [estaré] | [mi] | [yo]
-    he recibido | [estou] | [estarei] | [meu] | [minha] | sono in | sono fuori | sono assente | [sarò] | [mio] | [mia]
-    [ik] | [mijn] | [jag] | [jeg] | [mitt] | [mina] | [mig] | [minun] | [minulle] | [minä] | olen poissa | olen loma
-    [ég] | [jestem] | [będę] | [mój] | [moja] | [mnie] | [jsem] | [budu] | [můj] | [mě] | som mimo | nie som | [budem]
-    [môj] | [vagyok] | [leszek] | [engem] | [címem] | sunt plecat | sunt în | adresa mea | izindeyim | tatildeyim
-    dışındayım | [benim] | [bana] | [я] | [мой] | [моя] | [мне] | [меня] | [мене] | [мій] | [мені] | [аз] | [съм]
-    ја сам | [нисам] | [мој] | [είμαι] | [λείπω] | [μου] | ja sam | [nisam] | [moj] | [nisem] | moj naslov
-    olen puhkusel | olen kontorist | [minu] | [esmu] | [neesmu] | [būšu] | [mans] | [esu] | [nesu] | [būsiu] | [mano]
-    soc fora | [estic] | [naiz] | [nago] | [rydw] | [tá mé] | [jam] | 我正 | 我目前 | 我在 | 我的 | 我将 | 我將 | 我已
-    我会 | 我會 | 我不 | 我现 | 我現 | 私は | 私の | 저는 | 제가 | أنا | لأنني | إجازتي | بريدي | [אני] | [שלי]
-    من در | نیستم | هستم | मैं | मेरे | मेरा | ฉัน | ผม | [tôi] | [saya]
+_SELF = frozenset(
+    re.findall(
+        r"\S+",
+        """
+    i'm i've i'll my me ich mein meine meinem meinen meiner meines mir mich estoy estaré mi yo estou estarei meu minha
+    sarò mio mia ik mijn jag jeg mitt mina mig minun minulle minä ég jestem będę mój moja mnie jsem budu můj mě budem
+    môj vagyok leszek engem címem benim bana я мой моя мне меня мене мій мені аз съм нисам мој είμαι λείπω μου nisam
+    moj nisem minu esmu neesmu būšu mans esu nesu būsiu mano estic naiz nago rydw jam אני שלי tôi saya
+""",
+    )
+)
+_SELF_TOLD = Phrases("""
+    i am | i have | i will | i was | i get | i cannot | i could | i got | i sent | i tried | i see | i don't | i did
+    i think | i need | i would | i just | je suis | je serai | je ne | je n'ai | j'ai | je reviens | mon adresse
+    mon absence | mon mail | mon retour | ma nouvelle | ma boîte | he recibido | sono in | sono fuori | sono assente
+    olen poissa | olen loma | som mimo | nie som | sunt plecat | sunt în | adresa mea | izindeyim | tatildeyim
+    dışındayım | ја сам | ja sam | moj naslov | olen puhkusel | olen kontorist | soc fora | tá mé | 我正 | 我目前
+    我在 | 我的 | 我将 | 我將 | 我已 | 我会 | 我會 | 我不 | 我现 | 我現 | 私は | 私の | 저는 | 제가 | أنا | لأنني
+    إجازتي | بريدي | من در | نیستم | هستم | मैं | मेरे | मेरा | ฉัน | ผม
 """)
-"""Words of somebody who speaks of themselves; no gateway does, and a company says `we`."""
+_WORD = re.compile(r"(?<![\w.@'-])[\w']{1,20}+(?![@-]|\.\w)")
 
 AWAY = Phrases("""
     out of the office | out of office | away from the office | away from my desk | not in the office | on vacation
@@ -154,3 +160,15 @@ AUTOMATIC = Phrases("""
     ticket eröffnet | numéro de ticket | número de ticket | numero di ticket
 """)
 """What says of itself that no person wrote it."""
+
+
+def is_personal(plain: str) -> bool:
+    """Whether somebody speaks of themselves, or of one who has left or moved: no gateway does; a company says `we`."""
+    if not _SELF.isdisjoint(_WORD.findall(plain)):
+        return True
+    return any(table.are_in(plain) for table in (_SELF_TOLD, GONE, MOVED))
+
+
+def is_away(plain: str) -> bool:
+    """Whether somebody who speaks of themselves is away."""
+    return AWAY.are_in(plain) and is_personal(plain)

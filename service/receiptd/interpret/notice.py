@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from receiptd.interpret import addresses, dialects, phrases
+from receiptd.interpret import absences, addresses, dialects, phrases
 from receiptd.interpret.lazy import lazy
 from receiptd.interpret.mime import LONGEST_TEXT, Part
 
@@ -77,6 +77,11 @@ class Notice:
     def plain(self) -> str:
         """What the server says, as phrases are compared."""
         return phrases.plain(self.text)
+
+    @lazy
+    def is_personal(self) -> bool:
+        """Whether its writer speaks of themselves, or of one who has left or moved."""
+        return absences.is_personal(self.plain)
 
 
 def _without_preamble(text: str) -> str:

@@ -154,12 +154,6 @@ def is_stripped(said: Notice) -> bool:
     return _STRIPPED.are_in(said.plain) and _ARRIVED.are_in(said.plain)
 
 
-def is_personal(said: Notice) -> bool:
-    """Whether the text tells of its writer: away, gone, moved, or in the first person."""
-    plain = addresses.ADDRESS.sub(" ", said.plain)
-    return absences.PERSONAL.are_in(plain) or absences.GONE.are_in(plain) or absences.MOVED.are_in(plain)
-
-
 def is_unattended(said: Notice) -> bool:
     """Whether nobody reads what came to the address: it arrived all the same."""
     return absences.UNATTENDED.are_in(said.plain)
@@ -170,13 +164,7 @@ def is_from_person(header: Fields, said: Notice) -> bool:
     writer = addresses.first(header.first("from"))
     if not writer or (envelope.return_path(header) or "").lower() != writer.lower() or is_from_robot(header):
         return False
-    return bool(_GREETING.match(said.text)) or is_personal(said)
-
-
-def is_away(said: Notice) -> bool:
-    """Whether somebody who is away speaks, whatever else they tell."""
-    plain = said.plain
-    return absences.AWAY.are_in(plain) and absences.PERSONAL.are_in(plain)
+    return bool(_GREETING.match(said.text)) or said.is_personal
 
 
 def tells_of_failure(plain: str) -> bool:
@@ -188,7 +176,7 @@ def named(header: Fields, said: Notice) -> list[str]:
     """Return whom the refusal of *our* message names: in its own sentence, or in the subject of a list manager."""
     is_robot = is_from_robot(header) or dialects.DAEMON.are_in((header.first("from") or "")[:500].lower())
     text = said.text if is_robot else notice.own_words(said.text)
-    if not (is_robot or _is_curt(text)) or not tells_of_failure(said.plain) or is_personal(said):
+    if not (is_robot or _is_curt(text)) or not tells_of_failure(said.plain) or said.is_personal:
         return []
     readers = {address.lower() for address in envelope.recipients(header)}
     for sentence in _sentences(text):

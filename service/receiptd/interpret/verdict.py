@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from receiptd.interpret import addresses, bounce, dialects, envelope, proof, refusals, reply
+from receiptd.interpret import absences, addresses, bounce, dialects, envelope, proof, refusals, reply
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.lazy import lazy
 from receiptd.interpret.notice import Notice
@@ -71,10 +71,6 @@ class _Signs:
         return self._header.has_any(_OF_CONVERSATIONS)
 
     @lazy
-    def _is_personal(self) -> bool:
-        return refusals.is_personal(self._said)
-
-    @lazy
     def _tells_of_failure(self) -> bool:
         return dialects.SENTENCE.are_in(self._said.plain)
 
@@ -104,7 +100,7 @@ class _Signs:
             return True
         if not (is_returned or self._gives_reply or proof.gives_code(self._said.text)):
             return False
-        return not ((self._is_answer or self._is_marked) and self._is_personal)
+        return not ((self._is_answer or self._is_marked) and self._said.is_personal)
 
     @property
     def tell_of_bounce(self) -> bool:
@@ -155,12 +151,14 @@ class _Signs:
     def _is_told_in_words(self) -> bool:
         """Whether words alone tell of a failure, and not of somebody who is away, has left or moved."""
         if self._is_daemon and not self._is_in_answer:
-            return (self._is_called or self._tells_of_failure) and not refusals.is_away(self._said)
+            return (self._is_called or self._tells_of_failure) and not absences.is_away(self._said.plain)
         if (self._is_robot or not self._is_marked) and self._is_refused:
             return True
         if self._is_list_refusal:
             return True
-        is_responder = self._is_answer or self._is_marked or self._is_personal or refusals.is_unattended(self._said)
+        is_responder = (
+            self._is_answer or self._is_marked or self._said.is_personal or refusals.is_unattended(self._said)
+        )
         is_report = self._is_null or (self._is_called and not self._is_conversation)
         return is_report and not is_responder and self._is_shown
 
