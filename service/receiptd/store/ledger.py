@@ -38,8 +38,12 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return where notes lie: a cache, which backups leave out and which outlives a restart of the machine."""
     if ours := environ.get("CACHE_DIRECTORY", "").split(":")[0]:
         return Path(ours)
-    cache = environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "receiptd"
+    if cache := environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "receiptd"
+    try:
+        return Path.home() / ".cache" / "receiptd"
+    except RuntimeError:  # a user without a home, as in a container
+        return Path("/var/cache/receiptd")
 
 
 def boot_id(environ: Mapping[str, str] = os.environ) -> str | None:

@@ -96,7 +96,8 @@ async def release(store: Store) -> int:
         col(EventRow.kind) == EventKind.UNCERTAIN,
         col(EventRow.source) == Source.CLOCK,
     )
-    async with store.write() as session:
+
+    async def work(session: AsyncSession) -> int:
         held = await session.exec(
             update(Recipient)
             .where(
@@ -108,6 +109,8 @@ async def release(store: Store) -> int:
             .execution_options(synchronize_session=False)
         )
         return int(held.rowcount)
+
+    return await store.promptly(work)
 
 
 def _place(store: Store) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import decide
 from receiptd.assign import assign
@@ -102,7 +103,8 @@ async def assign_report(request: Request, house: Rooms, caller: Operator, report
 @router.post("/alerts/{alert}/replay", status_code=202, responses=_DECISION)
 async def replay(house: Rooms, _: Operator, alert: AlertId) -> schemas.ReplayedAlert:
     """Send an alert again."""
-    async with house.store.write() as session:
+
+    async def work(session: AsyncSession) -> None:
         found = await dispatches.alert(session, alert)
         if found is None:
             raise NoSuchThing(f"there is no alert {alert!r}: `receiptd alerts` lists them")
@@ -111,5 +113,7 @@ async def replay(house: Rooms, _: Operator, alert: AlertId) -> schemas.ReplayedA
                 f"no webhook takes {found.type}, so the alert goes to nobody: name this type in `events` of a "
                 "[[webhook]], restart receiptd, and replay the alert then"
             )
+
+    await house.store.promptly(work)
     house.ring()
     return schemas.ReplayedAlert(id=alert)
