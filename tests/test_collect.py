@@ -361,6 +361,42 @@ async def test_a_message_that_every_fetch_leaves_out_holds_cursor_and_deadlines_
     assert await _cursor(post) == (3, True)
 
 
+@pytest.mark.parametrize("subaddress", ["+", ""])
+async def test_a_message_whose_content_is_refused_for_a_minute_is_not_lost(tmp_path: Path, subaddress: str) -> None:
+    receipts = {"address": "receipts@a.test", "subaddress": subaddress}
+    async with posted(tmp_path, receipts=receipts) as post:
+        await post.stage.submitted()
+        post.put(*(dsn(token * 24).replace(b"\n", b"\r\n") for token in "abc"))
+
+        async def all_but_the_second(conversation: Conversation, tag: str) -> None:
+            _, _, uids, items = post.imap.got[-1].split(" ", 3)
+            told = b"".join(post.imap.fetched(uid, items) for uid in map(int, uids.split(",")) if uid != 2)
+            await conversation.send(told + b"TAG OK done\r\n", tag)
+
+        post.imap.on(r"UID FETCH [0-9,]* \(UID BODY", all_but_the_second)
+        for _ in range(3):
+            with pytest.raises(MessageWithheld, match="UID 2"):
+                await post.collect()
+            assert [row.uid for row in await post.rows()] == [1, 3]
+            assert await _cursor(post) == (1, False)
+        post.imap._told.clear()
+        assert await post.collect() == 1
+        assert await _cursor(post) == (3, True)
+
+
+async def test_messages_whose_content_is_never_handed_over_are_set_aside_each_with_an_alert(post: Post) -> None:
+    post.put(_mail(1), _mail(2))
+    post.imap.on(r"UID FETCH [0-9,]* \(UID BODY", "TAG OK done\r\n")
+    for _ in range(4):
+        with pytest.raises(MessageWithheld):
+            await post.collect()
+    assert await post.collect() == 2
+    while await settle(post.stage.store):
+        pass
+    assert [alert.type for alert in await post.stage.alerts()] == ["monitor.set_aside"] * 2
+    assert await _cursor(post) == (2, True)
+
+
 async def test_a_message_that_a_second_search_denies_is_gone(post: Post) -> None:
     post.put(_mail(1), _mail(2), _mail(3))
     post.imap.on(r"UID SEARCH UID 1:", "* SEARCH 1 2 3\r\nTAG OK done\r\n")

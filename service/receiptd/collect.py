@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -34,6 +35,8 @@ from receiptd.store.reports import Raw
 _log = structlog.get_logger(__name__)
 
 _AT_A_TIME = 50
+_MOST_TRIES = 5
+"""So often a message that is there is asked for, over about a minute; then it is set aside, and somebody is told."""
 _NO_END = 1 << 32
 """Behind the last UID that can be (RFC 9051 §9, uniqueid)."""
 
@@ -48,6 +51,14 @@ class Progress:
     """Folders of which was told already that they aren't there."""
     inbox: tuple[int, int, date | None] | None = None
     """Of the last read of INBOX: UIDVALIDITY, the UID behind all it found, and the day from which it searched."""
+    tries: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    """How often a message was asked for and not handed over, by folder, UIDVALIDITY and UID."""
+
+    def may_still_come(self, folder: str, uidvalidity: int, uid: int) -> bool:
+        """Whether to ask once more for a message that isn't handed over: a server's bad minute passes."""
+        key = folder, uidvalidity, uid
+        self.tries[key] = self.tries.get(key, 0) + 1
+        return self.tries[key] < _MOST_TRIES
 
 
 async def collect(store: Store, box: MailboxSettings, mailbox: Mailbox, progress: Progress) -> int:
@@ -141,21 +152,27 @@ async def _store_all(
         progress.inbox = (selected.uidvalidity, max(found, default=upto) + 1, since)
     new, withheld, was_elsewhere = 0, set[int](), False
     end = (selected.uidnext or _NO_END) - 1
+    owed = partial(progress.may_still_come, name, selected.uidvalidity)
     for uids in _chunks(found):
         look = await mailbox.look(uids)
         withheld |= {uid for uid in look.withheld if uid <= end}
-        most = min([end, *(uid - 1 for uid in withheld)])
         there = [one.uid for one in look.there]
-        wanted = await _ours(store, box, mailbox, there) if _is_shared(store, box) else dict.fromkeys(there, True)
+        wanted: dict[int, bool | None] = dict.fromkeys(there, True)
+        if _is_shared(store, box):
+            wanted = await _ours(store, box, mailbox, there)
+        withheld |= {uid for uid, sure in wanted.items() if sure is None and owed(uid)}
         seen = {one.uid: _mark(one) for one in look.there if one.is_dated}
+        wanted = {uid: sure for uid, sure in wanted.items() if uid not in withheld}
         async for raws, passed in _portions(_fetched(store, mailbox, wanted), max(uids)):
+            withheld |= {raw.uid for raw in raws if not raw.content and raw.size and owed(raw.uid)}
+            most = min([end, *(uid - 1 for uid in withheld)])
             async with store.write() as session:
                 kept = await reports.keep(
                     session,
                     box.name,
                     name,
                     selected.uidvalidity,
-                    raws,
+                    [raw for raw in raws if raw.uid not in withheld],
                     upto=min(passed, most),
                     now=store.now(),
                     passed=seen,
@@ -185,13 +202,17 @@ async def _since(store: Store, last_read: datetime | None) -> date:
     return (max(last_read or first, first) if first else store.now()).date() - timedelta(days=1)
 
 
-async def _ours(store: Store, box: MailboxSettings, mailbox: Mailbox, uids: Sequence[int]) -> dict[int, bool]:
+async def _ours(store: Store, box: MailboxSettings, mailbox: Mailbox, uids: Sequence[int]) -> dict[int, bool | None]:
     """Return which of *uids* are, by their headers, answers to our messages or (not among replies) reports.
 
-    False where a message only looks like a report: its body has to tell before it is stored.
+    False where a message only looks like a report: its body has to tell before it is stored. None where the server
+    didn't hand over the header.
     """
-    chosen = dict[int, bool]()
+    chosen = dict[int, bool | None]()
     async for header in mailbox.fetch_headers(uids):
+        if not header.raw:
+            chosen[header.uid] = None
+            continue
         seen = glance(header.raw)
         is_sure = seen.is_report and box.role == "receipts"
         if not is_sure and seen.answers:
@@ -202,9 +223,9 @@ async def _ours(store: Store, box: MailboxSettings, mailbox: Mailbox, uids: Sequ
     return chosen
 
 
-async def _fetched(store: Store, mailbox: Mailbox, uids: Mapping[int, bool]) -> AsyncIterator[Fetched]:
+async def _fetched(store: Store, mailbox: Mailbox, uids: Mapping[int, bool | None]) -> AsyncIterator[Fetched]:
     async for one in mailbox.fetch(list(uids), max_report=store.settings.service.max_report):
-        if uids.get(one.uid) or is_report(one.raw):
+        if uids.get(one.uid) or not one.raw or is_report(one.raw):
             yield one
 
 

@@ -160,7 +160,7 @@ class Mailbox:
     def withheld(self, uids: Iterable[int]) -> MessageWithheld:
         """Return the fault that says which messages the server lists and doesn't hand over."""
         return MessageWithheld(
-            f"The mailbox server {self._wire.server} lists messages in {self.folder} and tells nothing of them "
+            f"The mailbox server {self._wire.server} lists messages in {self.folder} and doesn't hand them over "
             f"(UID {portions.uid_set(sorted(uids)[:10])}): look at them with another program, and move them "
             "out of the folder."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from receiptd.store import evidence
 from receiptd.store.engine import Store
 
 _BOOKKEEPING = re.compile(rb"^(?:X-IMAP(?:base)?|X-UID|X?-?Status|X-Keywords):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 MOST_TRIES = 3
 """A report that couldn't be read so often is set aside, and that is an alert of its own."""
 RETRY = timedelta(seconds=30)
@@ -101,7 +103,8 @@ async def keep(
     new, was_elsewhere = 0, False
     for raw in raws:
         digest = evidence.digest_of(raw.content)
-        key = id_of("report", mailbox, _identity(raw.content) or digest, int(raw.received_at.timestamp()))
+        identity = _identity(raw.content) or digest if raw.content else f"{folder}:{uidvalidity}:{raw.uid}"
+        key = id_of("report", mailbox, identity, int(raw.received_at.timestamp()))
         known = await session.get(ReportRow, key)
         if known is not None and known.folder == folder:
             was_elsewhere |= known.uidvalidity == uidvalidity and known.uid != raw.uid
@@ -124,9 +127,15 @@ def _identity(content: bytes) -> str | None:
 
     GNU imap4d shows these lines of an mbox and rewrites them: the same report would be another one at each read.
     """
-    header, end, body = content.partition(b"\r\n\r\n")
-    stripped = _BOOKKEEPING.sub(b"", header + b"\r\n")
-    return None if len(stripped) == len(header) + 2 else evidence.digest_of(stripped[:-2] + end + body)
+    blank = _BLANK_LINE.search(content)
+    end = blank.start() + 1 if blank else len(content)
+    header = content[:end]
+    stripped = _BOOKKEEPING.sub(b"", header)
+    if len(stripped) == len(header):
+        return None
+    known = hashlib.sha256(stripped)
+    known.update(memoryview(content)[end:])
+    return known.hexdigest()
 
 
 def _row(key: str, mailbox: str, folder: str, uidvalidity: int, raw: Raw, digest: str, now: datetime) -> ReportRow:
