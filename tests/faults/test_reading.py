@@ -9,10 +9,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 import pytest
 from sqlmodel import func, select
 
-from receiptd.collect import watch
+from receiptd.collect import Progress, watch
 from receiptd.facts import Delivery, Receipt, Report
 from receiptd.interpret import interpret
-from receiptd.mailbox import Mailbox, MailboxDown, open_mailbox
+from receiptd.mailbox import Mailbox, MailboxDown, MessageWithheld, open_mailbox
 from receiptd.models import EventRow, ReportRow
 from receiptd.settings import MailboxSettings, read_secret
 from receiptd.store import reports
@@ -287,7 +287,14 @@ async def test_a_report_that_kills_its_reader_is_set_aside_after_three_tries_and
 async def test_a_message_that_the_server_has_and_does_not_hand_over_is_set_aside(shop: Workshop) -> None:
     shop.imap.messages[1] = Message(b"", stated_size=900)
     (bob,) = await _letters(shop, "bob@b.test")
-    await shop.collect()
+    progress = Progress()
+    with pytest.raises(MessageWithheld):
+        await shop.collect(progress)
     await shop.settle()
-    assert (await shop.recipient(bob)).receipt is Receipt.MET
+    assert (await shop.recipient(bob)).receipt is Receipt.MET, "it holds up no other"
+    for _ in range(3):
+        with pytest.raises(MessageWithheld):
+            await shop.collect(progress)
+    await shop.collect(progress)
+    await shop.settle()
     assert [alert.type for alert in await shop.alerts()] == ["monitor.set_aside"]

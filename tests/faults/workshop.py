@@ -80,11 +80,11 @@ class Workshop:
             self.store, self.relay, self.relay_health, wake=asyncio.Event(), stop=self.stop, pulse=Pulse()
         )
 
-    async def collect(self) -> int:
-        """Read the mailbox to its end once."""
+    async def collect(self, progress: Progress | None = None) -> int:
+        """Read the mailbox to its end once; *progress* is what earlier reads remember."""
         (box,) = self.store.settings.mailbox
         async with open_mailbox(box, password="sesame") as mailbox:
-            return await collect(self.store, box, mailbox, Progress())
+            return await collect(self.store, box, mailbox, progress or Progress())
 
     async def settle(self) -> int:
         return await settle(self.store)
