@@ -587,6 +587,28 @@ async def test_a_connection_lost_while_waiting_is_noticed_at_once(idle: bool, mo
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("idle", [True, False])
+@pytest.mark.parametrize("moment", [None, 0.0, 0.1])
+async def test_whoever_is_woken_waits_no_longer_and_goes_on_with_the_same_connection(
+    idle: bool, moment: float | None
+) -> None:
+    heard: list[str] = []
+    async with FakeImap(messages=_letters(3)) as server, _inside(server, idle=idle) as mailbox:
+        server.on("IDLE", _idling(heard=heard))
+        for _ in range(2):
+            wake = asyncio.Event()
+            if moment is None:
+                wake.set()
+            else:
+                asyncio.get_running_loop().call_later(moment, wake.set)
+            started = time.monotonic()
+            await mailbox.wait_for_news(30, wake)
+            assert time.monotonic() - started < 5
+        assert not await mailbox.wait_for_news(0.2), "it was woken once"
+        assert await mailbox.search_from(3) == [3]
+        assert len(server.conversations) == 1
+
+
 async def test_a_server_that_never_confirms_the_end_of_idle_is_dropped() -> None:
     async with FakeImap() as server, _inside(server, patience=0.2) as mailbox:
         server.on("IDLE", _idling(heard=[], end=""))

@@ -313,22 +313,25 @@ async def watch(
     *,
     stop: asyncio.Event,
     on_read: Callable[[int], Awaitable[None]],
+    wake: asyncio.Event | None = None,
 ) -> None:
-    """Read *box* again and again until *stop*: at once on news, at the latest after `poll`; reconnect for ever.
+    """Read *box* again and again until *stop*: at once on news or *wake*, else after `poll`; reconnect for ever.
 
     *on_read* is awaited after each complete read with the number of new reports.
     """
     progress = Progress()
+    wake = wake or asyncio.Event()
     while not stop.is_set():
         try:
             async with open_mailbox() as mailbox:
                 while not stop.is_set():
+                    wake.clear()  # before the read begins: whoever wants one from now on wants another
                     new = await collect(store, box, mailbox, progress)
                     if not health.is_up:
                         _log.info("the mailbox can be read again", mailbox=box.name)
                     health.up()
                     await on_read(new)
-                    await _wait(store, mailbox, box, progress)
+                    await _wait(store, mailbox, box, progress, wake)
         except Exception as fault:
             _note_down(store, box, health, fault)
             await pause(stop, timedelta(seconds=min(2**health.failures, 60)))
@@ -345,13 +348,13 @@ def _note_down(store: Store, box: MailboxSettings, health: Health, fault: Except
     health.down(store.now(), reason, permanent=isinstance(fault, ReceiptdError) and fault.permanent)
 
 
-async def _wait(store: Store, mailbox: Mailbox, box: MailboxSettings, progress: Progress) -> None:
-    """Wait for news at most `poll`; IDLE watches the folder that is open, polling finds all else."""
+async def _wait(store: Store, mailbox: Mailbox, box: MailboxSettings, progress: Progress, wake: asyncio.Event) -> None:
+    """Wait for news or *wake*, at most `poll`; IDLE watches the folder that is open, polling finds all else."""
     inbox = await mailbox.resolve("INBOX")
     if not box.idle or inbox is None:
-        await asyncio.sleep(box.poll.total_seconds())
+        await pause(wake, box.poll)
     elif not await _came_meanwhile(store, mailbox, box, inbox, progress):
-        await mailbox.wait_for_news(box.poll.total_seconds())
+        await mailbox.wait_for_news(box.poll.total_seconds(), wake)
 
 
 async def _came_meanwhile(store: Store, mailbox: Mailbox, box: MailboxSettings, inbox: str, progress: Progress) -> bool:

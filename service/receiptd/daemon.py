@@ -7,7 +7,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,14 +17,13 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from receiptd import settings as configuration
 from receiptd import store as storage
 from receiptd import systemd, telemetry, webhook
-from receiptd.collect import watch
 from receiptd.descriptors import Shortage
 from receiptd.errors import CantWrite, ReceiptdError
-from receiptd.escalate import escalate, monitor
-from receiptd.mailbox import Mailbox, open_mailbox
+from receiptd.escalate import escalate, monitor, unread
 from receiptd.oauth import AccessToken
 from receiptd.pulse import Pulse, pause
-from receiptd.settings import MailboxSettings, OAuth, read_secret, read_token
+from receiptd.readers import Readers
+from receiptd.settings import OAuth, read_token
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
 from receiptd.store import (
@@ -130,7 +129,9 @@ class Daemon:
         self.relay = Relay(store.settings.submission, access_token=_access_token(store.settings.submission.oauth))
         self.relay_health = Health("relay:relay")
         self.clock_health = Health("clock:clock")
-        self.boxes = {box.name: Health(f"mailbox:{box.name}") for box in store.settings.mailbox}
+        self.readers = Readers(store, stop=self.stop, on_read=self._on_read)
+        self.read_for: datetime | None = None
+        """The last deadline because of which the mailboxes were asked for a read."""
         self.http = webhook.client()
         self.endpoints = webhook.Endpoints(self.http)
         self.clock_offset = store.clock_offset()
@@ -187,7 +188,7 @@ class Daemon:
         return House(
             store=self.store,
             relay=self.relay_health,
-            mailboxes=self.boxes,
+            mailboxes=self.readers.health,
             ring=self.ring,
             relay_offers=lambda: self.relay.capabilities,
             ask_relay=self.relay.ask_again,
@@ -213,18 +214,18 @@ class Daemon:
             )
         scheduler.start()
         running = [asyncio.create_task(step.run(self.pulse, self.stop), name=step.name) for step in self.steps]
-        readers = [asyncio.create_task(self._watch(box)) for box in self.store.settings.mailbox]
+        readers = asyncio.create_task(self.readers.run(), name="readers")
         heart = asyncio.create_task(self._beat())
         files = asyncio.create_task(self._watch_files())
-        _log.info("receiptd is ready", relay=str(self.relay.server), mailboxes=len(readers))
+        _log.info("receiptd is ready", relay=str(self.relay.server), mailboxes=len(self.store.settings.mailbox))
         systemd.notify("READY=1", "STATUS=sending and collecting")
         try:
-            await _first_fault(self.stop, [*running, *readers, heart, files])
+            await _first_fault(self.stop, [*running, readers, heart, files])
         finally:
             systemd.notify("STOPPING=1")
             self.stop.set()
             scheduler.shutdown(wait=False)
-            await self._drain(running, [*readers, heart, files])
+            await self._drain(running, [readers, heart, files])
 
     async def _drain(self, running: list[asyncio.Task[None]], others: list[asyncio.Task[None]]) -> None:
         """Let transactions and posts end; what does not in time is cut off, and is `uncertain` at the next start."""
@@ -269,21 +270,12 @@ class Daemon:
                 )
             await asyncio.sleep(1)
 
-    async def _watch(self, box: MailboxSettings) -> None:
-        token = _access_token(box.oauth)
-
-        def enter() -> AbstractAsyncContextManager[Mailbox]:
-            password = None if token or box.password_file is None else read_secret(box.password_file)
-            return open_mailbox(box, password=password, access_token=token)
-
-        async def on_read(new: int) -> None:
-            self.unread.discard(box.name)
-            if new:
-                self.settle.bell.set()
-            self.escalate.bell.set()
-            self.monitor.bell.set()
-
-        await watch(self.store, box, self.boxes[box.name], enter, stop=self.stop, on_read=on_read)
+    async def _on_read(self, name: str, new: int) -> None:
+        self.unread.discard(name)
+        if new:
+            self.settle.bell.set()
+        self.escalate.bell.set()
+        self.monitor.bell.set()
 
     async def _submit(self) -> int:
         was_up = self.relay_health.is_up
@@ -309,7 +301,15 @@ class Daemon:
         judged = await escalate(self.store)
         if judged:
             self.deliver.bell.set()
+        await self._read_for_deadlines()
         return judged
+
+    async def _read_for_deadlines(self) -> None:
+        """Let the mailboxes be read at once where a deadline has passed since: once for each, for a read may fail."""
+        passed = await unread(self.store)
+        if passed is not None and (self.read_for is None or passed > self.read_for):
+            self.read_for = passed
+            self.readers.wake()
 
     async def _deliver(self) -> int:
         return await webhook.deliver(
@@ -318,7 +318,7 @@ class Daemon:
 
     async def _monitor(self) -> int:
         await self._look_at_the_clock()
-        await monitor(self.store, self.relay_health, self.boxes, self.clock_health, started_at=self.started_at)
+        await monitor(self.store, self.relay_health, self.readers.health, self.clock_health, started_at=self.started_at)
         return 0
 
     async def _look_at_the_clock(self) -> None:
@@ -332,7 +332,7 @@ class Daemon:
         jump = self.store.clock_offset() - self.clock_offset
         self.clock_offset += jump
         self.started_at = self.store.now()
-        self.relay_health.retry_at = None
+        self.relay_health.retry_at = self.read_for = None
         _log.warning("the clock jumped", seconds=round(jump))
         self.clock_health.down(self.store.now(), f"the clock jumped by {jump:+.0f} seconds", permanent=True)
         async with self.store.write() as session:
@@ -340,6 +340,7 @@ class Daemon:
             await queue.follow_clock(session, timedelta(seconds=jump))
             await deadlines.follow_clock(session, timedelta(seconds=jump))
             await dispatches.follow_clock(session, timedelta(seconds=jump))
+        self.readers.wake()
 
     async def _sweep(self) -> int:
         dropped = await evidence.drop_oldest(self.store)

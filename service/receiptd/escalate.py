@@ -46,6 +46,13 @@ async def escalate(store: Store, *, limit: int = 200) -> int:
     return judged
 
 
+async def unread(store: Store) -> datetime | None:
+    """Return the last deadline that can't be judged before every folder is read once more; None where none waits."""
+    async with store.read() as session:
+        read_at = await deadlines.last_read(session, folders_to_read(store.settings.mailbox))
+        return await deadlines.unread(session, store.now(), read_at)
+
+
 def folders_to_read(mailboxes: Sequence[MailboxSettings]) -> list[tuple[str, str]]:
     """Return the (mailbox, folder) pairs that must be searched before a deadline is judged."""
     return [(box.name, folder) for box in mailboxes if box.role == "receipts" for folder in box.folders]

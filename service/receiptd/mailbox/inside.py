@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import date
 from typing import TypeVar
@@ -322,18 +323,26 @@ class Mailbox:
 
     # Waiting.
 
-    async def wait_for_news(self, seconds: float) -> bool:
+    async def wait_for_news(self, seconds: float, wake: asyncio.Event | None = None) -> bool:
         """Wait until more messages are announced in the selected folder (True), at most *seconds* (False).
 
-        Only a hint: whoever waits must search afterwards in either case. Without IDLE it is a wait that
-        ends early only when the connection is lost.
+        It ends early too when *wake* is set. Only a hint: whoever waits must search afterwards in either case.
+        Without IDLE nothing else ends it early, but for the loss of the connection.
         """
         clock = self._wire.loop.time
         end = clock() + seconds
-        while not self._wire.has_news and (left := end - clock()) > 0:
-            if self._has_idle:
-                self._has_idle = await self._wire.idle(min(left, LONGEST_IDLE))
-            else:
-                await self._wire.rest(left)
+        rousing = asyncio.ensure_future(self._rouse_at(wake or asyncio.Event()))
+        try:
+            while not self._wire.has_news and (left := end - clock()) > 0:
+                if self._has_idle:
+                    self._has_idle = await self._wire.idle(min(left, LONGEST_IDLE))
+                else:
+                    await self._wire.rest(left)
+        finally:
+            rousing.cancel()
         news, self._wire.has_news = bool(self._wire.has_news), False
         return news
+
+    async def _rouse_at(self, wake: asyncio.Event) -> None:
+        await wake.wait()
+        self._wire.rouse()

@@ -49,6 +49,7 @@ class Wire(IMAP4ClientProtocol):
         self.greeting: bytes | None = None
         self.greeted = asyncio.Event()
         self.closed = asyncio.Event()
+        self._roused = asyncio.Event()
         self.lost: str | None = None
         self.has_news = False
         self._counts: dict[bytes, int] = {}
@@ -78,6 +79,7 @@ class Wire(IMAP4ClientProtocol):
             f"the connection broke: {printable(str(error))}" if error else "it closed the connection"
         )
         self.closed.set()
+        self._roused.set()
         self.greeted.set()
         if self._running is not None:
             self._running.fail(self.lost)
@@ -136,16 +138,24 @@ class Wire(IMAP4ClientProtocol):
         return answer.is_ok and question.was_ended
 
     async def rest(self, seconds: float) -> None:
-        """Wait for *seconds*; raise MailboxDown as soon as the connection is lost."""
+        """Wait for *seconds*, or until `rouse`; raise MailboxDown as soon as the connection is lost."""
         try:
             async with asyncio.timeout(seconds):
-                await self.closed.wait()
+                await self._roused.wait()
         except TimeoutError:
             return
         except asyncio.CancelledError:
             self.drop("we are stopping")
             raise
-        raise self.down()
+        if self.closed.is_set():
+            raise self.down()
+        self._roused.clear()
+
+    def rouse(self) -> None:
+        """Let whoever waits for news wait no longer, though none has come."""
+        self.has_news = True
+        self._roused.set()
+        self._end_idle_for_news()
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Go on under TLS (RFC 9051 §6.2.1); forget what was said in the clear. Raises what the handshake raises."""

@@ -35,6 +35,17 @@ async def last_read(session: AsyncSession, folders: Sequence[tuple[str, str]]) -
     return min(instants, default=None)
 
 
+async def unread(session: AsyncSession, now: datetime, read_at: datetime | None) -> datetime | None:
+    """Return the last deadline that has passed since the folders were read at *read_at*; None where none has."""
+    query = select(func.max(Recipient.judge_at)).where(
+        col(Recipient.submitted_at).is_not(None), col(Recipient.judge_at) <= now
+    )
+    if read_at is not None:
+        query = query.where(col(Recipient.judge_at) > read_at)
+    passed: datetime | None = (await session.exec(query)).one()
+    return passed
+
+
 async def due(session: AsyncSession, now: datetime, upto: datetime | None, limit: int) -> list[Recipient]:
     """Return recipients to judge, oldest first: what isn't submitted by the clock, all else up to the horizon."""
     unsubmitted = select(Recipient).where(col(Recipient.submitted_at).is_(None), col(Recipient.judge_at) <= now)
