@@ -79,6 +79,11 @@ def test_every_secret_of_the_commented_settings_is_loaded_as_a_credential() -> N
     assert credentials == set(secrets(tomllib.loads((HOUSE / "config" / "receiptd.toml").read_text())))
 
 
+def test_a_reload_is_the_signal_at_which_the_daemon_reads_its_settings() -> None:
+    """tests/faults/test_reload.py sends it to a daemon."""
+    assert unit()["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+
+
 def test_the_group_of_api_sock_is_made_by_sysusers() -> None:
     made = (HOUSE / "deploy" / "sysusers.d" / "receiptd.conf").read_text()
     assert f"\ng {unit()['Group'][0]} " in made

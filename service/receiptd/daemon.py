@@ -57,6 +57,7 @@ _SECOND, _MINUTE, _FOR_EVER = timedelta(seconds=1), timedelta(minutes=1), timede
 
 def run(config: Path | None) -> int:
     """Run the daemon until SIGTERM or SIGINT; raise a ReceiptdError where it can't start."""
+    config = configuration.find(config).absolute()
     settings = configuration.load(config)
     telemetry.configure_logging()
     try:
@@ -67,7 +68,7 @@ def run(config: Path | None) -> int:
         store = Store(settings)
         store.lock()
         storage.ensure(settings.service.database)
-        asyncio.run(Daemon(store).run())
+        asyncio.run(Daemon(store, config).run())
     except Exception as fault:
         if isinstance(fault, ReceiptdError) or not is_down(fault):
             raise
@@ -121,8 +122,9 @@ class Step:
 class Daemon:
     """The steps, their bells, and the peers they talk to."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, config: Path | None = None) -> None:
         self.store = store
+        self.config = config
         self.stop = asyncio.Event()
         self.pulse = Pulse()
         self.started_at = store.now()
@@ -243,6 +245,29 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _reload(self) -> None:
+        """Take over what a running daemon can of the settings as they are now; keep all where they have a mistake."""
+        systemd.notify("RELOADING=1")
+        try:
+            new = configuration.load(self.config)
+            for endpoint in new.webhook:
+                webhook.secret_of(endpoint)
+        except ReceiptdError as fault:
+            _log.error("the new settings can't be used, so the old ones hold", reason=str(fault))
+            systemd.notify("READY=1", f"STATUS=the new settings can't be used, so the old ones hold: {fault}")
+            return
+        reloaded = configuration.take_over(self.store.settings, new)
+        self.store.settings = reloaded.settings
+        self.relay.set_rate(reloaded.settings.submission.rate_limit)
+        self.readers.follow_settings()
+        for step in self.steps:
+            step.bell.set()
+        _log.info("the settings are read anew", changed=", ".join(reloaded.changed) or "nothing")
+        if reloaded.need_restart:
+            _log.warning("some new settings wait for a restart", settings=", ".join(reloaded.need_restart))
+        systemd.notify("READY=1", "STATUS=sending and collecting")
 
     def _end(self, number: signal.Signals) -> None:
         if not self.stop.is_set():

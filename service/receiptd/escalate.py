@@ -98,12 +98,13 @@ async def monitor(
 ) -> int:
     """Say once what we can't see, and once that we can again; return how many alerts that made."""
     now, told = store.now(), 0
+    watched = [(box, boxes[box.name]) for box in store.settings.mailbox]  # other settings may come meanwhile
     async with store.read() as session:
         upto = await deadlines.horizon(session, folders_to_read(store.settings.mailbox))
         held = await deadlines.held(session, now, upto)
-        reads = {box.name: await _last_read(session, box) for box in store.settings.mailbox}
-    for box in store.settings.mailbox:
-        health, last = boxes[box.name], reads[box.name]
+        reads = {box.name: await _last_read(session, box) for box, _ in watched}
+    for box, health in watched:
+        last = reads[box.name]
         is_stale = now - (last or started_at) > max(3 * box.poll, _BLIND_AFTER)
         is_blind = is_stale or (not health.is_up and (health.permanent or held > 0))
         since = health.since or last or started_at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 
 from receiptd.collect import watch
 from receiptd.mailbox import Mailbox, open_mailbox
@@ -35,6 +35,11 @@ class Readers:
 
     def follow_settings(self) -> None:
         """The settings have changed: end the readers of mailboxes that are gone or another, and start the new ones."""
+        names = {box.name for box in self._store.settings.mailbox}
+        for name in self.health.keys() - names:
+            del self.health[name]
+        for name in names - self.health.keys():
+            self.health[name] = Health(f"mailbox:{name}")
         self._changed.set()
 
     async def run(self) -> None:
@@ -65,14 +70,10 @@ class Readers:
         for name, (box, task) in list(self._running.items()):
             if wanted.get(name) != box:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+                await asyncio.gather(task, return_exceptions=True)
                 del self._running[name], self._wakes[name]
-        for name in self.health.keys() - wanted.keys():
-            del self.health[name]
         for name, box in wanted.items():
             if name not in self._running:
-                self.health.setdefault(name, Health(f"mailbox:{name}"))
                 self._wakes[name] = asyncio.Event()
                 self._running[name] = box, asyncio.create_task(self._read(box), name=f"mailbox:{name}")
 

@@ -16,6 +16,7 @@ from receiptd.settings.model import (
     WebhookSettings,
 )
 from receiptd.settings.reading import find, load, read_secret, read_token
+from receiptd.settings.reloading import Reloaded, take_over
 from receiptd.settings.showing import mask_url, show
 from receiptd.settings.values import show_size
 
@@ -28,6 +29,7 @@ __all__ = [
     "OAuth",
     "PolicySettings",
     "Receipts",
+    "Reloaded",
     "Section",
     "Service",
     "Settings",
@@ -40,4 +42,5 @@ __all__ = [
     "read_token",
     "show",
     "show_size",
+    "take_over",
 ]

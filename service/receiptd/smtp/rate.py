@@ -17,6 +17,12 @@ class Bucket:
         self._period = period
         self._starts: deque[float] = deque(maxlen=count)
 
+    def resized(self, count: int, period: float) -> Bucket:
+        """Return a bucket of another size that knows what this one gave out."""
+        other = Bucket(count, period)
+        other._starts.extend(self._starts)
+        return other
+
     def reserve(self, now: float) -> float:
         """Take the next start for the caller and return when it is, in *now*'s clock: never before *now*."""
         start = now

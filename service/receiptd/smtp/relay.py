@@ -52,8 +52,13 @@ class Relay:
         self._idle: list[Connection] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
-        limit = submission.rate_limit
-        self._bucket = Bucket(limit[0], limit[1].total_seconds()) if limit else None
+        self._bucket: Bucket | None = None
+        self.set_rate(submission.rate_limit)
+
+    def set_rate(self, limit: tuple[int, timedelta] | None) -> None:
+        """Start at most so many messages in so long a time from now on; what has its turn keeps it."""
+        known = self._bucket or Bucket(0, 0)
+        self._bucket = known.resized(limit[0], limit[1].total_seconds()) if limit else None
 
     async def submit(self, transaction: Transaction, *, before_data: BeforeData) -> Outcome:
         """Carry one message to one recipient and return what became of it.

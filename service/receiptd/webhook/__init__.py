@@ -169,7 +169,9 @@ async def _guarded(store: Store, endpoints: Endpoints, post: Post, pulse: Pulse)
 
 
 async def _deliver(store: Store, endpoints: Endpoints, post: Post) -> bool:
-    webhook = next(entry for entry in store.settings.webhook if entry.name == post.dispatch.webhook)
+    webhook = next((entry for entry in store.settings.webhook if entry.name == post.dispatch.webhook), None)
+    if webhook is None:  # new settings came since it was claimed: it is handed on when the claim ends
+        return False
     answer = await _post(endpoints.http, webhook, post, store.now())
     telemetry.WEBHOOK_ATTEMPTS.labels(webhook.name, answer.outcome).inc()
     if answer.retry_after:
