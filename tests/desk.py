@@ -13,9 +13,9 @@ import time_machine
 from sqlmodel import select
 
 from receiptd import webhook
-from receiptd.daemon import Step
 from receiptd.models import Alert, Dispatch, DispatchAttempt
 from receiptd.pulse import Pulse
+from receiptd.step import Step
 from receiptd.store import handover
 from tests.receiver import SECRET, Receiver
 from tests.stage import START, Stage, dsn, staged

@@ -21,11 +21,13 @@ from structlog.testing import capture_logs
 
 from receiptd import cli, errors, systemd, telemetry
 from receiptd import daemon as daemons
-from receiptd.daemon import Daemon, Step
+from receiptd import step as steps
+from receiptd.daemon import Daemon
 from receiptd.facts import Delivery
 from receiptd.models import Folder, Recipient, ReportRow
 from receiptd.pulse import Pulse
 from receiptd.settle import settle
+from receiptd.step import Step
 from receiptd.store import Store, ensure, evidence, reports
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import FakeSMTP, Hang
@@ -208,9 +210,9 @@ async def test_a_step_goes_on_while_it_moves_rows_and_hears_what_rings_meanwhile
 
 
 async def test_a_step_that_fails_is_told_and_works_again_at_the_next_bell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemons, "_AFTER_A_FAULT", 0)
+    monkeypatch.setattr(steps, "_AFTER_A_FAULT", 0)
     told: list[str] = []
-    monkeypatch.setattr(daemons._log, "exception", lambda text, **words: told.append(words["step"]))
+    monkeypatch.setattr(steps._log, "exception", lambda text, **words: told.append(words["step"]))
     stop, calls = asyncio.Event(), 0
 
     async def work() -> int:

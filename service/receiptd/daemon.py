@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -21,11 +20,12 @@ from receiptd.descriptors import Shortage
 from receiptd.errors import CantWrite, ReceiptdError
 from receiptd.escalate import escalate, monitor, unread
 from receiptd.oauth import AccessToken
-from receiptd.pulse import Pulse, pause
+from receiptd.pulse import Pulse
 from receiptd.readers import Readers
 from receiptd.settings import OAuth, read_token
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
+from receiptd.step import Step
 from receiptd.store import (
     Store,
     deadlines,
@@ -35,12 +35,11 @@ from receiptd.store import (
     handover,
     is_down,
     queue,
-    reason_of,
     reports,
     restore,
 )
 from receiptd.store.engine import database_url
-from receiptd.store.faults import explain, is_corrupt
+from receiptd.store.faults import explain
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.web import House, create_app, doors
@@ -49,8 +48,6 @@ _log = structlog.get_logger(__name__)
 
 DRAIN = timedelta(seconds=20)
 """How long transactions that are under way may take to end after SIGTERM."""
-_AFTER_A_FAULT, _AFTER_MANY = 1.0, 8.0
-"""Seconds that a step rests after a fault, and at most after many: less than DRAIN."""
 _THREADS = 32
 _SECOND, _MINUTE, _FOR_EVER = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=36500)
 
@@ -76,47 +73,6 @@ def run(config: Path | None) -> int:
     finally:
         logging.shutdown()  # what is left of the log is written, or a moment waited for
     return 0
-
-
-class Step:
-    """One step of a message's way: runs when its bell rings, again while it moves rows."""
-
-    def __init__(self, name: str, work: Callable[[], Awaitable[int]], *, every: timedelta, patience: timedelta) -> None:
-        self.name = name
-        self.every = every
-        self.bell = asyncio.Event()
-        self._work = work
-        self._patience = patience
-        self._failures = 0
-
-    async def run(self, pulse: Pulse, stop: asyncio.Event) -> None:
-        """Do the work at each ring until *stop*; a fault is told and ends nothing."""
-        while not stop.is_set():
-            await self.bell.wait()
-            self.bell.clear()
-            try:
-                while not stop.is_set() and await self._once(pulse):
-                    pass
-                self._failures = 0
-            except Exception as fault:
-                self._failures += 1
-                self._tell(fault)
-                await pause(stop, timedelta(seconds=min(_AFTER_A_FAULT * self._failures, _AFTER_MANY)))
-
-    def _tell(self, fault: Exception) -> None:
-        """Write the fault to the journal; where the disk is full, that must not fill what is left of it."""
-        if is_down(fault) or is_corrupt(fault):
-            _log.error("the database can't be used", step=self.name, reason=reason_of(fault))
-        else:
-            _log.exception("a step failed", step=self.name)
-
-    async def _once(self, pulse: Pulse) -> int:
-        with pulse.holding(self.name, self._patience), telemetry.STEP_SECONDS.labels(self.name).time():
-            return await self._work()
-
-    async def tick(self) -> None:
-        """Ring the bell."""
-        self.bell.set()
 
 
 class Daemon:
