@@ -648,6 +648,7 @@ class Watcher:
 
     def __init__(self, post: Post) -> None:
         self.post, self.health, self.stop = post, Health("mailbox:receipts"), asyncio.Event()
+        self.wake = asyncio.Event()
         self.reads: list[int] = []
         self.opened = 0
         self.meanwhile: list[bytes] = []
@@ -667,7 +668,9 @@ class Watcher:
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[Watcher]:
         store, box = self.post.stage.store, self.post.box
-        task = asyncio.create_task(watch(store, box, self.health, self._open, stop=self.stop, on_read=self._on_read))
+        task = asyncio.create_task(
+            watch(store, box, self.health, self._open, stop=self.stop, on_read=self._on_read, wake=self.wake)
+        )
         try:
             yield self
         finally:
@@ -771,3 +774,17 @@ async def test_the_wait_before_the_next_try_grows_to_a_minute(post: Post, monkey
         await _until(lambda: len(waits) >= 8)
         assert watcher.health.permanent, "a wrong password stays wrong until a person mends it"
     assert waits[:8] == [2, 4, 8, 16, 32, 60, 60, 60]
+
+
+@pytest.mark.parametrize(("answer", "tries"), [("TAG NO [UNAVAILABLE] try later\r\n", 2), ("TAG NO no\r\n", 1)])
+async def test_whoever_wants_a_read_now_gets_a_try_unless_a_person_must_act(
+    post: Post, monkeypatch: pytest.MonkeyPatch, answer: str, tries: int
+) -> None:
+    monkeypatch.setattr(collecting, "timedelta", lambda **_: timedelta(hours=1))
+    post.imap.on("LOGIN|AUTHENTICATE", answer)
+    async with Watcher(post).watching() as watcher:
+        await _until(lambda: not watcher.health.is_up)
+        await asyncio.sleep(0.05)
+        watcher.wake.set()
+        await asyncio.sleep(0.3)
+        assert watcher.opened == tries

@@ -334,7 +334,9 @@ async def watch(
                     await _wait(store, mailbox, box, progress, wake)
         except Exception as fault:
             _note_down(store, box, health, fault)
-            await pause(stop, timedelta(seconds=min(2**health.failures, 60)))
+            wake.clear()
+            # Whoever wants a read now gets a try; but not where a person must act: wrong passwords lock accounts.
+            await pause(stop if health.permanent else wake, timedelta(seconds=min(2**health.failures, 60)))
 
 
 def _note_down(store: Store, box: MailboxSettings, health: Health, fault: Exception) -> None:
