@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import ssl
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -340,6 +341,23 @@ async def test_a_refused_login_says_why_and_whether_it_lasts(answer: str, perman
         said = await _refused(_settings(server), permanent=permanent)
         assert "secret" not in said
         assert ("password_file" in said) is permanent
+
+
+@pytest.mark.parametrize("sasl", ["", " AUTH=PLAIN SASL-IR LOGINDISABLED"])
+async def test_a_server_that_repeats_the_password_puts_no_part_of_it_into_the_sentence(sasl: str) -> None:
+    async with FakeImap(capability=CAPABILITY + sasl) as server:
+
+        async def repeat(conversation: Conversation, tag: str) -> None:
+            await conversation.send(f"TAG NO I refuse {server.got[-1]}\r\n", tag)
+
+        server.on("LOGIN", repeat)
+        server.on("AUTHENTICATE", repeat)
+        said = await _refused(_settings(server), permanent=True, password='cor"rect horse')
+        assert "I refuse" in said
+        assert "…" in said
+        assert not {"rect", "horse", b64encode(b'\0me@a.org\0cor"rect horse').decode()} & set(
+            re.split(r"[ \"()]", said)
+        )
 
 
 async def test_capabilities_are_asked_after_login_whatever_its_answer_says() -> None:

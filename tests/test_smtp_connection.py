@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -342,6 +343,19 @@ async def test_a_failed_login_says_whether_a_person_must_act(
     assert (error.place, error.permanent) == ("auth", permanent)
     assert word in str(error)
     assert fake.said("MAIL") == []
+
+
+async def test_a_relay_that_repeats_the_password_puts_no_part_of_it_into_the_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("Tr0ub4dor&3")
+    sent = b64encode(b"\0me\0Tr0ub4dor&3").decode()
+    said = f"535 5.7.8 AUTH PLAIN {sent} is me:Tr0ub4dor&3, and wrong"
+    async with a_relay_with_tls(
+        "smtp", user="me", ehlo=("AUTH PLAIN",), script={"AUTH": [said]}, settings={"password_file": path}
+    ) as (relay, _):
+        error = await down(relay)
+    assert "AUTH PLAIN … is me:…, and wrong" in str(error)
+    assert "Tr0ub" not in str(error)
 
 
 @dataclass

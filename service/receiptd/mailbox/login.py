@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aioimaplib.aioimaplib import AUTH
 
+from receiptd import masking
 from receiptd.mailbox import answers, names
 from receiptd.mailbox.faults import MailboxDown, printable
 from receiptd.mailbox.place import Place
@@ -20,15 +21,17 @@ async def enter(
     """Log in and return what the server offers from now on; raise MailboxDown if it won't have us."""
     offered = await ask_capabilities(wire)
     if access_token is not None:
-        answer = await _with_token(wire, place, await access_token(), offered)
+        secret = await access_token()
+        answer = await _with_token(wire, place, secret, offered)
     elif password is not None:
+        secret = password
         answer = await _with_password(wire, place, password, offered)
     else:
         raise MailboxDown(
             "There is nothing to log in to the mailbox with: give password_file or oauth.", permanent=True
         )
     if not answer.is_ok:
-        raise _refusal(place, answer, by_token=access_token is not None)
+        raise _refusal(place, answer, secret, by_token=access_token is not None)
     wire.state = AUTH
     # Asked again: the list differs after login, and the one inside the login's answer is optional.
     return await ask_capabilities(wire)
@@ -83,8 +86,8 @@ async def _sasl(wire: Wire, mechanism: str, first: str, offered: frozenset[str],
     return await wire.ask("AUTHENTICATE", mechanism, replies=(word, to_refusal))
 
 
-def _refusal(place: Place, answer: Answer, *, by_token: bool) -> MailboxDown:
-    said = printable(answer.text)
+def _refusal(place: Place, answer: Answer, secret: str, *, by_token: bool) -> MailboxDown:
+    said = printable(masking.mask(answer.text.decode("utf-8", "replace"), secret))
     if answers.is_temporary(answer.text):
         return MailboxDown(f"The mailbox server {place} can't log {place.user} in now: {said}.")
     what = (

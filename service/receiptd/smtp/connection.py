@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Protocol, cast
 
 import aiosmtplib
 
+from receiptd import masking
 from receiptd.smtp.fault import OAUTH_REFUSED, blaming, reason
 from receiptd.smtp.outcome import RelayDown
 from receiptd.smtp.reply import Capabilities, Reply, printable, read_capabilities
@@ -160,8 +162,20 @@ async def _authenticate(client: aiosmtplib.SMTP, server: Server, login: Login) -
         if login.access_token is not None:
             reply = await _authenticate_by_token(client, server.user, login.access_token)
         else:
-            reply = await client.login(server.user, await asyncio.to_thread(_password, login))
+            password = await asyncio.to_thread(_password, login)
+            with _hiding(password):
+                reply = await client.login(server.user, password)
     return Reply(reply.code, printable(reply.message))
+
+
+@contextmanager
+def _hiding(secret: str) -> Iterator[None]:
+    """Take *secret* out of what the relay says in a refusal."""
+    try:
+        yield
+    except aiosmtplib.SMTPResponseException as error:
+        error.message = masking.mask(error.message, secret)
+        raise
 
 
 async def _authenticate_by_token(client: aiosmtplib.SMTP, user: str, source: TokenSource) -> aiosmtplib.SMTPResponse:
@@ -170,11 +184,14 @@ async def _authenticate_by_token(client: aiosmtplib.SMTP, user: str, source: Tok
         raise aiosmtplib.SMTPNotSupported("it doesn't offer XOAUTH2")
     access_token = await source()
     try:
-        return await client.auth_xoauth2(user, access_token)
+        with _hiding(access_token):
+            return await client.auth_xoauth2(user, access_token)
     except aiosmtplib.SMTPAuthenticationError as refused:
         if refused.code != 535:
             raise
-    return await client.auth_xoauth2(user, await source(access_token))
+    access_token = await source(access_token)
+    with _hiding(access_token):
+        return await client.auth_xoauth2(user, access_token)
 
 
 def _password(login: Login) -> str:
