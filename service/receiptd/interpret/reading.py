@@ -196,8 +196,8 @@ def _forwarded(root: Part, said: Notice) -> _Told | None:
     return _Told(ReportKind.BOUNCE, dsn.recipients(status, said)) if status.recipients else None
 
 
-def _notification(_root: Part, said: Notice) -> _Told | None:
-    told = ses.read(said.text.strip()) if said.glance.lstrip().startswith("{") else None
+def _notification(root: Part, said: Notice) -> _Told | None:
+    told = ses.read(said.text.strip()) if ses.may_be_in(root) else None
     return _Told(told.kind, told.recipients, told.original) if told else None
 
 

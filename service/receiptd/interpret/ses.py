@@ -10,10 +10,12 @@ from typing import Any
 from receiptd.facts import Action, ReportedRecipient, ReportKind
 from receiptd.interpret import causes, charset, codes
 from receiptd.interpret.fields import Fields
+from receiptd.interpret.mime import Part
 from receiptd.interpret.returned import Returned
 
 _MARKS = ("notificationType", "eventType")
 _MOST_RECIPIENTS = 200
+_SIGHT = 64
 _BROKEN_LINE = "!\n "
 """Sendmail's mark where it broke a line over 998 characters."""
 
@@ -25,6 +27,12 @@ class Told:
     kind: ReportKind
     recipients: tuple[ReportedRecipient, ...]
     original: Returned
+
+
+def may_be_in(root: Part) -> bool:
+    """Whether the first part begins like a notification; its text is decoded only if so."""
+    first = next((part for part in root.below if not part.children), root)
+    return first.content(_SIGHT).lstrip().startswith(b"{")
 
 
 def read(text: str) -> Told | None:
