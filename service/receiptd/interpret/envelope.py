@@ -48,6 +48,7 @@ def return_path(header: Fields) -> str | None:
     return addresses.first(value) or ("" if "<>" in value.replace(" ", "") else None)
 
 
+@lru_cache(maxsize=2)
 def recipients(header: Fields) -> tuple[str, ...]:
     """Return the addresses of To."""
     return tuple(address for value in header.all("to") for address in addresses.find(value)[:100])
