@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 
 from receiptd.facts import Action, Cause, ReportedRecipient
@@ -35,6 +36,8 @@ _LIST = re.compile(r"[\s,;<>\"'()]*+")
 _BARE_NAME = re.compile(r"[ \t]{1,20}<?([a-z][\w.-]{1,40})>?(?:[ \t]{2,20}\S[^\n]{0,100})?", re.IGNORECASE)
 SERVERS_POST = ("mailer-daemon@", "postmaster@", "mail-daemon@")
 _HELPERS_POST = ("abuse@", "hostmaster@", "webmaster@", "support@", "noc@")
+_remembered = lru_cache(maxsize=16)
+"""Of one message the same is asked again and again."""
 _LONGEST_LIST = 200
 _SIGHT = 100
 
@@ -44,11 +47,13 @@ def is_called_so(header: Fields) -> bool:
     return is_name(subject_of(header))
 
 
+@_remembered
 def is_name(plain: str) -> bool:
     return dialects.SUBJECT.are_in(plain) or (not plain.isascii() and dialects.SUBJECT_ABROAD.are_in(plain))
 
 
 def subject_of(header: Fields) -> str:
+    """Return the subject as phrases are compared."""
     return envelope.plain_subject(header)
 
 
@@ -74,7 +79,12 @@ def _is_passed_on(header: Fields) -> bool:
 
 def is_from_daemon(header: Fields) -> bool:
     """Whether an automaton that reports deliveries signed."""
-    return dialects.DAEMON.are_in(sender_of(header))
+    return _is_daemon(sender_of(header))
+
+
+@_remembered
+def _is_daemon(sender: str) -> bool:
+    return dialects.DAEMON.are_in(sender)
 
 
 def sender_of(header: Fields) -> str:

@@ -207,9 +207,9 @@ _READERS = (
     _disposition,
     _delivery_status,
     _exchange,
-    _notification,
     _bounce,
     _forwarded,
+    _notification,
 )
 
 

@@ -174,6 +174,8 @@ def tells_of_failure(plain: str) -> bool:
 
 def named(header: Fields, said: Notice) -> list[str]:
     """Return whom the refusal of *our* message names: in its own sentence, or in the subject of a list manager."""
+    if said.text.startswith("{"):
+        return []  # a program's notification of something
     is_robot = is_from_robot(header) or dialects.DAEMON.are_in((header.first("from") or "")[:500].lower())
     text = said.text if is_robot else notice.own_words(said.text)
     if not (is_robot or _is_curt(text)) or not tells_of_failure(said.plain) or said.is_personal:
