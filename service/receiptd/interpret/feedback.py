@@ -41,13 +41,13 @@ def is_report(root: Part) -> bool:
     Hotmail's Junk Mail Reporting Program attaches the message with the reader's address atop its header.
     """
     header = root.header
-    if (header.first("x-apple-unsubscribe") or "").lower() == "true" or header.has_any(_FORMATS):
+    if header.has_any(_FORMATS) or (header.first("x-apple-unsubscribe") or "").lower() == "true":
         return True
     if root.parameters.get("report-type", "").lower() == "feedback-report" and root.type == "multipart/report":
         return True
-    if (header.first("subject") or "").lower().startswith(_SUBJECT) and _HOTMAIL_WRITES in (header.first("from") or ""):
+    if _HOTMAIL_WRITES in (header.first("from") or "") and (header.first("subject") or "").startswith(_SUBJECT):
         return True
-    if "message/delivery-status" in root.types or root.raw.find(_HOTMAIL, root.body, root.end) < 0:
+    if "message/rfc822" not in root.types or root.raw.find(_HOTMAIL, root.body, root.end) < 0:
         return False
     return any(_RECIPIENT in part.embedded_header() for part in root.parts if part.embeds_message)
 

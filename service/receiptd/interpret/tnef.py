@@ -8,6 +8,7 @@ from receiptd.facts import Action
 from receiptd.interpret.mime import Part
 
 _TYPES = frozenset(("application/ms-tnef", "application/vnd.ms-tnef"))
+_CARRIERS = _TYPES | {"application/octet-stream"}
 _SIGNATURE = b"\x78\x9f\x3e\x22"
 _HEADER = struct.Struct("<BII")
 _CHECKSUM = 2
@@ -43,6 +44,8 @@ def _report(message_class: str) -> str:
 
 
 def _class(root: Part) -> str:
+    if root.types.isdisjoint(_CARRIERS):
+        return ""
     part = root.first(_TYPES) or next((one for one in root.below if _is_named_so(one)), None)
     return message_class(part.content(_SIGHT)).lower() if part else ""
 
