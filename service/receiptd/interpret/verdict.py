@@ -110,7 +110,7 @@ class _Signs:
         if not (self._is_called or self._is_daemon or self._is_null):
             return self._is_list_refusal or self._is_refused_by_anybody
         if not (self.is_program or self.are_proof):
-            return not self._is_let_through and self._is_told_in_words
+            return self._is_told_in_words and not self._is_let_through
         if self._is_in_answer and not self.is_program:
             return self._is_listed_in_answer
         return self._is_told_with_proof
