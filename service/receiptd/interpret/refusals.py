@@ -61,7 +61,7 @@ YOURS = Phrases("""
 
 _REFUSED = Phrases("""
     rejected | was refused | been refused | is refused | [denied] | was blocked | been blocked | is blocked
-    was stopped | been stopped | was discarded | been discarded | was deleted by | was dropped | bounced
+    was stopped | been stopped | was discarded | been discarded | was dropped | bounced
     not accepted | not authorized | not allowed to | not permitted to | undeliverable | will not be delivered
     blockiert | verworfen | gestoppt | nicht angenommen | nicht akzeptiert | nicht weitergeleitet | unterdrückt
     bloqué | rejeté | refusé | supprimé | bloquead | rechazad | rejeitad | recusad | bloccat | rifiutat | respint

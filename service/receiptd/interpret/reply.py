@@ -37,6 +37,11 @@ _SINCE = (
 _ABSENT = re.compile(
     rf"(?:{'|'.join(map(re.escape, answers.ABSENT_BEGINS))})\w{{0,4}}(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))"
 )
+_SAYS_AUTOMATIC = re.compile(
+    r"[^:：]{0,30}(?:automat(?!i[oz]|is|o|e[ns]\b)|awtomat|avtomat|otomat|автомат|аўтамат|αυτόματ|ավտոմատ|ავტომატ|自動|自动"
+    r"|자동|อัตโนมัติ|tự động|تلقائ|אוטומט|خودکار|स्वचालित)[^:：]{0,30}[:：]"
+)
+"""A word for automatic before the subject that is answered, in whatever language."""
 _BEFORE_SUBJECT = re.compile(rf"[^:]{{1,60}}?(?::| (?:{_REPLY_WORDS}):) ?\S")
 
 
@@ -118,6 +123,8 @@ def _begins_away(subject: str, *, is_first: bool, among_automata: bool) -> bool:
         return False  # people answer automatic answers
     bare = subject[prefix.end() if prefix else 0 :]
     if bare.startswith(answers.AUTOMATIC_BEGINS) or _AWAY.match(bare):
+        return True
+    if is_first and _SAYS_AUTOMATIC.match(bare):
         return True
     if bare.startswith("auto:"):  # Lotus Notes; a car to Germans
         return among_automata or is_first or answers.AWAY.are_in(bare)

@@ -143,9 +143,10 @@ class _Signs:
 
     @property
     def _is_let_through(self) -> bool:
-        """Whether the message arrived without its attachment, or waits for somebody to release it."""
+        """Whether the message was read, arrived without its attachment, or waits for somebody to release it."""
         header, said = self._header, self._said
-        return refusals.is_held(header, said) or refusals.is_stripped(said) or reply.is_challenge(header, said.text)
+        is_somewhere = refusals.is_held(header, said) or refusals.is_stripped(said)
+        return is_somewhere or reply.is_challenge(header, said.text) or reply.is_receipt(header, said.text)
 
     @property
     def _is_told_in_words(self) -> bool:
