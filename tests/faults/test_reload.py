@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from receiptd.errors import ReceiptdError
+from receiptd.client import Daemon, _UnixConnection
+from receiptd.errors import ReceiptdError, TryLater
 from tests.faults.letters import report
 from tests.faults.offices import office_with
 from tests.faults.peers import Peers, fake_peers
+from tests.house import letter
 from tests.nursery import Nursery
 from tests.office import Office, await_that
 
@@ -101,6 +103,17 @@ def test_a_new_rate_holds_for_what_waits(office: Office, peers: Peers) -> None:
     _change(office, 'rate = "3/h"', "")
     _reload(office)
     peers.wait_for_dots(4)
+
+
+def test_new_quotas_hold_from_then_on(office: Office) -> None:
+    _change(office, "[service]", '[service]\nmessages_per_hour = 1\nbytes_per_hour = "1M"\nmax_evidence = "1M"')
+    told = _reload(office)
+    assert "service.max_evidence, service.messages_per_hour, service.bytes_per_hour" in told
+    assert "restart" not in told
+    sender = Daemon([_UnixConnection(office.folder / "send.sock")])
+    sender.post("/v1/messages", letter())
+    with pytest.raises(TryLater, match="1 message within an hour"):
+        sender.post("/v1/messages", letter())
 
 
 def test_what_needs_a_restart_is_named_and_everything_else_is_taken_over(office: Office) -> None:

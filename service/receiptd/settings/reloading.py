@@ -9,6 +9,7 @@ from receiptd.settings.model import Section, Settings
 
 _WHOLE = frozenset({"mailbox", "policy", "webhook"})
 _LIVE = {
+    "service": frozenset({"max_evidence", "messages_per_hour", "bytes_per_hour"}),
     "submission": frozenset({"rate", "submit_within", "give_up", "uncertain_wait"}),
     "receipts": frozenset({"notify", "ret", "mdn", "mdn_never"}),
 }

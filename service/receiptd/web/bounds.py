@@ -85,7 +85,7 @@ class HourlyQuota:
         limits = store.settings.service
         most, size = limits.messages_per_hour, limits.bytes_per_hour
         if len(hour.taken) >= most:
-            raise Busy(_hour_is_full(f"{most} messages", "messages_per_hour", hour.taken[-most][0]))
+            raise Busy(_hour_is_full(f"{most} message" + "s" * (most > 1), "messages_per_hour", hour.taken[-most][0]))
         if (excess := hour.octets + octets - size) > 0:
             raise Busy(_hour_is_full(f"messages of {show_size(size)} octets", "bytes_per_hour", hour.oldest(excess)))
 
