@@ -16,7 +16,7 @@ from receiptd.facts import EventKind, Level, Receipt, Source
 from receiptd.lifecycle import reasons
 from receiptd.models import Recipient
 from receiptd.store import reports
-from receiptd.store.monitors import Health
+from receiptd.store.monitors import Health, Sight, blind
 from receiptd.store.recipients import MOST_EVENTS
 from tests.stage import Stage, dsn, staged
 
@@ -270,6 +270,23 @@ async def test_what_reached_our_server_in_time_is_in_time_however_late_it_is_rea
     stage.pass_time(hours=9)
     await stage.receive(dsn(taken.recipients[0].token), received_at=arrived)
     assert (await stage.recipient(taken)).receipt is Receipt.MET
+
+
+async def test_a_mailbox_that_leaves_the_settings_while_it_is_blind_is_blind_no_longer(stage: Stage) -> None:
+    """Its alert would stay open for ever: nobody reads it again."""
+    async with stage.store.write() as session:
+        sight = Sight(since=stage.instant, reason="gone")
+        await blind(session, stage.store.settings, "mailbox:old", sight, now=stage.instant)
+    async with stage.store.write() as session:
+        for dispatch in await stage.dispatches():
+            dispatch.attempts = 1
+            await session.merge(dispatch)
+    boxes, others = {"receipts": Health("mailbox:receipts")}, [Health("relay:relay"), Health("clock:clock")]
+    for _ in range(2):
+        await monitor(stage.store, others[0], boxes, others[1], started_at=stage.instant)
+    told = await stage.alerts()
+    assert sorted(alert.type for alert in told) == ["monitor.blind", "monitor.clear"]
+    assert all(alert.resolved_at is not None for alert in told)
 
 
 async def test_a_mailbox_that_is_not_read_is_one_alert_until_it_is_read_again(stage: Stage) -> None:

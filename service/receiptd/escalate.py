@@ -103,12 +103,15 @@ async def monitor(
         upto = await deadlines.horizon(session, folders_to_read(store.settings.mailbox))
         held = await deadlines.held(session, now, upto)
         reads = {box.name: await _last_read(session, box) for box, _ in watched}
+        known = await monitors.open_alerts(session)
     for box, health in watched:
         last = reads[box.name]
         is_stale = now - (last or started_at) > max(3 * box.poll, _BLIND_AFTER)
         is_blind = is_stale or (not health.is_up and (health.permanent or held > 0))
         since = health.since or last or started_at
         told += await _tell(store, health, is_blind=is_blind, since=since, last=last, held=held)
+    if any(subject.startswith("mailbox:") and subject.removeprefix("mailbox:") not in reads for subject in known):
+        told += await store.together(lambda session: monitors.forget_mailboxes(session, store.settings, now=now))
     is_down = relay.since is not None and (relay.permanent or now - relay.since > _BLIND_AFTER)
     told += await _tell(store, relay, is_blind=is_down, since=relay.since or now, last=None, held=0)
     if clock.since is not None and all(last is not None and last >= clock.since for last in reads.values()):

@@ -93,8 +93,10 @@ async def blind(
     return True
 
 
-async def clear(session: AsyncSession, settings: Settings, subject: str, *, now: datetime) -> bool:
-    """Alert that *subject* can be reached again; False if nobody was told that it couldn't."""
+async def clear(
+    session: AsyncSession, settings: Settings, subject: str, *, now: datetime, reason: str | None = None
+) -> bool:
+    """Alert that *subject* can be reached again, or matters no longer for *reason*; False if nobody was told before."""
     known = (await open_alerts(session)).get(subject)
     if known is None:
         return False
@@ -102,7 +104,7 @@ async def clear(session: AsyncSession, settings: Settings, subject: str, *, now:
     told = await alerts.withdraw(session, [known.id], now=now)
     if not told:
         return False
-    data = {**known.data, "reason": f"{_name(subject)} can be reached again.", "resolves": [known.id]}
+    data = {**known.data, "reason": reason or f"{_name(subject)} can be reached again.", "resolves": [known.id]}
     alert = Alert(
         id=id_of("monitor", subject, known.id, "clear"),
         type=AlertType.MONITOR_CLEAR,
@@ -131,6 +133,15 @@ async def set_aside(
     )
     if await session.get(Alert, alert.id) is None:
         await alerts.post(session, settings, alert, [webhook.name for webhook in settings.webhook], now=now)
+
+
+async def forget_mailboxes(session: AsyncSession, settings: Settings, *, now: datetime) -> int:
+    """Alert that mailboxes which left the settings while they couldn't be reached matter no longer."""
+    kept = {f"mailbox:{box.name}" for box in settings.mailbox}
+    gone = [name for name in await open_alerts(session) if name.startswith("mailbox:") and name not in kept]
+    return sum(
+        [await clear(session, settings, name, now=now, reason=f"{_name(name)} left the settings.") for name in gone]
+    )
 
 
 def _data(subject: str, sight: Sight) -> dict[str, Any]:
