@@ -94,7 +94,7 @@ def sender_of(header: Fields) -> str:
 def recipients(header: Fields, said: Notice, original: Returned) -> tuple[ReportedRecipient, ...]:
     """Return what the bounce says of each recipient it names; without one, of the original's only recipient."""
     named = _named(header, said, original)[:_MOST_RECIPIENTS]
-    action = _action(phrases.plain(envelope.subject(header)), said.plain)
+    action = _action(subject_of(header), said.plain)
     if not named:
         return (_told(None, action, "", said.text),) if codes.statuses(said.plain) else ()
     about = notice.about(said, named)
