@@ -109,3 +109,47 @@ def test_the_marks_of_large_providers_tell_an_answering_machine(header: str) -> 
 
 def test_a_rule_that_files_mail_is_no_answering_machine() -> None:
     assert mail("Contract", header="X-Apple-Action: MOVE_TO_FOLDER/INBOX\n").kind is ReportKind.ORDINARY
+
+
+ABSENCES = [
+    ("Out of the office until Monday", "I'm out of the office until Monday."),
+    ("Contract", "I will be out of the country until 4 January and I am not reading my mail."),
+    ("Contract", "Ich bin vom 16.11. bis einschließlich 27.11.2026 nicht im Haus."),
+    ("Contrat", "Je suis en déplacement jusqu'à lundi."),
+    ("Ausência temporária", "Encontro-me ausente do escritório e só poderei responder a partir de segunda-feira."),
+    ("Frånvarande", "Jag är föräldraledig och läser inte min e-post förrän i januari."),
+    ("Ārpus biroja", "Šobrīd neesmu birojā, atbildēšu pēc atgriešanās."),
+    ("Ofis dışındayım", "Yıllık izinde olduğum için e-postalarınıza dönünce yanıt vereceğim."),
+    ("Відсутня на роботі", "Мене немає на робочому місці до понеділка."),
+    ("外出办公", "我目前不在办公室,回来后会尽快回复您的邮件。"),
+    ("契約書", "私は出張のため不在にしております。"),
+]
+
+
+@pytest.mark.parametrize(("subject", "text"), ABSENCES)
+def test_an_answer_that_tells_of_its_writers_absence_under_a_subject_of_its_own_is_a_machines(
+    subject: str, text: str
+) -> None:
+    """Without any mark; people answer with `Re:`, greet by name, ask, or write of others."""
+    answer = "In-Reply-To: <1@a.org>\n"
+    assert mail(subject, text, header=answer).kind is ReportKind.AUTO_REPLY
+    assert mail(f"Re: {subject}", text, header=answer).kind is ReportKind.REPLY
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        ("Holiday plans", "I am on holiday from 20 December, let us sign before."),
+        ("Urlaubsplanung", "Ich bin ab Montag im Urlaub, der Vertrag geht vorher raus."),
+        ("Abwesenheit von Carl", "Carl ist im Urlaub, ich unterschreibe."),
+        ("Contract", "I am on leave but can sign on my phone. Shall I?"),
+        ("Contract", "I sign for Carl, who is on leave."),
+        ("Contract", "I replace Carl while he is on leave."),
+        ("Vertrag", "Hallo Frau Berg, ich bin nicht im Büro, unterschreibe aber heute noch."),
+        ("Contrat", "Je signe à la place de Luc, qui est en congé."),
+        ("契約書", "承知いたしました。"),
+    ],
+)
+def test_people_who_tell_of_absence_under_a_subject_of_their_own_stay_people(subject: str, text: str) -> None:
+    head = f"From: bob@c.org\nTo: Anna Berg <anna.berg@a.org>\nSubject: {subject}\nIn-Reply-To: <1@a.org>\n"
+    assert interpret(f"{head}Content-Type: text/plain; charset=utf-8\n\n{text}\n".encode()).kind is ReportKind.REPLY

@@ -26,6 +26,16 @@ _SELF_TOLD = Phrases("""
     我在 | 我的 | 我将 | 我將 | 我已 | 我会 | 我會 | 我不 | 我现 | 我現 | 私は | 私の | 저는 | 제가 | أنا | لأنني
     إجازتي | بريدي | من در | نیستم | هستم | मैं | मेरे | मेरा | ฉัน | ผม
 """)
+_SPEAKER = re.compile(
+    rf"(?<![\w.@'-])(?:{'|'.join(sorted(map(re.escape, _SELF | {'i', 'je', 'ja', 'ich'})))})(?![\w@-]|\.\w)"
+    r"|我|本人|私|저는|أنا|من |मैं|ผม"
+)
+_OTHERS = re.compile(
+    r"\b(?:he|she|they|his|her|who|while|instead|er|ihn|ihm|seine|vertrete|elle|qui|él|ella|quien|ele|ela"
+    r"|lui|lei|che|hij|zij|die|han|hon|hun|hän|on|ona|он|она|він|вона|który|która)\b"
+)
+_CLAUSE_ENDS = re.compile(r"(?<!\d)[.!?;,:。！？，；](?!\d)")
+_MOST_CLAUSES = 20
 _WORD = re.compile(r"(?<![\w.@'-])[\w']{1,20}+(?![@-]|\.\w)")
 
 AWAY = Phrases("""
@@ -53,7 +63,30 @@ AWAY = Phrases("""
     お休み | 출장 | 부재중 | 부재 중 | 휴가 | 자리를 비 | خارج المكتب | في إجازة | لأنني في | מחוץ למשרד | בחופשה
     در دفتر نیستم | در مرخصی | خارج از دفتر | कार्यालय से बाहर | अवकाश | छुट्टी | ไม่อยู่ที่สำนักงาน
     ไม่อยู่ที่ออฟฟิศ | ลาพักร้อน | vắng mặt | ngoài văn phòng | nghỉ phép | di luar kantor | sedang cuti
-    luar pejabat | bercuti
+    luar pejabat | bercuti | will be out of | i'm off until | am off until | away until | away from work
+    out of town | on a business trip | on sabbatical | return to the office | returning to the office
+    returning to work | not checking my | not reading my | auf dienstreise | im krankenstand | im mutterschutz
+    in mutterschutz | nicht zu erreichen | bin verreist | nicht im dienst | dienstlich unterwegs | keinen zugriff auf
+    krankgeschrieben | in karenz | en déplacement | en arrêt maladie | pas joignable | serai de retour
+    congé maternité | fuera de oficina | me encuentro fuera | estaré fuera | no estaré disponible | de viaje
+    sin acceso a | em viagem | de licença | sem acesso ao | fuori dall'ufficio | in congedo | in malattia
+    in trasferta | non sarò in ufficio | op zakenreis | ziekteverlof | zwangerschapsverlof | buiten kantoor
+    geen toegang tot | bortrest | sjukskriven | mammaledig | pappaledig | har semester | holder ferie | har ferie
+    bortrejst | bortreist | på barsel | i permisjon | har permisjon | på tjenestereise | en ole tavoitettavissa
+    olen poissa | virkamatkalla | vanhempainvapaa | fjarverandi | í leyfi | í orlofi | przebywam na | przebywam poza
+    nie ma mnie w | na zwolnieniu | w delegacji | služební cestě | nejsem v kanceláři | nebudu v kanceláři
+    služobnej ceste | nem vagyok az irodában | távol vagyok | távol leszek | kiküldetés | nu sunt la birou
+    nu voi fi la birou | sunt plecat | voi fi plecat | deplasare | ofiste değilim | ofiste olmay | yıllık izin
+    izinliyim | seyahatte | меня нет | нет на месте | в командировке | на больничном | мене немає | у відрядженні
+    на лікарняному | отсъствам | в командировка | απουσιάζω | δεν βρίσκομαι στο γραφείο | izvan ureda | odsutan
+    odsutna | одсутан | одсутна | službenom putu | на службеном путу | na bolovanju | službeni poti | lähetuses
+    kontorist ära | haiguslehel | ārpus biroja | komandējum | komandiruot | nėra biure | nebūsiu biure
+    fora del despatx | estaré fora | de baixa | de vacacións | fóra da oficina | ez nago bulegoan | ez egongo naiz
+    nid wyf yn y swyddfa | ddim yn y swyddfa | i ffwrdd o'r swyddfa | níl mé san oifig | nílim san oifig | 出張中
+    不在となります | 不在のため | 休業 | 席を外して | 育休 | 産休 | 年假 | 请假 | 請假 | 不在公司 | 产假 | 부재
+    휴무 | 휴직 | 연차 | في إجازة | خارج العمل | في مهمة | לא במשרד | לא נמצאת במשרד | לא נמצא במשרד | בחופש
+    במילואים | در سفر | कार्यालय में नहीं | दफ़्तर में नहीं | यात्रा पर | đi công tác | tidak berada di kantor
+    sedang dinas
 """)
 """What says that somebody is away."""
 
@@ -167,6 +200,12 @@ def is_personal(plain: str) -> bool:
     if not _SELF.isdisjoint(_WORD.findall(plain)):
         return True
     return any(table.are_in(plain) for table in (_SELF_TOLD, GONE, MOVED))
+
+
+def tells_of_own(plain: str) -> bool:
+    """Whether a clause says `I … away` and nobody else stands between: `I sign for Carl, who is on leave` doesn't."""
+    clauses = _CLAUSE_ENDS.split(plain, maxsplit=_MOST_CLAUSES)[:_MOST_CLAUSES]
+    return any(_SPEAKER.search(clause) and AWAY.are_in(clause) and not _OTHERS.search(clause) for clause in clauses)
 
 
 def is_away(plain: str) -> bool:

@@ -59,6 +59,7 @@ AWAY_BEGINS = (
     "ไม่อยู่ที่สำนักงาน", "ngoài văn phòng", "vắng mặt", "di luar kantor", "di luar pejabat", "не на работа",
     "mimo kanceláře", "nejsem v kanceláři", "távol", "hors bureau", "absence du", "gone fishing",
     "no longer with the company", "no longer employed", "no longer works", "left the company",
+    "ārpus biroja", "izvan ureda", "одсутан", "nėra biure",
     "nicht mehr im unternehmen", "nicht erreichbar", "ikke tilgjengelig", "niet bereikbaar", "niet aanwezig",
 )  # fmt: skip
 """How subjects of answering machines begin, as a whole or before the subject that they answer."""

@@ -32,16 +32,18 @@ _AWAY = re.compile(
 _SINCE = (
     r"\d{1,2}[./]|(?:until|till|through|from|since|as of|bis|vom|ab|seit|wegen|jusqu|du|depuis|à partir|au|hasta|desde"
     r"|del|fino|dal|al|até|de \d|tot|van \d|vanaf|t/m|t\.o\.m|från|til|fra|frem|asti|saakka|do|od|až|dne|-ig|până|din"
-    r"|kadar|до|с \d|по|від|από|έως|notice|message|reply|auto|notification|notiz|meldung)"
-)
-_ABSENT = re.compile(
-    rf"(?:{'|'.join(map(re.escape, answers.ABSENT_BEGINS))})\w{{0,4}}(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))"
+    r"|kadar|до|с \d|по|від|από|έως|notice|message|reply|auto|notification|notiz|meldung|tempor"
+    r"|at work|from work|from the office|am arbeitsplatz|z kancelá|w pracy|w biurze|на работе|на роботі)"
 )
 _SAYS_AUTOMATIC = re.compile(
     r"[^:：]{0,30}(?:automat(?!i[oz]|is|o|e[ns]\b)|awtomat|avtomat|otomat|автомат|аўтамат|αυτόματ|ավտոմատ|ავტომატ|自動|自动"
     r"|자동|อัตโนมัติ|tự động|تلقائ|אוטומט|خودکار|स्वचालित)[^:：]{0,30}[:：]"
 )
 """A word for automatic before the subject that is answered, in whatever language."""
+_ABSENCES = "|".join(map(re.escape, (*answers.ABSENT_BEGINS, *answers.AWAY_BEGINS)))
+_ABSENT = re.compile(rf"(?:{_ABSENCES})\w{{0,4}}(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))")
+_ASKS = re.compile(r"[?？؟]")
+_GREETING = 60
 _BEFORE_SUBJECT = re.compile(rf"[^:]{{1,60}}?(?::| (?:{_REPLY_WORDS}):) ?\S")
 
 
@@ -64,7 +66,29 @@ def _is_automatons(header: Fields, text: str) -> bool:
     if len(written) < len(text[:4000]):
         return False  # an answering machine quotes nobody
     is_absence = absences.AWAY.are_in(own) or absences.UNATTENDED.are_in(own)
-    return (is_absence or absences.GONE.are_in(own)) and absences.COURTESY.are_in(own)
+    if (is_absence or absences.GONE.are_in(own)) and absences.COURTESY.are_in(own):
+        return True
+    return is_absence and _is_unasked(header, own)
+
+
+def _is_unasked(header: Fields, own: str) -> bool:
+    """Whether an answer under a subject of its own tells of its writer's absence: people write `Re:`, greet and ask."""
+    subject = envelope.plain_subject(header)
+    if _REPLY_PREFIX.match(subject) or _ASKS.search(own) or _greets(header, own):
+        return False
+    if subject.startswith(answers.ABSENT_BEGINS):
+        return False  # `Holiday plans`, `Abwesenheit von Carl`: people write of absence
+    return subject.startswith(answers.AWAY_BEGINS) or absences.tells_of_own(own)
+
+
+def _greets(header: Fields, own: str) -> bool:
+    """Whether *own* begins with the reader's name, which no answering machine knows."""
+    names = re.findall(r"[^\W\d_]{3,}", phrases.plain((header.first("to") or "")[:200].partition("@")[0]))
+    return bool(_words(own[:_GREETING]).intersection(names))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
 
 
 def is_marked(header: Fields) -> bool:
@@ -128,11 +152,11 @@ def _begins_away(subject: str, *, is_first: bool, among_automata: bool) -> bool:
         return True
     if bare.startswith("auto:"):  # Lotus Notes; a car to Germans
         return among_automata or is_first or answers.AWAY.are_in(bare)
+    if is_first and _ABSENT.match(bare):
+        return True
     if not bare.startswith(answers.ABSENT_BEGINS):
         return False
-    if among_automata:
-        return True
-    return bool(_ABSENT.match(bare)) if is_first else bool(_BEFORE_SUBJECT.match(bare))
+    return among_automata or (not is_first and bool(_BEFORE_SUBJECT.match(bare)))
 
 
 def returns_at(text: str) -> datetime | None:
