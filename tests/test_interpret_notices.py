@@ -163,6 +163,49 @@ def test_a_refusal_that_names_whose_message_it_refused_fails_that_one(words: str
     assert gist(mail(f"From: {sender}\n{WAYS[way]}", text)) == "bounce failed bob@dest.example"
 
 
+LISTED = {
+    "fields": (
+        "IMSVA <imsva-admin@dest.example>",
+        "A message you sent was blocked.\n\nSender: anna.berg@ourfirm.example\nRecipient: bob@dest.example",
+    ),
+    "felder": (
+        "Filter <filter@dest.example>",
+        "Ihre Nachricht wurde blockiert.\n\nBetreff: Vertrag\nEmpfänger: bob@dest.example",
+    ),
+    "list": (
+        "Proofpoint <noreply@pphosted.example>",
+        "Your email to the following recipient was not delivered because of a policy:\n\nbob@dest.example",
+    ),
+    "liste": (
+        "Passerelle <ne-pas-repondre@dest.example>",
+        "Votre message aux destinataires suivants a été bloqué :\n\n- bob@dest.example",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("words", LISTED)
+def test_a_refusal_fails_whom_its_lines_name(words: str, way: str) -> None:
+    sender, text = LISTED[words]
+    assert gist(mail(f"From: {sender}\n{WAYS[way]}", text)) == "bounce failed bob@dest.example"
+
+
+@pytest.mark.parametrize(
+    ("sender", "text"),
+    [
+        ("Bob <bob@dest.example>", "Your mail was returned, the following address works:\n\ncarl@dest.example"),
+        (
+            "Noreply <noreply@dest.example>",
+            "Your message was not delivered to a person. Please use:\n\ninfo@dest.example",
+        ),
+        ("Gateway <gateway@dest.example>", "Your message is on hold.\n\nRecipient: bob@dest.example"),
+    ],
+)
+def test_a_line_that_names_another_way_fails_nobody(sender: str, text: str) -> None:
+    head = "Return-Path: <x@dest.example>\nTo: anna.berg@ourfirm.example\nSubject: Re: Contract\n"
+    assert mail(f"From: {sender}\n{head}In-Reply-To: <1.anna@ourfirm.example>", text).recipients == ()
+
+
 PEOPLE = {
     "en1": ("Re: Out of office: Contract", "Welcome back! I agree."),
     "en2": ("RE: Automatic reply: Contract", "He is away, I sign for him."),

@@ -279,12 +279,15 @@ HEADING = Phrases("""
 """)
 """Lines that announce a list of recipients."""
 
-LABEL = (
-    "to|recipients?|rcpt to|address|user|e-?mail|mailbox|destinataires?|à|empfänger|an|para|destinatarios?"
+RECIPIENT = (
+    "to|recipients?|rcpt to|destinataires?|à|empfänger|an|para|destinatarios?"
     "|destinatários?|destinatari|ontvangers?|geadresseerden?|aan|mottagare|modtagere?|mottakere?|till?|vastaanottajat?|odbiorca"
     "|adresat|příjemce|příjemci|címzett|destinatar|alıcı|получател[ьи]|кому|одержувач|παραλήπτης|宛先|受信者|收件人|收件者"
     "|받는 ?사람|수신자"
 )
+"""The words for a recipient before a colon."""
+
+LABEL = f"address|user|e-?mail|mailbox|{RECIPIENT}"
 """What stands before a colon and the recipient."""
 
 NAMED = re.compile(

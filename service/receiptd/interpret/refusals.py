@@ -120,6 +120,13 @@ _ARRIVED = Phrases("""
     已投递 | 已送達 | 配信されました | 전달되었
 """)
 
+_LISTED = re.compile(
+    rf"^[ \t*•-]{{0,8}}((?:(?:envelope |original )?(?:{dialects.RECIPIENT}))[ \t]{{0,8}}[:：])?[ \t]{{0,8}}"
+    r"[<(]?([^\s<>()\[\]:;,\"]{1,128}@[^\s<>()\[\]:;,\"]{1,255})[>)]?[ \t\r]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""A line that is an address, with the word for its recipient before it or none."""
+
 _GREETING = re.compile(
     r"\s*(?:hi|hello|hey|hallo|hej|hei|liebe[rs]?|salut|ciao|olá|oi|hola|cześć|ahoj|szia|привет|merhaba|dear|servus|moin)\b"
     r"|\s*(?-i:[A-ZÀ-ÞА-Я])[\w-]{1,20}(?: (?-i:[A-ZÀ-ÞА-Я])[\w-]{1,20})?,[ \n]",
@@ -181,12 +188,16 @@ def named(header: Fields, said: Notice) -> list[str]:
     if not (is_robot or _is_curt(text)) or not tells_of_failure(said.plain) or said.is_personal:
         return []
     readers = {address.lower() for address in envelope.recipients(header)}
-    for sentence in _sentences(text):
-        plain = phrases.plain(sentence)
-        if YOURS.are_in(plain) and (is_robot or tells_of_failure(plain)):
+    refusing = [(one, plain) for one in _sentences(text) if YOURS.are_in(plain := phrases.plain(one))]
+    for sentence, plain in refusing:
+        if is_robot or tells_of_failure(plain):
             found = [name for name in _in_sentence(sentence) if name.lower() not in readers]
             if found:
                 return list(dict.fromkeys(found))[:50]
+    if listed := [
+        name for _, plain in refusing for name in _listed(text, plain, is_robot=is_robot) if name.lower() not in readers
+    ]:
+        return list(dict.fromkeys(listed))[:50]
     return _in_subject(header, readers) if is_robot else []
 
 
@@ -208,6 +219,19 @@ def _in_sentence(sentence: str) -> list[str]:
         if not dialects.NOT_A_RECIPIENT.search(text[max(0, found.start() - _SIGHT) : found.start()])
         and (address := addresses.first(found[0]))
     ]
+
+
+def _listed(text: str, plain: str, *, is_robot: bool) -> list[str]:
+    """Return whom lines name, where the sentence *plain* refuses: `Recipient: bob@b.org`; or a robot right below it."""
+    if not tells_of_failure(plain):
+        return []
+    lines = list(_LISTED.finditer(text[:_SHORT_NOTICE]))
+    if labelled := [found[2] for found in lines if found[1]]:
+        return labelled
+    if not (is_robot and lines and dialects.HEADING.are_in(plain)):
+        return []
+    above = phrases.plain(text[: lines[0].start()])
+    return [found[2] for found in lines] if above.rstrip(" :.").endswith(plain.rstrip(" :.")) else []
 
 
 def _in_subject(header: Fields, readers: set[str]) -> list[str]:
