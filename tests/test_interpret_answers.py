@@ -153,3 +153,45 @@ def test_an_answer_that_tells_of_its_writers_absence_under_a_subject_of_its_own_
 def test_people_who_tell_of_absence_under_a_subject_of_their_own_stay_people(subject: str, text: str) -> None:
     head = f"From: bob@c.org\nTo: Anna Berg <anna.berg@a.org>\nSubject: {subject}\nIn-Reply-To: <1@a.org>\n"
     assert interpret(f"{head}Content-Type: text/plain; charset=utf-8\n\n{text}\n".encode()).kind is ReportKind.REPLY
+
+
+ACKNOWLEDGED = [
+    ("Thanks for getting in touch", "Thank you for your message. We aim to respond within 3 working days."),
+    ("Eingangsbestätigung", "Wir werden Ihre Nachricht schnellstmöglich bearbeiten."),
+    ("Accusé de réception", "Nous avons bien reçu votre message et vous répondrons sous 48 heures."),
+    ("Hemos recibido su mensaje", "Le responderemos lo antes posible."),
+    ("Conferma di ricezione", "Abbiamo ricevuto la sua richiesta. Le risponderemo al più presto."),
+    ("Potwierdzenie otrzymania wiadomości", "Otrzymaliśmy Państwa wiadomość. Odpowiemy wkrótce."),
+    ("Ontvangstbevestiging", "Wij hebben uw bericht ontvangen en reageren zo snel mogelijk."),
+    ("Office closed", "Our offices are closed from 24 December to 2 January."),
+    ("Betriebsferien", "Unser Betrieb ist vom 24.12. bis 6.1. geschlossen."),
+    ("Contract", "Bob Miller no longer works for us. Please direct enquiries to info@c.org."),
+    ("Re: Contract", "Bob Miller has left the firm; write to info@c.org."),
+    ("Vertrag", "Herr Kurz ist nicht mehr für uns tätig. Bitte richten Sie Ihre Anfrage an info@c.org."),
+    ("I'm driving", "I'm driving right now. Sent automatically."),
+]
+SETTLED = [
+    ("Thank you for your message", "We have received your message and signed the contract."),
+    ("Ihre Anfrage", "Ich bearbeite sie am Montag."),
+    ("Re: Contract", "We have received your message and will get back to you."),
+    ("Re: Contract", "Thanks for your message! I'm back in the office now and signed it."),
+    ("AW: Vertrag", "Vielen Dank für Ihre Nachricht. Ich bin ab Montag im Urlaub und unterschreibe vorher."),
+    ("Vertrag", "Anbei der Vertrag. Ich bin nächste Woche nicht im Büro."),
+    ("Contract", "Carl left the company, I am the new contact."),
+    ("Re: Contract", "Carl has left; please write to Eve instead."),
+]
+
+
+def answer(subject: str, text: str) -> ReportKind:
+    head = f"From: Bob Miller <b@c.org>\nTo: Anna Berg <anna@a.org>\nSubject: {subject}\nIn-Reply-To: <1@a.org>\n"
+    return interpret(f"{head}Content-Type: text/plain; charset=utf-8\n\n{text}\n".encode()).kind
+
+
+@pytest.mark.parametrize(("subject", "text"), ACKNOWLEDGED)
+def test_an_answer_that_only_acknowledges_or_speaks_of_its_sender_is_a_machines(subject: str, text: str) -> None:
+    assert answer(subject, text) is ReportKind.AUTO_REPLY
+
+
+@pytest.mark.parametrize(("subject", "text"), SETTLED)
+def test_an_answer_that_settles_the_matter_or_speaks_of_others_is_a_persons(subject: str, text: str) -> None:
+    assert answer(subject, text) is ReportKind.REPLY

@@ -116,6 +116,10 @@ REFUSALS = {
         "IT Gateway <gateway@dest.example>",
         "Message rejected. Your e-mail addressed to bob@dest.example exceeds the allowed size.",
     ),
+    "en4": (
+        "Groups <noreply@groups.dest.example>",
+        "Your message to bob@dest.example was not posted because you aren't a member.",
+    ),
     "de": (
         "Bob Miller <bob@dest.example>",
         "Ihre Nachricht an bob@dest.example wurde durch eine Transportregel abgelehnt.",

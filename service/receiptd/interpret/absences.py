@@ -6,7 +6,7 @@ import re
 
 from receiptd.interpret.phrases import Phrases
 
-_SELF = frozenset(
+SELF = frozenset(
     re.findall(
         r"\S+",
         """
@@ -26,16 +26,6 @@ _SELF_TOLD = Phrases("""
     我在 | 我的 | 我将 | 我將 | 我已 | 我会 | 我會 | 我不 | 我现 | 我現 | 私は | 私の | 저는 | 제가 | أنا | لأنني
     إجازتي | بريدي | من در | نیستم | هستم | मैं | मेरे | मेरा | ฉัน | ผม
 """)
-_SPEAKER = re.compile(
-    rf"(?<![\w.@'-])(?:{'|'.join(sorted(map(re.escape, _SELF | {'i', 'je', 'ja', 'ich'})))})(?![\w@-]|\.\w)"
-    r"|我|本人|私|저는|أنا|من |मैं|ผม"
-)
-_OTHERS = re.compile(
-    r"\b(?:he|she|they|his|her|who|while|instead|er|ihn|ihm|seine|vertrete|elle|qui|él|ella|quien|ele|ela"
-    r"|lui|lei|che|hij|zij|die|han|hon|hun|hän|on|ona|он|она|він|вона|który|która)\b"
-)
-_CLAUSE_ENDS = re.compile(r"(?<!\d)[.!?;,:。！？，；](?!\d)")
-_MOST_CLAUSES = 20
 _WORD = re.compile(r"(?<![\w.@'-])[\w']{1,20}+(?![@-]|\.\w)")
 
 AWAY = Phrases("""
@@ -93,7 +83,7 @@ AWAY = Phrases("""
 GONE = Phrases("""
     no longer with | no longer work | no longer employed | no longer at | no longer an employee | no longer part of
     has left | have left | left the company | left our company | left the organi | left the firm | retired
-    nicht mehr im unternehmen | nicht mehr in unserem | nicht mehr bei | ausgeschieden | nicht mehr tätig
+    nicht mehr im unternehmen | nicht mehr in unserem | nicht mehr bei | ausgeschieden | nicht mehr * tätig
     nicht mehr beschäftigt | verlassen | ne fait plus partie | ne travaille plus | a quitté | ya no trabaja
     ya no forma parte | já não trabalha | não trabalha mais | não faz mais parte | deixou a | non lavora più
     non fa più parte | ha lasciato | niet meer werkzaam | werkt niet meer | niet langer werkzaam | uit dienst
@@ -132,7 +122,8 @@ UNATTENDED = Phrases("""
 CONTACT = Phrases("""
     contact | write to | reach | send it to | resend it | please use | use the | please send | please resend
     e-mail to | instead | can help | took over | taken over | replaced by | übernommen | a repris | get in touch
-    forwarded to | questions | support | assistance | wenden | erreichen | benutzen | nutzen sie | schreiben sie
+    forwarded to | questions | support | assistance | wenden | erreichen | benutzen | nutzen sie
+    schreiben sie | richten sie | direct enquiries | direct inquiries
     senden sie | schicken sie | vertretung | weitergeleitet | fragen | joindre | écrire | écrivez | adresser | envoyer
     envoyez | utiliser | utilisez | transmis à | escriba | escribir | envíe | enviar | utilice | dirija | diríjase
     escreva | envie | utilize | scriva | scrivere | scrivete | contatt | inviare | inviate | rivolg | utilizz
@@ -191,21 +182,19 @@ AUTOMATIC = Phrases("""
     อัตโนมัติ | secara otomatis | mesej automatik | your request has been received | your ticket number
     ticket has been created | ticket number is | we have opened a ticket | case number is | ihre ticketnummer
     ticket eröffnet | numéro de ticket | número de ticket | numero di ticket
+    sent automatically | automatisch gesendet | automatisch versendet | automatisch verschickt
+    enviado automáticamente | enviada automaticamente | inviato automaticamente | automatisch verzonden
+    skickats automatiskt | sendt automatisk | lähetetty automaattisesti | wysłana automatycznie | wysłano automatycznie
+    odeslána automaticky | отправлено автоматически | надіслано автоматично
 """)
 """What says of itself that no person wrote it."""
 
 
 def is_personal(plain: str) -> bool:
     """Whether somebody speaks of themselves, or of one who has left or moved: no gateway does; a company says `we`."""
-    if not _SELF.isdisjoint(_WORD.findall(plain)):
+    if not SELF.isdisjoint(_WORD.findall(plain)):
         return True
     return any(table.are_in(plain) for table in (_SELF_TOLD, GONE, MOVED))
-
-
-def tells_of_own(plain: str) -> bool:
-    """Whether a clause says `I … away` and nobody else stands between: `I sign for Carl, who is on leave` doesn't."""
-    clauses = _CLAUSE_ENDS.split(plain, maxsplit=_MOST_CLAUSES)[:_MOST_CLAUSES]
-    return any(_SPEAKER.search(clause) and AWAY.are_in(clause) and not _OTHERS.search(clause) for clause in clauses)
 
 
 def is_away(plain: str) -> bool:

@@ -62,6 +62,7 @@ YOURS = Phrases("""
 _REFUSED = Phrases("""
     rejected | was refused | been refused | is refused | [denied] | was blocked | been blocked | is blocked
     was stopped | been stopped | was discarded | been discarded | was dropped | bounced
+    not posted | not been posted
     not accepted | not authorized | not allowed to | not permitted to | undeliverable | will not be delivered
     blockiert | verworfen | gestoppt | nicht angenommen | nicht akzeptiert | nicht weitergeleitet | unterdrückt
     bloqué | rejeté | refusé | supprimé | bloquead | rechazad | rejeitad | recusad | bloccat | rifiutat | respint
@@ -188,9 +189,11 @@ def named(header: Fields, said: Notice) -> list[str]:
     if not (is_robot or _is_curt(text)) or not tells_of_failure(said.plain) or said.is_personal:
         return []
     readers = {address.lower() for address in envelope.recipients(header)}
+    subject = envelope.plain_subject(header)
+    is_called = not dialects.ANSWERED.match(subject) and tells_of_failure(subject)
     refusing = [(one, plain) for one in _sentences(text) if YOURS.are_in(plain := phrases.plain(one))]
     for sentence, plain in refusing:
-        if is_robot or tells_of_failure(plain):
+        if is_robot or is_called or tells_of_failure(plain):
             found = [name for name in _in_sentence(sentence) if name.lower() not in readers]
             if found:
                 return list(dict.fromkeys(found))[:50]

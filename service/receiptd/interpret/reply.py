@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 from receiptd.facts import ReportKind
-from receiptd.interpret import absences, answers, dialects, envelope, notice, phrases, refusals
+from receiptd.interpret import absences, answers, dialects, envelope, notice, phrases, refusals, unasked
 from receiptd.interpret.fields import Fields
 
 _MARKS = frozenset((
@@ -42,8 +42,6 @@ _SAYS_AUTOMATIC = re.compile(
 """A word for automatic before the subject that is answered, in whatever language."""
 _ABSENCES = "|".join(map(re.escape, (*answers.ABSENT_BEGINS, *answers.AWAY_BEGINS)))
 _ABSENT = re.compile(rf"(?:{_ABSENCES})\w{{0,4}}(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))")
-_ASKS = re.compile(r"[?？؟]")
-_GREETING = 60
 _BEFORE_SUBJECT = re.compile(rf"[^:]{{1,60}}?(?::| (?:{_REPLY_WORDS}):) ?\S")
 
 
@@ -65,30 +63,19 @@ def _is_automatons(header: Fields, text: str) -> bool:
         return True
     if len(written) < len(text[:4000]):
         return False  # an answering machine quotes nobody
+    if unasked.tells_of_itself(sender, own):
+        return True
+    if unasked.settles(own):
+        return False
     is_absence = absences.AWAY.are_in(own) or absences.UNATTENDED.are_in(own)
     if (is_absence or absences.GONE.are_in(own)) and absences.COURTESY.are_in(own):
         return True
-    return is_absence and _is_unasked(header, own)
-
-
-def _is_unasked(header: Fields, own: str) -> bool:
-    """Whether an answer under a subject of its own tells of its writer's absence: people write `Re:`, greet and ask."""
     subject = envelope.plain_subject(header)
-    if _REPLY_PREFIX.match(subject) or _ASKS.search(own) or _greets(header, own):
+    if _REPLY_PREFIX.match(subject) or unasked.is_to_reader(header, own):
         return False
-    if subject.startswith(answers.ABSENT_BEGINS):
-        return False  # `Holiday plans`, `Abwesenheit von Carl`: people write of absence
-    return subject.startswith(answers.AWAY_BEGINS) or absences.tells_of_own(own)
-
-
-def _greets(header: Fields, own: str) -> bool:
-    """Whether *own* begins with the reader's name, which no answering machine knows."""
-    names = re.findall(r"[^\W\d_]{3,}", phrases.plain((header.first("to") or "")[:200].partition("@")[0]))
-    return bool(_words(own[:_GREETING]).intersection(names))
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text))
+    if unasked.acknowledges(subject, own) or unasked.tells_of_colleague(own):
+        return True
+    return is_absence and unasked.is_own_absence(subject, own)
 
 
 def is_marked(header: Fields) -> bool:
