@@ -229,3 +229,19 @@ def test_a_notice_that_nobody_signed_lists_who_failed_by_number_or_with_a_reply(
     report = mail(text, sender="mail@b.org", subject="Undeliverable: Contract")
     assert report.kind is ReportKind.BOUNCE
     assert [told.final_recipient for told in report.recipients] == ["bob@c.org"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        (
+            "Retard de remise",
+            "Votre message à bob@b.org n'a pas encore été remis. Le serveur réessaiera pendant 3 jours.",
+        ),
+        ("配送遅延", "bob@b.org へのメールはまだ配送されていません。引き続き再送を試みます。"),
+    ],
+)
+def test_a_program_that_tells_only_of_a_delay_delays_whom_it_names(subject: str, text: str) -> None:
+    report = mail(text, sender="MAILER-DAEMON@b.org", subject=subject)
+    assert [(one.action, one.final_recipient) for one in report.recipients] == [(Action.DELAYED, "bob@b.org")]
+    assert mail(text, sender="postmaster@b.org", subject="Maintenance on Saturday").kind is ReportKind.ORDINARY

@@ -214,7 +214,9 @@ DELAYED = Phrases("""
     aún no se ha | todavía no se ha | se seguirá intentando | ainda não foi | atrasad | in ritardo | non è ancora
     ulteriori tentativi | vertraagd | nog niet bezorgd | nog niet afgeleverd | försenad | ännu inte | forsinket
     endnu ikke | ennå ikke | viivästy | opóźnion | jeszcze nie | zpožděn | késlelt | gecik | задерж | ещё не доставлен
-    еще не доставлен | отложен | 遅延 | まだ配信 | 再送信を試み | 延迟 | 延遲 | 尚未送达 | 尚未送達 | 지연
+    еще не доставлен | отложен | 遅延 | まだ配信 | まだ配送
+    再送信を試み | 再送を試み | réessaie | ponownych prób | se reintentar | будут продолжены | será reintentad
+    延迟 | 延遲 | 尚未送达 | 尚未送達 | 지연
 """)
 GAVE_UP = Phrases("""
     permanent error | permanent failure | permanent fatal | permanently | fatal error | i've given up | giving up on

@@ -30,12 +30,12 @@ _SETTLES = Phrases("""
     attached | enclosed | please find | [signed] | [i sign] | [to sign] | will sign | can sign | i agree | agreed
     [approved] | looks good | looks fine | go ahead | i'm back | i am back in the | anbei | beigefügt | im anhang
     unterschr | unterzeichn | einverstanden | passt so | zugestimmt | ci-joint | ci-jointe | pièce jointe | [signé
-    d'accord | adjunto | adjunta | [firmad | de acuerdo | [conforme] | em anexo | anexo | assinad | in allegato | allego | [firmat
-    va bene | d'accordo | bijgevoegd | bijlage | getekend | akkoord | bifogat | bifogad | påskriv | undertecknat
-    godkänt | vedhæftet | underskrev | vedlagt | undertegn | liitteenä | allekirjoit | w załączeniu | podpisa | zgadzam
-    v příloze | podeps | souhlasím | mellékel | aláír | egyetértek | atașat | [semnat | [ekte] | imzala | во вложении
-    подписал | согласен | согласна | у вкладенні | підписа | επισυνάπτ | υπέγραψ | u prilogu | u privitku | potpisa
-    添付 | 承知 | 署名し | 附件 | 同意 | 签署 | 簽署 | 첨부 | 서명 | مرفق | מצורף
+    d'accord | adjunto | adjunta | [firmad | de acuerdo | [conforme] | em anexo | anexo | assinad | in allegato
+    allego | [firmat | va bene | d'accordo | bijgevoegd | bijlage | getekend | akkoord | bifogat | bifogad | påskriv
+    undertecknat | godkänt | vedhæftet | underskrev | vedlagt | undertegn | liitteenä | allekirjoit | w załączeniu
+    podpisa | zgadzam | v příloze | podeps | souhlasím | mellékel | aláír | egyetértek | atașat | [semnat | [ekte]
+    imzala | во вложении | подписал | согласен | согласна | у вкладенні | підписа | επισυνάπτ | υπέγραψ | u prilogu
+    u privitku | potpisa | 添付 | 承知 | 署名し | 附件 | 同意 | 签署 | 簽署 | 첨부 | 서명 | مرفق | מצורף
 """)
 """What settles the matter: an enclosure, an agreement, a signature."""
 

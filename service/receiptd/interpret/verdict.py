@@ -74,6 +74,11 @@ class _Signs:
     def _tells_of_failure(self) -> bool:
         return dialects.SENTENCE.are_in(self._said.plain)
 
+    @property
+    def _tells_of_delay(self) -> bool:
+        """Whether a program delivers later: a postmaster may write that mail is slow on Saturday."""
+        return self.is_program and dialects.DELAYED.are_in(self._said.plain)
+
     @lazy
     def _gives_reply(self) -> bool:
         return proof.gives_reply(self._said)
@@ -119,7 +124,7 @@ class _Signs:
     def _is_told_with_proof(self) -> bool:
         if self._is_daemon:
             is_signed = self._is_called or (not self._is_conversation and self._gives_reply)
-            return is_signed or self._tells_of_failure
+            return is_signed or self._tells_of_failure or self._tells_of_delay
         if refusals.is_from_person(self._header, self._said):
             return False
         if self._is_null and not self._is_conversation and self._gives_reply:
