@@ -17,7 +17,7 @@ SELF = frozenset(
 """,
     )
 )
-_SELF_TOLD = Phrases("""
+SELF_TOLD = Phrases("""
     i am | i have | i will | i was | i get | i cannot | i could | i got | i sent | i tried | i see | i don't | i did
     i think | i need | i would | i just | je suis | je serai | je ne | je n'ai | j'ai | je reviens | mon adresse
     mon absence | mon mail | mon retour | ma nouvelle | ma boîte | he recibido | sono in | sono fuori | sono assente
@@ -25,6 +25,12 @@ _SELF_TOLD = Phrases("""
     dışındayım | ја сам | ja sam | moj naslov | olen puhkusel | olen kontorist | soc fora | tá mé | 我正 | 我目前
     我在 | 我的 | 我将 | 我將 | 我已 | 我会 | 我會 | 我不 | 我现 | 我現 | 私は | 私の | 저는 | 제가 | أنا | لأنني
     إجازتي | بريدي | من در | نیستم | هستم | मैं | मेरे | मेरा | ฉัน | ผม
+    me encuentro | encontro-me | tornerò | przebywam | wracam | wrócę | odpowiem
+    nejsem | nebudu | odpovím | vrátím se | nie som | nebudem | vrátim sa | vagyok | leszek | válaszolok | nu voi
+    voi reveni | mă aflu | voi răspunde | değilim | dışındayım | izinliyim | döneceğim | вернусь | отвечу | нахожусь
+    перебуваю | повернуся | відповім | απουσιάζω | επιστρέψω | απαντήσω | βρίσκομαι | nalazim | vraćam | javit ću
+    odgovorit ću | atbildēšu | atgriezīšos | atsakysiu | grįšiu | palaan | viibin | naasen
+    dönünce | yanıt vereceğim
 """)
 _WORD = re.compile(r"(?<![\w.@'-])[\w']{1,20}+(?![@-]|\.\w)")
 
@@ -76,7 +82,11 @@ AWAY = Phrases("""
     不在となります | 不在のため | 休業 | 席を外して | 育休 | 産休 | 年假 | 请假 | 請假 | 不在公司 | 产假 | 부재
     휴무 | 휴직 | 연차 | في إجازة | خارج العمل | في مهمة | לא במשרד | לא נמצאת במשרד | לא נמצא במשרד | בחופש
     במילואים | در سفر | कार्यालय में नहीं | दफ़्तर में नहीं | यात्रा पर | đi công tác | tidak berada di kantor
-    sedang dinas
+    sedang dinas | bin nicht da | bin ich nicht da | nur eingeschränkt erreichbar | nur sporadisch | på reise
+    på resande fot | ute av kontoret | ute fra kontoret | ude af kontoret | begrenset tilgang | begränsad tillgång
+    begrænset adgang | обмежений доступ | ограничен доступ | ограниченный доступ | accès limité | acceso limitado
+    accesso limitato | acesso limitado | beperkte toegang | ograniczony dostęp | omezený přístup
+    acces limitat | απουσία μου | εκτός του γραφείου | sınırlı erişim
 """)
 """What says that somebody is away."""
 
@@ -194,7 +204,7 @@ def is_personal(plain: str) -> bool:
     """Whether somebody speaks of themselves, or of one who has left or moved: no gateway does; a company says `we`."""
     if not SELF.isdisjoint(_WORD.findall(plain)):
         return True
-    return any(table.are_in(plain) for table in (_SELF_TOLD, GONE, MOVED))
+    return any(table.are_in(plain) for table in (SELF_TOLD, GONE, MOVED))
 
 
 def is_away(plain: str) -> bool:

@@ -105,11 +105,15 @@ def is_to_reader(header: Fields, plain: str) -> bool:
 
 
 def is_own_absence(subject: str, plain: str) -> bool:
-    """Whether the writer tells of being away, under a *subject* of its own or as `I`."""
+    """Whether the writer tells of being away, as `I` or under such a *subject*, or that nobody reads it."""
     if subject.startswith(answers.ABSENT_BEGINS):
         return False  # `Holiday plans`, `Abwesenheit von Carl`: people write of absence
-    return subject.startswith(answers.AWAY_BEGINS) or any(
-        _SPEAKER.search(clause) and absences.AWAY.are_in(clause) and not _OTHERS.search(clause)
+    if subject.startswith(answers.AWAY_BEGINS) or absences.UNATTENDED.are_in(plain):
+        return True
+    return any(
+        (_SPEAKER.search(clause) or absences.SELF_TOLD.are_in(clause))
+        and absences.AWAY.are_in(clause)
+        and not _OTHERS.search(clause)
         for clause in _clauses(plain)
     )
 
