@@ -168,6 +168,10 @@ ACKNOWLEDGED = [
     ("Contract", "Bob Miller no longer works for us. Please direct enquiries to info@c.org."),
     ("Re: Contract", "Bob Miller has left the firm; write to info@c.org."),
     ("Vertrag", "Herr Kurz ist nicht mehr für uns tätig. Bitte richten Sie Ihre Anfrage an info@c.org."),
+    ("Vacaciones", "Estaré de vuelta el día 9."),
+    ("Ferieavvikling", "Jeg er tilbake 5. desember."),
+    ("夏季休暇のお知らせ", "休業期間中はご返信できません。"),
+    ("Away from email", "Back on 5 December."),
     ("I'm driving", "I'm driving right now. Sent automatically."),
 ]
 SETTLED = [
@@ -178,6 +182,9 @@ SETTLED = [
     ("AW: Vertrag", "Vielen Dank für Ihre Nachricht. Ich bin ab Montag im Urlaub und unterschreibe vorher."),
     ("Vertrag", "Anbei der Vertrag. Ich bin nächste Woche nicht im Büro."),
     ("Contract", "Carl left the company, I am the new contact."),
+    ("Contract", "It is back on my desk, I look at it tomorrow."),
+    ("Contract", "Will you be back on 5 December?"),
+    ("Re: Contract", "Carl is away, back on 5 December."),
     ("Re: Contract", "Carl has left; please write to Eve instead."),
 ]
 

@@ -87,6 +87,7 @@ AWAY = Phrases("""
     begrænset adgang | обмежений доступ | ограничен доступ | ограниченный доступ | accès limité | acceso limitado
     accesso limitato | acesso limitado | beperkte toegang | ograniczony dostęp | omezený přístup
     acces limitat | απουσία μου | εκτός του γραφείου | sınırlı erişim
+    sabbatical | paternity leave | family leave | elternurlaub | congé paternité | concediu | إجازة
 """)
 """What says that somebody is away."""
 

@@ -88,6 +88,8 @@ ABSENT_BEGINS = (
     "בחופשה", "חופשה", "छुट्टी", "अवकाश", "ลาพักร้อน", "ลาหยุด", "nghỉ phép", "cuti", "出差", "度假", "出張", "출장",
     "seyahatte", "yıllık izin", "not available", "unavailable", "i am unavailable", "travelling", "traveling",
     "sick leave", "krank", "elternzeit", "verlof", "ziek", "tjänstledig", "föräldraledig", "permisjon", "orlov",
+    "vacaciones", "vakantie", "concediu", "loma", "ferieavvikling", "άδεια", "i̇zin", "izin", "одсуство", "odsustvo",
+    "sumarfrí", "gwyliau", "sabbatical", "meine abwesenheit", "sabático", "my absence", "mon absence",
     "barsel", "lomall", "urlop", "zwolnienie", "pto", "on pto",
 )  # fmt: skip
 """Words that people too begin a subject with: they count in an answer or of an automaton, or before a colon."""

@@ -28,7 +28,7 @@ ROBOT = Phrases("""
     mmsgw | mmsc@ | sms2email | fax server | faxserver | amavis | barracuda | proofpoint | mimecast | fortimail
     fortinet | sophos | hornetsecurity | trend micro | trendmicro | retarus | nospamproxy | ironport | messagelabs
     symantec | mcafee | forcepoint | websense | trustwave | spamtitan | vade | libraesva | cloudmark | postmark
-    mailchannels
+    mailchannels | virenscan | virus scan | virusscan | mail guard | mailguard | email protection | e-mail protection
 """)
 """The From of automata that refuse or hold mail."""
 
@@ -38,6 +38,7 @@ YOURS = Phrases("""
     the message to | the email to | the e-mail to | the mail to | message you sent | message sent by you
     email sent by you | a message from you | an email from you | ihre nachricht | ihre e-mail | ihre email | ihre mail
     ihr e-mail | ihre sendung | ihr schreiben | deine nachricht | deine e-mail | deine mail | die von ihnen gesendete
+    ihrer nachricht | ihrer e-mail | ihrer email | ihrer mail
     ihre anfrage | votre message | votre e-mail | votre email | votre courriel | votre courrier | votre mail
     votre mél | le message que vous | su mensaje | su correo | su email | su e-mail | tu mensaje | tu correo
     el mensaje que envió | sua mensagem | seu e-mail | seu email | a mensagem que | suo messaggio | suo e-mail

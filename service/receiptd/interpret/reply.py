@@ -75,7 +75,7 @@ def _is_automatons(header: Fields, text: str) -> bool:
         return False
     if unasked.acknowledges(subject, own) or unasked.tells_of_colleague(own):
         return True
-    return is_absence and unasked.is_own_absence(subject, own)
+    return unasked.is_own_absence(subject, own)
 
 
 def is_marked(header: Fields) -> bool:

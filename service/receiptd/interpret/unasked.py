@@ -83,6 +83,20 @@ _CLOSED = Phrases("""
     κλειστ | suletud | slēgt | uždaryt | tancat | itxita | 休業 | 休館 | 放假 | 休息 | 휴무 | مغلق | סגור
 """)
 
+_RETURNS = Phrases("""
+    [back on] | back in the | back at | back mon | back tues | back wed | back thu | back fri | will return
+    i return | returning on | wieder da | wieder zurück | zurück am | zurück ab | bin zurück | komme * zurück
+    kehre * zurück | de retour | reviens | je rentre | de vuelta | regreso | regresaré | volveré | vuelvo | volto
+    regresso | estarei de volta | torno | tornerò | rientro | rientrerò | terug op | weer terug | ben * terug | tillbaka
+    åter den | tilbage | tilbake | palaan | takaisin | aftur | wracam | wrócę | vrátím | vrátim | jövök vissza
+    visszatér | revin | voi reveni | dönü | dönece | вернусь | возвращаюсь | повернуся | повертаюся | връщам
+    επιστρέφω | επιστρέψω | vraćam | враћам | vrnem | tagasi | atpakaļ | atgriezīšos | grįšiu | itzuliko
+    yn ôl | beidh mé ar ais | אחזור | سأعود | برمی‌گردم | लौट | 戻り | 戻ります | 復帰 | 回来 | 返回 | 回來
+    복귀 | 돌아
+""")
+"""When somebody is back."""
+_SHORT = 200
+
 
 def tells_of_itself(sender: str, plain: str) -> bool:
     """Whether a clause says that the *sender* is away or gone, by name: nobody writes so of themselves."""
@@ -106,11 +120,17 @@ def is_to_reader(header: Fields, plain: str) -> bool:
 
 def is_own_absence(subject: str, plain: str) -> bool:
     """Whether the writer tells of being away, as `I` or under such a *subject*, or that nobody reads it."""
+    if len(plain) < _SHORT and _RETURNS.are_in(plain):
+        is_called = absences.AWAY.are_in(subject) or subject.startswith((*answers.ABSENT_BEGINS, *answers.AWAY_BEGINS))
+        if is_called or any(map(str.isdigit, plain)):
+            return True
+    if not (absences.AWAY.are_in(plain) or absences.UNATTENDED.are_in(plain)):
+        return False
     if subject.startswith(answers.ABSENT_BEGINS):
         return False  # `Holiday plans`, `Abwesenheit von Carl`: people write of absence
     if subject.startswith(answers.AWAY_BEGINS) or absences.UNATTENDED.are_in(plain):
         return True
-    return any(
+    return absences.AWAY.are_in(subject) or any(
         (_SPEAKER.search(clause) or absences.SELF_TOLD.are_in(clause))
         and absences.AWAY.are_in(clause)
         and not _OTHERS.search(clause)
