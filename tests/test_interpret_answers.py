@@ -121,7 +121,7 @@ ABSENCES = [
     ("Ārpus biroja", "Šobrīd neesmu birojā, atbildēšu pēc atgriešanās."),
     ("Ofis dışındayım", "Yıllık izinde olduğum için e-postalarınıza dönünce yanıt vereceğim."),
     ("Відсутня на роботі", "Мене немає на робочому місці до понеділка."),
-    ("外出办公", "我目前不在办公室,回来后会尽快回复您的邮件。"),
+    ("外出办公", "我目前不在办公室。"),
     ("契約書", "私は出張のため不在にしております。"),
 ]
 

@@ -88,6 +88,7 @@ AWAY = Phrases("""
     accesso limitato | acesso limitado | beperkte toegang | ograniczony dostęp | omezený přístup
     acces limitat | απουσία μου | εκτός του γραφείου | sınırlı erişim
     sabbatical | paternity leave | family leave | elternurlaub | congé paternité | concediu | إجازة
+    the week off | the day off | days off | covering for me | cover for me | lese ich keine | lese keine
 """)
 """What says that somebody is away."""
 
@@ -164,6 +165,7 @@ COURTESY = Phrases("""
     ευχαριστώ | επείγο | hvala na | hitn | nujn | aitäh | kiire | paldies | steidzam | ačiū | skub | gràcies per
     eskerrik asko | premiazko | 感谢您 | 谢谢您 | 感謝您 | 紧急 | 緊急 | 请联系 | 請聯絡 | ありがとうございます
     お急ぎ | ご連絡ください | 감사합니다 | 급한 | 긴급 | 연락 | شكر | عاجل | תודה על | דחוף | متشکر | فوری | धन्यवाद
+    戻り次第 | 帰社後 | 回来后 | 返回后 | 回來後 | 돌아와서 | 복귀 후
     ขอบคุณ | เร่งด่วน | cảm ơn | khẩn | terima kasih | mendesak | segera
 """)
 """What answering machines say besides: thanks, when, and whom to ask instead."""
