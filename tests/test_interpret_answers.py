@@ -182,6 +182,7 @@ SETTLED = [
     ("AW: Vertrag", "Vielen Dank für Ihre Nachricht. Ich bin ab Montag im Urlaub und unterschreibe vorher."),
     ("Vertrag", "Anbei der Vertrag. Ich bin nächste Woche nicht im Büro."),
     ("Contract", "Carl left the company, I am the new contact."),
+    ("Vacation plans", "We are back on 3 January, ship it then."),
     ("Contract", "It is back on my desk, I look at it tomorrow."),
     ("Contract", "Will you be back on 5 December?"),
     ("Re: Contract", "Carl is away, back on 5 December."),

@@ -96,6 +96,8 @@ _RETURNS = Phrases("""
 """)
 """When somebody is back."""
 _SHORT = 200
+_TOPIC = re.compile(r"plan|schedul|antrag|request|policy|photo|foto|calend|kalender|turno|rota\b|вопрос|график")
+"""What makes a word of absence the topic of a subject: `Holiday plans`, `Urlaubsantrag`."""
 
 
 def tells_of_itself(sender: str, plain: str) -> bool:
@@ -120,6 +122,8 @@ def is_to_reader(header: Fields, plain: str) -> bool:
 
 def is_own_absence(subject: str, plain: str) -> bool:
     """Whether the writer tells of being away, as `I` or under such a *subject*, or that nobody reads it."""
+    if _TOPIC.search(subject):
+        return False
     if len(plain) < _SHORT and _RETURNS.are_in(plain):
         is_called = absences.AWAY.are_in(subject) or subject.startswith((*answers.ABSENT_BEGINS, *answers.AWAY_BEGINS))
         if is_called or any(map(str.isdigit, plain)):
