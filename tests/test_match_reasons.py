@@ -13,7 +13,7 @@ from receiptd.facts import Action, FoundToken, MatchedBy, Report, ReportKind, Ve
 from receiptd.match import Candidate, match, reason, reasons
 from tests.house import Home, opened
 from tests.stage import dsn as raw_dsn
-from tests.test_match import BOB, CAROL, ID, OTHER, REPORTS, STRANGE, TRIO, block, candidate, dsn, found
+from tests.test_match import BOB, CAROL, ID, OTHER, REPORTS, STRANGE, TRIO, block, candidate, dsn, found, reply
 
 
 def why(report: Report, *candidates: Candidate) -> tuple[Verdict, str | None]:
@@ -44,6 +44,7 @@ SUSPICIOUS: dict[str, Any] = {
         ),
         SEALED,
     ),
+    reasons._SPOOFED: (reply(authentication_results=("mx.b.org; dmarc=fail header.from=b.org",)), BOB),
     reasons._STRANGE_KEY: (
         dsn(original_message_id=ID, found_tokens=(FoundToken(STRANGE, MatchedBy.ENVELOPE_ID),)),
         BOB,

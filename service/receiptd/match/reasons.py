@@ -17,6 +17,7 @@ _TWO_KEYS = "It carries the keys of more than one recipient."
 _ANOTHERS = "It carries the key of one message and the Message-ID of another."
 _NOT_RETURNED = "It carries a token of ours, but the message it returns has neither our Message-ID nor our From."
 _STRANGE_KEY = "It names a message of ours, but under a token or envelope id that this message never had."
+_SPOOFED = "It failed DMARC at the server that received it, so somebody else may have written it in the sender's name."
 _STRANGE_ENVELOPE = "It carries a token of ours, but its envelope id isn't the one that went out with it."
 
 
@@ -41,7 +42,7 @@ def _unmatched(report: Report, candidates: Sequence[Candidate]) -> str:
 def _suspicious(report: Report, candidates: Sequence[Candidate]) -> str:
     owners = [owner for owner, _ in owners_of(report, candidates).values()]
     if not owners:
-        return _STRANGE_KEY
+        return _SPOOFED if report.kind is ReportKind.REPLY and not report.found_tokens else _STRANGE_KEY
     if len(owners) > 1:
         return _TWO_KEYS
     stated = [one for one in (report.original_message_id, *report.alias_message_ids) if one]
