@@ -245,3 +245,21 @@ def test_a_program_that_tells_only_of_a_delay_delays_whom_it_names(subject: str,
     report = mail(text, sender="MAILER-DAEMON@b.org", subject=subject)
     assert [(one.action, one.final_recipient) for one in report.recipients] == [(Action.DELAYED, "bob@b.org")]
     assert mail(text, sender="postmaster@b.org", subject="Maintenance on Saturday").kind is ReportKind.ORDINARY
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        (
+            "Avviso di ritardata consegna",
+            "Il messaggio per bob@b.org non è stato ancora consegnato. Il server continuerà a provare per 3 giorni.",
+        ),
+        (
+            "Opóźnienie dostarczenia",
+            "Wiadomość do bob@b.org nie została jeszcze dostarczona. Próby będą ponawiane.",
+        ),
+    ],
+)
+def test_what_is_not_delivered_yet_is_delayed_wherever_the_yet_stands(subject: str, text: str) -> None:
+    report = mail(text, sender="MAILER-DAEMON@b.org", subject=subject)
+    assert [(one.action, one.final_recipient) for one in report.recipients] == [(Action.DELAYED, "bob@b.org")]

@@ -216,6 +216,8 @@ DELAYED = Phrases("""
     endnu ikke | ennå ikke | viivästy | opóźnion | jeszcze nie | zpožděn | késlelt | gecik | задерж | ещё не доставлен
     еще не доставлен | отложен | 遅延 | まだ配信 | まだ配送
     再送信を試み | 再送を試み | réessaie | ponownych prób | se reintentar | будут продолжены | será reintentad
+    non è stato ancora | non è stata ancora | continuerà a provare | continuerà a tentare | ritardata consegna
+    nie została jeszcze | nie został jeszcze | nie zostało jeszcze | będą ponawiane | będzie ponawian
     延迟 | 延遲 | 尚未送达 | 尚未送達 | 지연
 """)
 GAVE_UP = Phrases("""
