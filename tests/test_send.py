@@ -255,6 +255,14 @@ def test_what_sendmail_means_and_is_not_done_here_is_one_sentence(api: FakeAPI, 
     assert words in done.stderr.decode()
 
 
+@pytest.mark.parametrize(("option", "words"), [("-bp", "receiptd list"), ("-bs", "SMTP")])
+def test_what_sendmail_means_is_said_though_nobody_is_named(api: FakeAPI, option: str, words: str) -> None:
+    """Nobody names a recipient to list the queue."""
+    done = send(option, stdin=b"")
+    assert (done.returncode, api.requests) == (64, [])
+    assert words in done.stderr.decode()
+
+
 @pytest.mark.parametrize("options", [["-i", "-f", "boss@a.org"], ["-oi", "-fboss@a.org"], ["-i", "-r", "boss@a.org"]])
 def test_f_owns_the_envelope_even_where_from_differs(api: FakeAPI, options: list[str]) -> None:
     assert send(*options, "bob@b.org", stdin=MESSAGE).returncode == 0

@@ -357,6 +357,7 @@ def _said(path: Path) -> str:
             '[[webhook]]\nevents = ["receipt.lost"]',
             "'receipt.lost' takes no type of alert; ",
         ),
+        ("[[webhook]]", '[[webhook]]\nevents = ["receipt.faild"]', "did you mean 'receipt.failed'? There"),
         ('url = "https://a.org/hook"', 'url = "a.org"', "webhook[0].url: the URL must begin with https:// or http"),
         (
             "[receipts]",

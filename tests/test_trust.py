@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 from receiptd import decide
 from receiptd.accept import Taken
 from receiptd.facts import Delivery, Disposition, EventKind, Level, Receipt, Trust, Verdict
+from receiptd.pages import alert_page
 from receiptd.store import schema, upgrade
 from tests.recorded import about
 from tests.stage import Stage, dsn, staged, watching
@@ -63,6 +64,9 @@ async def test_a_holders_failure_contradicts_no_sealed_delivery_and_is_told_as_u
     await came(stage, about(DELIVERED[0], taken))
     assert await moved_nothing(stage, forged(FAILED[0], taken, address=ALICE), taken) is Verdict.MATCHED
     assert await alarms(stage) == [("failed", True)]
+    (alert,) = await stage.alerts()
+    shown = {"id": alert.id, "type": alert.type, "created_at": "2026-11-24T09:30:00Z", "data": alert.data}
+    assert "  unproven  " in next(alert_page(shown))
 
 
 async def test_a_sealed_failure_after_a_sealed_delivery_is_a_contradiction(stage: Stage) -> None:

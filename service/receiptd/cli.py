@@ -146,7 +146,7 @@ def _retry(args: argparse.Namespace) -> int:
     if not args.held:
         return _move(args)
     released = _expect(_ask(args).post(_path("held", "retry")), released=int)["released"]
-    terminal.tell(f"{NAME}: {released} held recipient{' is' if released == 1 else 's are'} sent now")
+    terminal.tell(f"{NAME}: what was held for {released} recipient{'' if released == 1 else 's'} is sent now")
     return os.EX_OK
 
 

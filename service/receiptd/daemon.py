@@ -220,7 +220,7 @@ class Daemon:
         self.readers.follow_settings()
         for step in self.steps:
             step.bell.set()
-        _log.info("the settings are read anew", changed=", ".join(reloaded.changed) or "nothing")
+        _log.info("settings reloaded", changed=", ".join(reloaded.changed) or "nothing")
         if reloaded.need_restart:
             _log.warning("some new settings wait for a restart", settings=", ".join(reloaded.need_restart))
         systemd.notify("READY=1", "STATUS=sending and collecting")

@@ -119,8 +119,9 @@ def alert_page(alert: Mapping[str, Any]) -> Iterator[str]:
     data = alert.get("data") or {}
     about = (data.get("recipient") or {}).get("address") or data.get("name")
     state = "undelivered" if alert.get("undelivered") else "resolved" if alert.get("resolved_at") else ""
+    doubt = "unproven" if data.get("unproven") else ""
     yield "  ".join(
-        safe(word) for word in (when(alert["created_at"]), alert["type"], about, state, alert["id"]) if word
+        safe(word) for word in (when(alert["created_at"]), alert["type"], about, doubt, state, alert["id"]) if word
     )
     if data.get("reason"):
         yield f"    {safe(data['reason'])}"

@@ -17,7 +17,7 @@ from tests.house import letter
 from tests.nursery import Nursery
 from tests.office import Office, await_that
 
-RELOADED = "the settings are read anew"
+RELOADED = "settings reloaded"
 REFUSED = "the new settings can't be used, so the old ones hold"
 
 

@@ -233,7 +233,7 @@ def test_one_command_sends_all_that_is_held(office: Office, peers: Peers, queued
     assert [kinds(office.message(letter)).count("uncertain") for letter in queued] == [1] * LETTERS
     peers.start_relay()
     ended = office.run("retry", "--held")
-    assert (ended.status, ended.said) == (0, f"receiptd: {LETTERS} held recipients are sent now\n")
+    assert (ended.status, ended.said) == (0, f"receiptd: what was held for {LETTERS} recipients is sent now\n")
     for letter in queued:
         office.wait(letter, is_accepted)
     assert office.run("retry", "--held").status == 65, "nothing is held any more"

@@ -43,7 +43,9 @@ _AT_SUBMISSION = CAUSES | {
 ALIAS = "One branch of an alias failed, others may have arrived."
 CONTRADICTED = "One report says delivered, another says failed: which of them is right is not known."
 REFUSED = "A mail filter at the recipient's server refused the message."
-OVERRIDDEN = "A report said failed, but the same recipient has displayed or answered the message."
+OVERRIDDEN = (
+    "A report said failed, but the same recipient's mail program displayed the message, or the recipient answered it."
+)
 ONE_BRANCH = "Known of one branch behind the address; of others nothing was heard."
 UNCERTAIN = "The submission server gave no answer to the complete message: whether it took it is not known."
 RESTORED = "The database may come from a backup: whether the message was sent since is not known."

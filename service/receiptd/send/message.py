@@ -44,9 +44,9 @@ def _complete_message(args: Namespace) -> bytes:
         raise UsageError(
             "with -t or -i the message is complete: leave out -s, --text, --html, -a, --cc, --bcc, --header"
         )
+    sendmail.check(args)
     if not args.read_recipients and not args.recipients:
         raise UsageError("name a recipient, or give -t to take them from the message")
-    sendmail.check(args)
     for text in filter(None, (args.from_, args.full_name)):
         if _CONTROL.search(text):
             raise UsageError("-f takes one address on one line, and -F one name")

@@ -135,7 +135,7 @@ def check_event_pattern(pattern: str) -> str:
     """Return *pattern* if it takes at least one type of alert (docs/webhooks.md)."""
     if any(fnmatchcase(kind, pattern) for kind in AlertType):
         return pattern
-    near = difflib.get_close_matches(pattern, (*AlertType, "receipt.*", "monitor.*"), n=1)
+    near = difflib.get_close_matches(pattern, (*map(str, AlertType), "receipt.*", "monitor.*"), n=1)
     guess = f"did you mean {near[0]!r}? There" if near else "there"
     raise ValueError(f"{pattern!r} takes no type of alert; {guess} are {', '.join(AlertType)}")
 

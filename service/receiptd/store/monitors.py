@@ -96,7 +96,7 @@ async def blind(
 async def clear(
     session: AsyncSession, settings: Settings, subject: str, *, now: datetime, reason: str | None = None
 ) -> bool:
-    """Alert that *subject* can be reached again, or matters no longer for *reason*; False if nobody was told before."""
+    """Alert that *subject* can be used again, or matters no longer for *reason*; False if nobody was told before."""
     known = (await open_alerts(session)).get(subject)
     if known is None:
         return False
@@ -104,7 +104,7 @@ async def clear(
     told = await alerts.withdraw(session, [known.id], now=now)
     if not told:
         return False
-    data = {**known.data, "reason": reason or f"{_name(subject)} can be reached again.", "resolves": [known.id]}
+    data = {**known.data, "reason": reason or f"{_name(subject)} can be used again.", "resolves": [known.id]}
     alert = Alert(
         id=id_of("monitor", subject, known.id, "clear"),
         type=AlertType.MONITOR_CLEAR,
