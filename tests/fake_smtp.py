@@ -46,7 +46,15 @@ class Later:
     reply: str
 
 
-Step = str | Drop | Hang | Later | None
+@dataclass(frozen=True)
+class When:
+    """Answer once *told* is set: a test that must be faster than the server needs no luck."""
+
+    told: asyncio.Event
+    reply: str
+
+
+Step = str | Drop | Hang | Later | When | None
 
 
 class FakeSMTP:
@@ -220,7 +228,10 @@ class Session:
         if isinstance(step, Later):
             await asyncio.sleep(step.seconds)
             step = step.reply
-        reply = usual if step is None or isinstance(step, Hang | Later) else step
+        if isinstance(step, When):
+            await step.told.wait()
+            step = step.reply
+        reply = usual if step is None or isinstance(step, Hang | Later | When) else step
         await self.say(reply)
         return reply[:3] == usual[:3]
 

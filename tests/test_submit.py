@@ -22,7 +22,7 @@ from receiptd.smtp import Relay
 from receiptd.store import queue
 from receiptd.store.monitors import Health
 from receiptd.submit import backoff, submit
-from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Later
+from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Later, When
 from tests.stage import START, Stage, dsn, staged
 from tests.test_smtp import LeapingClock
 
@@ -508,19 +508,20 @@ async def test_an_attempt_that_a_crash_left_in_data_is_uncertain_at_the_next_sta
 # --- between claim and DATA ---------------------------------------------------------------------------------------
 
 
-async def _held_at_rcpt(post: Post) -> tuple[Taken, asyncio.Task[int]]:
-    """Claim a recipient, and let the relay be slow with its answer to RCPT."""
-    taken = await post.stage.take()
-    post.smtp.script["RCPT"] = [Later(0.15, "250 2.1.5 Ok")]
+async def _held_at_rcpt(post: Post, reply: str = "250 2.1.5 Ok") -> tuple[Taken, asyncio.Task[int], asyncio.Event]:
+    """Claim a recipient, and let the relay answer RCPT once the event is set."""
+    taken, told = await post.stage.take(), asyncio.Event()
+    post.smtp.script["RCPT"] = [When(told, reply)]
     running = asyncio.create_task(post.submit())
     while not post.smtp.said("RCPT"):
         await asyncio.sleep(0.002)
-    return taken, running
+    return taken, running, told
 
 
 async def test_what_is_cancelled_between_claim_and_data_is_not_sent(post: Post) -> None:
-    taken, running = await _held_at_rcpt(post)
+    taken, running, told = await _held_at_rcpt(post)
     await decide.cancel(post.stage.store, taken.message.id, by="uid:0")
+    told.set()
     assert await running == 0
     assert post.smtp.messages == []
     assert await post.standing(taken) == (Delivery.CANCELLED, Receipt.WAIVED)
@@ -528,38 +529,38 @@ async def test_what_is_cancelled_between_claim_and_data_is_not_sent(post: Post) 
 
 
 async def test_what_a_report_settles_between_claim_and_data_is_not_sent(post: Post) -> None:
-    taken, running = await _held_at_rcpt(post)
+    taken, running, told = await _held_at_rcpt(post)
     await post.stage.receive(dsn(taken.recipients[0].token))
+    told.set()
     assert await running == 0
     assert post.smtp.messages == []
     assert (await post.standing(taken))[0] is Delivery.DELIVERED
 
 
 async def test_a_cancelled_recipient_that_the_relay_puts_off_stays_cancelled(post: Post) -> None:
-    taken = await post.stage.take()
-    post.smtp.script["RCPT"] = [Later(0.1, "450 4.2.0 later")]
-    running = asyncio.create_task(post.submit())
-    while not post.smtp.said("RCPT"):
-        await asyncio.sleep(0.002)
+    taken, running, told = await _held_at_rcpt(post, "450 4.2.0 later")
     await decide.cancel(post.stage.store, taken.message.id, by="uid:0")
+    told.set()
     await running
     row = await post.stage.recipient(taken)
     assert (row.delivery, row.next_attempt_at) == (Delivery.CANCELLED, None)
 
 
 async def test_a_retry_of_what_is_being_tried_sends_no_second_copy(post: Post) -> None:
-    taken, running = await _held_at_rcpt(post)
+    taken, running, told = await _held_at_rcpt(post)
     post.stage.pass_time(seconds=1)
     await decide.retry(post.stage.store, taken.message.id)
+    told.set()
     await asyncio.gather(running, post.submit())
     assert len(post.smtp.messages) == 1
     assert await post.kinds(taken) == ["queued", "accepted"]
 
 
 async def test_whoever_slept_through_the_end_of_the_claim_leaves_it_to_the_one_who_took_over(post: Post) -> None:
-    taken, running = await _held_at_rcpt(post)
+    taken, running, told = await _held_at_rcpt(post)
     post.stage.instant += queue.LEASE + timedelta(seconds=1)
     assert len(await queue.claim(post.stage.store, 1)) == 1
+    told.set()
     assert await running == 0
     assert post.smtp.messages == []
     assert await post.attempts(taken.recipients[0]) == []
@@ -586,12 +587,13 @@ async def test_no_attempt_begins_beside_one_that_is_in_data_whoever_holds_the_cl
 
 async def test_whoever_slept_through_the_end_of_the_claim_sends_nothing(post: Post) -> None:
     """Another process has taken over meanwhile, and is in DATA."""
-    taken, running = await _held_at_rcpt(post)
+    taken, running, told = await _held_at_rcpt(post)
     post.stage.instant += queue.LEASE + timedelta(seconds=1)
     (work,) = await queue.claim(post.stage.store, 1)
     other = Attempt(id="other", recipient=work.recipient.id, started_at=post.stage.instant, node=post.stage.store.node)
     hold = timedelta(minutes=15)
     await post.stage.store.together(lambda session: queue.begin(session, other, work.claimed_until, hold=hold))
+    told.set()
     assert await running == 0
     assert post.smtp.messages == []
     assert [attempt.id for attempt in await post.attempts(taken.recipients[0])] == ["other"]
