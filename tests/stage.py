@@ -21,11 +21,11 @@ from receiptd.accept import Taken, Wish, accept
 from receiptd.escalate import escalate, folders_to_read
 from receiptd.facts import EventKind, Fact, Source
 from receiptd.models import Alert, Dispatch, Recipient
+from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.settings import Settings
 from receiptd.settle import settle
 from receiptd.store import Store, ensure, messages, reports
 from receiptd.store.messages import Whole
-from receiptd.store.recipients import Beside, Told, record
 from tests.receiver import SECRET
 
 START = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
@@ -99,11 +99,10 @@ class Stage:
     ) -> None:
         """Record one fact, as if a report had told it now."""
         fact = Fact(recipient, kind, source)
-        told = Told(by or f"{kind}-{self.instant}", self.instant)
+        told = Provenance(by or f"{kind}-{self.instant}", self.instant)
+        entry = Entry(recipient, [fact], told, SideEffects(columns))
         async with self.store.write() as session:
-            await record(
-                session, self.store.settings, recipient, [fact], told, now=self.instant, beside=Beside(columns)
-            )
+            await record_one(session, self.store.settings, entry, now=self.instant)
 
     async def receive(self, *raws: bytes, folder: str = "INBOX", received_at: datetime | None = None) -> None:
         """Put messages into the store as a read of the mailbox does, and settle them."""

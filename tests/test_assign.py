@@ -17,7 +17,8 @@ from receiptd.assign import assign
 from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Delivery, Disposition, Event, EventKind, Level, Receipt, Source, Trust, Verdict
 from receiptd.models import EventCopy, Recipient, ReportRow
-from receiptd.store import recipients, reports
+from receiptd.standing import RecipientRecord
+from receiptd.store import reports
 from tests.stage import START, Stage, dsn, staged
 
 STRANGE = "z" * 24
@@ -42,7 +43,9 @@ async def _row(stage: Stage, report: ReportRow) -> ReportRow:
         return await session.get_one(ReportRow, report.id)
 
 
-async def _assign(stage: Stage, report: ReportRow, recipient: Recipient, reason: str = "the order number") -> Recipient:
+async def _assign(
+    stage: Stage, report: ReportRow, recipient: Recipient, reason: str = "the order number"
+) -> RecipientRecord:
     return await assign(stage.store, report.id, recipient.id, by="uid:0", reason=reason)
 
 
@@ -132,7 +135,7 @@ async def test_the_same_fact_in_a_matched_report_and_in_an_assigned_one_is_one_e
 async def test_a_persons_word_is_kept_however_many_reports_there_are(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipients, "MOST_EVENTS", 3)
+    monkeypatch.setattr("receiptd.recipients.move.MOST_EVENTS", 3)
     (bob,) = (await stage.submitted()).recipients
     for status in ("5.1.0", "5.1.1", "5.1.2"):
         await stage.receive(dsn(bob.token, action="failed", status=status))
@@ -232,7 +235,7 @@ async def test_of_two_who_assign_it_at_once_one_does(stage: Stage) -> None:
     bob, carol = (await stage.submitted("bob@b.test", "carol@c.test")).recipients
     report = await _came(stage, dsn(STRANGE).replace(b"bob@b.test", b""))
     ends = await asyncio.gather(*(_assign(stage, report, row) for row in (bob, carol)), return_exceptions=True)
-    assert sorted(type(end).__name__ for end in ends) == ["Pointless", "Recipient"]
+    assert sorted(type(end).__name__ for end in ends) == ["Pointless", "RecipientRecord"]
 
 
 async def test_a_report_that_found_its_recipient_by_itself_is_not_for_anybody_to_assign(stage: Stage) -> None:

@@ -16,13 +16,14 @@ from receiptd import compose, decide, errors
 from receiptd.accept import Taken, Wish, accept
 from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Delivery, Event, EventKind, Level, Receipt, Source, Trust
-from receiptd.models import Attempt, Evidence, Message, Recipient
+from receiptd.models import Attempt, Evidence, Message
+from receiptd.standing import RecipientRecord
 from receiptd.store import queue
 from receiptd.store.messages import Whole
 from tests.stage import START, Stage, dsn, settings_in, staged, watching
 
 DAY = timedelta(days=1)
-Verb = Callable[[str], Awaitable[Recipient]]
+Verb = Callable[[str], Awaitable[RecipientRecord]]
 
 
 @pytest.fixture
@@ -37,13 +38,15 @@ class Person:
     def __init__(self, stage: Stage, taken: Taken) -> None:
         self.stage, self.taken, self.row = stage, taken, taken.recipients[0].id
 
-    async def acknowledge(self, row: str | None = None, reason: str = "on it", lasting: timedelta = DAY) -> Recipient:
+    async def acknowledge(
+        self, row: str | None = None, reason: str = "on it", lasting: timedelta = DAY
+    ) -> RecipientRecord:
         return await decide.acknowledge(self.stage.store, row or self.row, by="uid:0", reason=reason, lasting=lasting)
 
-    async def waive(self, row: str | None = None, reason: str = "not needed") -> Recipient:
+    async def waive(self, row: str | None = None, reason: str = "not needed") -> RecipientRecord:
         return await decide.waive(self.stage.store, row or self.row, by="uid:0", reason=reason)
 
-    async def confirm(self, row: str | None = None, reason: str = "they called") -> Recipient:
+    async def confirm(self, row: str | None = None, reason: str = "they called") -> RecipientRecord:
         return await decide.confirm(self.stage.store, row or self.row, by="uid:0", reason=reason)
 
     async def cancel(self) -> int:
@@ -141,8 +144,8 @@ async def test_waiving_ends_the_incident_and_later_news_is_only_recorded(stage: 
     stage.pass_time(days=9)
     await stage.judge()
     assert len(await stage.alerts()) == 2
-    row = await stage.recipient(person.taken)
-    assert (row.delivery, row.receipt) == (Delivery.FAILED, Receipt.WAIVED)
+    read = await stage.recipient(person.taken)
+    assert (read.delivery, read.receipt) == (Delivery.FAILED, Receipt.WAIVED)
 
 
 async def test_a_receipt_waived_before_its_deadline_is_never_overdue(stage: Stage) -> None:

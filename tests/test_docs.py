@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi.routing import APIRoute
@@ -31,8 +31,9 @@ from receiptd.facts import (
     Verdict,
 )
 from receiptd.models import Message, Recipient
+from receiptd.recipients.incidents import recipient_data
 from receiptd.send import command
-from receiptd.store import alerts, monitors
+from receiptd.store import monitors
 from receiptd.web import api, schemas
 from tests.test_rfc import EXISTING
 
@@ -194,7 +195,7 @@ def test_the_settings_of_a_webhook_load_in_place_of_a_newcomers(tmp_path: Path) 
 def test_every_field_of_an_alert_is_documented_and_no_other(tmp_path: Path) -> None:
     (whole,) = examples("docs/quickstart.md")
     message = Message(**BARE, subject="")
-    told = alerts.recipient_data(loaded(tmp_path, whole), message, Recipient(**BARE), reason="", level=1)
+    told = recipient_data(loaded(tmp_path, whole), cast(Any, message), cast(Any, Recipient(**BARE)), reason="", level=1)
     only_here = {"excerpt", "returns_at", "resolves", "outcome", "late"}
     assert fields("## data of receipt.*") == set(told) | only_here
     assert fields("## The end of an incident") == only_here - {"excerpt", "returns_at"}

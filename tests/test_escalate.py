@@ -15,9 +15,9 @@ from receiptd.escalate import escalate, monitor
 from receiptd.facts import EventKind, Level, Receipt, Source
 from receiptd.lifecycle import reasons
 from receiptd.models import Recipient
+from receiptd.recipients.move import MOST_EVENTS
 from receiptd.store import reports
 from receiptd.store.monitors import Health, Sight, blind
-from receiptd.store.recipients import MOST_EVENTS
 from tests.stage import Stage, dsn, staged
 
 

@@ -338,7 +338,7 @@ async def test_what_is_beyond_the_limit_is_noise_that_says_why_and_goes_like_it(
 async def test_of_what_an_event_is_only_counted_for_nothing_is_kept(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiptd.store.recipients.MOST_EVENTS", 3)
+    monkeypatch.setattr("receiptd.recipients.move.MOST_EVENTS", 3)
     (bob,) = (await stage.submitted()).recipients
     raws = [_padded(dsn(bob.token, action="delayed", status=f"4.4.{number}")) for number in range(6)]
     await _receive_one_by_one(stage, *raws)
@@ -348,6 +348,7 @@ async def test_of_what_an_event_is_only_counted_for_nothing_is_kept(
 
 async def test_a_copy_beyond_a_thousand_is_only_counted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "MOST_COPIES", 3)
+    monkeypatch.setattr("receiptd.recipients.move.MOST_COPIES", 3)
     (bob,) = (await stage.submitted()).recipients
     await _receive_one_by_one(stage, *(_distinct(dsn(bob.token), number, 3000) for number in range(6)))
     assert await _count(stage, bob) == 6

@@ -28,8 +28,10 @@ from receiptd.escalate import escalate
 from receiptd.facts import Delivery, EventKind, Level, Receipt
 from receiptd.models import Alert, Message, Recipient
 from receiptd.pulse import Pulse
+from receiptd.recipients import attempts
 from receiptd.smtp import Relay
-from receiptd.store import queue, recipients
+from receiptd.standing import demand_of, state_columns
+from receiptd.store import events as recorded
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from tests.fake_smtp import Drop, FakeSMTP, Step
@@ -170,7 +172,7 @@ class Flow(RuleBasedStateMachine):
     def start_again(self) -> None:
         """The process dies, and another one takes over."""
         self.stage.store.node += "+"
-        self.run(queue.recover(self.stage.store))
+        self.run(attempts.recover(self.stage.store))
 
     # --- what must be true ----------------------------------------------------------------------------------------
 
@@ -193,10 +195,10 @@ class Flow(RuleBasedStateMachine):
         async def compare() -> None:
             async with self.stage.store.read() as session:
                 for row in (await session.exec(select(Recipient))).all():
-                    events = await recipients.events_of(session, row.id)
-                    folded = lifecycle.fold(events, recipients.demand_of(row))
-                    shown = recipients._state_columns(folded)
-                    assert shown == recipients._state_columns(recipients.state_of(row)), events
+                    events = await recorded.of(session, [row.id])
+                    folded = lifecycle.fold(events, demand_of(row))
+                    shown = state_columns(folded)
+                    assert shown == {name: getattr(row, name) for name in shown}, events
 
         self.run(compare())
 
@@ -215,7 +217,7 @@ class Flow(RuleBasedStateMachine):
 
     async def _events(self, row: Recipient) -> Any:
         async with self.stage.store.read() as session:
-            return await recipients.events_of(session, row.id)
+            return await recorded.of(session, [row.id])
 
     async def _resent_from(self) -> dict[str, str | None]:
         async with self.stage.store.read() as session:

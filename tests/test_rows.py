@@ -18,6 +18,7 @@ from receiptd.accept import Taken
 from receiptd.facts import Event, EventKind, Level, Source, Trust
 from receiptd.models import Recipient
 from receiptd.settings import Settings
+from receiptd.standing import RecipientRecord
 from tests.recorded import about
 from tests.stage import Stage, settings_in, staged
 
@@ -48,7 +49,7 @@ async def after(stage: Stage, *names: str, address: str = BOB, **wish: Any) -> R
     return await come(stage, taken, *(about(name, taken, address=address) for name in names))
 
 
-def tracks(row: Recipient) -> tuple[str, str, str, str | None]:
+def tracks(row: Recipient | RecipientRecord) -> tuple[str, str, str, str | None]:
     return str(row.delivery), str(row.disposition), str(row.receipt), row.level and str(row.level)
 
 
@@ -138,9 +139,9 @@ async def test_a_reader_who_has_what_a_server_called_failed(stage: Stage, names:
 
 async def test_a_person_whose_word_stands_against_a_failure(stage: Stage) -> None:
     row = await after(stage, RELAYED, FAILED)
-    row = await decide.confirm(stage.store, row.id, by="uid:0", reason="Bob has called")
-    assert tracks(row) == ("failed", "none", "met", "relayed")
-    assert row.incident_opened_at is None
+    told = await decide.confirm(stage.store, row.id, by="uid:0", reason="Bob has called")
+    assert tracks(told) == ("failed", "none", "met", "relayed")
+    assert told.incident_opened_at is None
 
 
 async def test_another_member_who_reads_what_failed_for_one(stage: Stage) -> None:

@@ -20,8 +20,9 @@ from receiptd import settle as settling
 from receiptd.facts import Delivery, EventKind, Level, Receipt, Report, Source, Verdict
 from receiptd.interpret import interpret
 from receiptd.models import EventCopy, EventRow, Message, Recipient, ReportRow
+from receiptd.recipients.move import MOST_EVENTS, MOST_UNKEYED_EVENTS
 from receiptd.settle import settle
-from receiptd.store import recipients, reports
+from receiptd.store import reports
 from tests.stage import START, Stage, dsn, staged
 
 RECORDED = Path(__file__).parent / "fixtures" / "reports"
@@ -218,9 +219,9 @@ async def test_the_same_fact_in_another_report_is_a_copy_and_keeps_the_earliest_
 async def test_a_recipient_keeps_so_many_events_and_counts_the_rest(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (recipients.MOST_EVENTS, recipients.MOST_UNKEYED_EVENTS) == (200, 100)
-    monkeypatch.setattr(recipients, "MOST_EVENTS", 12)
-    monkeypatch.setattr(recipients, "MOST_UNKEYED_EVENTS", 6)
+    assert (MOST_EVENTS, MOST_UNKEYED_EVENTS) == (200, 100)
+    monkeypatch.setattr("receiptd.recipients.move.MOST_EVENTS", 12)
+    monkeypatch.setattr("receiptd.recipients.move.MOST_UNKEYED_EVENTS", 6)
     taken = await stage.submitted()
     (row,) = taken.recipients
     forged = [

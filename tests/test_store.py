@@ -26,6 +26,7 @@ from receiptd import decide, errors, match, telemetry
 from receiptd.escalate import escalate
 from receiptd.facts import EventKind, Fact, FoundToken, MatchedBy, Source
 from receiptd.models import TABLES, Lease, Recipient
+from receiptd.recipients import Entry, Provenance, attempts, record_one
 from receiptd.store import (
     Store,
     deadlines,
@@ -40,7 +41,6 @@ from receiptd.store import (
     upgrade,
 )
 from receiptd.store.engine import Trouble
-from receiptd.store.recipients import Told, record
 from tests.stage import Stage, dsn, settings_in, staged
 
 
@@ -95,7 +95,7 @@ async def test_every_hot_query_uses_an_index(stage: Stage, monkeypatch: pytest.M
     token = FoundToken(taken.recipients[0].token, MatchedBy.RETURN_PATH)
     with Plans(stage) as plans:
         await queue.claim(stage.store, 10)
-        await queue.recover(stage.store)
+        await attempts.recover(stage.store)
         await escalate(stage.store)
         await reports.begin_reading(stage.store, 10)
         await stage.receive(large)
@@ -331,7 +331,8 @@ async def test_what_is_undone_is_not_counted_and_takes_no_count_of_the_others_wi
 
     async def work(session: AsyncSession, row: Recipient, *, fails: bool) -> None:
         fact = Fact(row.id, EventKind.ACCEPTED, Source.SMTP)
-        await record(session, stage.store.settings, row.id, [fact], Told("x", stage.instant), now=stage.instant)
+        entry = Entry(row.id, [fact], Provenance("x", stage.instant))
+        await record_one(session, stage.store.settings, entry, now=stage.instant)
         if fails:
             raise ZeroDivisionError
 

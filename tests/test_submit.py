@@ -18,6 +18,7 @@ from receiptd.accept import Taken, Wish, accept
 from receiptd.facts import Cause, Delivery, Event, EventKind, Level, Receipt, Trust
 from receiptd.models import Attempt, Message, Recipient
 from receiptd.pulse import Pulse
+from receiptd.recipients import attempts
 from receiptd.smtp import Relay
 from receiptd.store import queue
 from receiptd.store.monitors import Health
@@ -286,8 +287,8 @@ async def test_a_deferral_waits_longer_each_time(post: Post) -> None:
 
 
 def test_the_longest_wait_is_half_an_hour() -> None:
-    for attempts in (5, 10, 100, 10_000):
-        assert timedelta(minutes=27) <= backoff(attempts) <= timedelta(minutes=33)
+    for tried in (5, 10, 100, 10_000):
+        assert timedelta(minutes=27) <= backoff(tried) <= timedelta(minutes=33)
 
 
 async def test_what_is_put_off_beyond_give_up_fails(post: Post) -> None:
@@ -497,9 +498,9 @@ async def test_an_attempt_that_a_crash_left_in_data_is_uncertain_at_the_next_sta
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert (await post.standing(taken))[0] is Delivery.QUEUED
-    assert await queue.recover(post.stage.store) == 0, "our own attempt may still get its answer"
+    assert await attempts.recover(post.stage.store) == 0, "our own attempt may still get its answer"
     post.stage.store.node = "a/1/later"
-    assert await queue.recover(post.stage.store) == 1
+    assert await attempts.recover(post.stage.store) == 1
     assert (await post.standing(taken))[0] is Delivery.UNCERTAIN
     assert await post.submit() == 0
     assert len(post.smtp.messages) == 1

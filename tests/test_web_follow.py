@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from receiptd.models import serials
+from receiptd.identifiers import serials
 from receiptd.store import events
 from receiptd.web import follow
 from tests.house import Home, Json, opened

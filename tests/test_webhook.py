@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from receiptd import webhook
+from receiptd.alert import takes
 from receiptd.errors import BadSettings
 from receiptd.facts import EventKind, Source
 from receiptd.models import Alert
 from receiptd.settings import WebhookSettings
-from receiptd.store import alerts
 from receiptd.web import api
 from receiptd.webhook.body import body_of
 from tests.desk import Desk, desk_in
@@ -99,8 +99,8 @@ def test_no_pattern_takes_what_must_be_named_in_full(tmp_path: Path, pattern: st
     entry = WebhookSettings(
         name="ops", url="http://127.0.0.1:1/", secret_file=tmp_path / "secret", events=(pattern, "receipt.auto_reply")
     )
-    assert not alerts.takes(entry, "receipt.met")
-    assert alerts.takes(entry, "receipt.auto_reply")
+    assert not takes(entry, "receipt.met")
+    assert takes(entry, "receipt.auto_reply")
 
 
 async def test_met_is_told_only_to_those_who_name_it(tmp_path: Path) -> None:

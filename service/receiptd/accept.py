@@ -13,7 +13,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import address, compose, errors, policy, token
 from receiptd.facts import Level, Role, Trust
-from receiptd.models import Message, Recipient, new_id
+from receiptd.identifiers import new_id
+from receiptd.models import Message, Recipient
 from receiptd.settings import Receipts, Settings, show_size
 from receiptd.store import Store, evidence, messages
 

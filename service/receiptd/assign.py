@@ -14,9 +14,10 @@ from receiptd.decide import NO_RECIPIENT, NoSuchThing, Pointless, check_reason
 from receiptd.facts import Delivery, Fact, FoundToken, MatchedBy, Report, Verdict
 from receiptd.interpret import interpret
 from receiptd.models import Evidence, Message, Recipient, ReportRow
+from receiptd.recipients import Entry, Provenance, record_one
 from receiptd.settle import is_to_clear
+from receiptd.standing import RecipientRecord
 from receiptd.store import Store, evidence, reports
-from receiptd.store.recipients import Told, record
 
 _ASSIGNABLE = (Verdict.UNMATCHED, Verdict.SUSPICIOUS)
 _CONFIRM = "if you know that the message arrived, `receiptd confirm RECIPIENT` says so by your word"
@@ -28,7 +29,7 @@ _WHY_NOT = {
 }
 
 
-async def assign(store: Store, report: str, recipient: str, *, by: str, reason: str) -> Recipient:
+async def assign(store: Store, report: str, recipient: str, *, by: str, reason: str) -> RecipientRecord:
     """Settle *report* for *recipient*, as if its token had come back: somebody who looked vouches for the match.
 
     It is read once more, and before the transaction: a large report takes time that no transaction should.
@@ -36,14 +37,14 @@ async def assign(store: Store, report: str, recipient: str, *, by: str, reason: 
     check_reason(reason)
     said = await _read(store, report)
 
-    async def work(session: AsyncSession) -> Recipient:
+    async def work(session: AsyncSession) -> RecipientRecord:
         locked = await session.get(ReportRow, report, populate_existing=True, with_for_update=True)
         row = await _checked(session, locked, report)
         at = await _recipient(session, row, recipient)
         decided = {"by": by, "reason": reason}
         facts = [replace(fact, detail={**fact.detail, **decided}) for fact in await _facts(session, store, said, at)]
-        told = Told(row.id, row.received_at, f"sha256:{row.evidence}")
-        moved = await record(session, store.settings, at.id, facts, told, now=store.now())
+        told = Provenance(row.id, row.received_at, f"sha256:{row.evidence}")
+        moved = await record_one(session, store.settings, Entry(at.id, facts, told), now=store.now())
         row.verdict, row.clear = Verdict.MATCHED, is_to_clear(store, row)
         row.reason = reports.shown(f"assigned to {at.address} by {by}: {reason}")
         return moved.recipient

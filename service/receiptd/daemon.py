@@ -22,6 +22,7 @@ from receiptd.escalate import escalate, monitor, unread
 from receiptd.oauth import AccessToken
 from receiptd.pulse import Pulse
 from receiptd.readers import Readers
+from receiptd.recipients import attempts, restore
 from receiptd.settings import OAuth, read_token
 from receiptd.settle import settle
 from receiptd.smtp import Relay, TokenSource
@@ -36,7 +37,6 @@ from receiptd.store import (
     is_down,
     queue,
     reports,
-    restore,
 )
 from receiptd.store.engine import database_url
 from receiptd.store.faults import explain
@@ -118,7 +118,7 @@ class Daemon:
             await events.go_on(self.store)
             start = await restore.begin(self.store)
             self._tell_of_held(start.held, start.why)
-            await queue.recover(self.store)
+            await attempts.recover(self.store)
             await reports.recover(self.store)
             if start.is_new_run:
                 self.waiting = await restore.await_mailboxes(self.store)
@@ -330,7 +330,7 @@ class Daemon:
         return sum(dropped.values())
 
     async def _recover(self) -> int:
-        await queue.recover(self.store)
+        await attempts.recover(self.store)
         if await handover.retire(self.store):
             self.deliver.bell.set()
         return 0

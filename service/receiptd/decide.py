@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import compose, errors, policy
 from receiptd.accept import Asked, Taken, Wish, a_few, check_answers, put
+from receiptd.alert import rfc3339
 from receiptd.facts import Delivery, EventKind, Fact, Receipt, Source
-from receiptd.models import Evidence, Message, Recipient, new_id
+from receiptd.identifiers import new_id
+from receiptd.models import Evidence, Message, Recipient
+from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.settings import Settings
-from receiptd.store import Store, alerts, copies, messages, queue
-from receiptd.store.alerts import rfc3339
-from receiptd.store.recipients import Beside, Told, record
+from receiptd.standing import RecipientRecord
+from receiptd.store import Store, alerts, messages, queue, resends
 
 ACKNOWLEDGED_FOR = timedelta(days=1)
 _QUEUED = (Delivery.QUEUED, Delivery.DEFERRED)
@@ -45,19 +47,19 @@ class Pointless(errors.BadData):
     """The decision has no meaning in the state that things are in."""
 
 
-async def acknowledge(store: Store, recipient: str, *, by: str, reason: str, lasting: timedelta) -> Recipient:
+async def acknowledge(store: Store, recipient: str, *, by: str, reason: str, lasting: timedelta) -> RecipientRecord:
     """Hold back further levels of an open incident for *lasting*: somebody is at it."""
     until = store.now() + lasting
     detail, columns = {"until": rfc3339(until)}, {"acknowledged_until": until}
     return await _decide(store, recipient, _Decision(EventKind.ACKNOWLEDGED, by, reason, detail, columns))
 
 
-async def waive(store: Store, recipient: str, *, by: str, reason: str) -> Recipient:
+async def waive(store: Store, recipient: str, *, by: str, reason: str) -> RecipientRecord:
     """Need no receipt any more: ends the incident; later news is only recorded."""
     return await _decide(store, recipient, _Decision(EventKind.WAIVED, by, reason))
 
 
-async def confirm(store: Store, recipient: str, *, by: str, reason: str) -> Recipient:
+async def confirm(store: Store, recipient: str, *, by: str, reason: str) -> RecipientRecord:
     """Take the receipt as met by a person's word; what is proven stays what it is."""
     return await _decide(store, recipient, _Decision(EventKind.CONFIRMED, by, reason))
 
@@ -68,10 +70,10 @@ def check_reason(reason: str) -> None:
         raise errors.BadData("say why: a decision without a reason helps nobody who reads it later")
 
 
-async def _decide(store: Store, recipient: str, decision: _Decision) -> Recipient:
+async def _decide(store: Store, recipient: str, decision: _Decision) -> RecipientRecord:
     check_reason(decision.reason)
 
-    async def work(session: AsyncSession) -> Recipient:
+    async def work(session: AsyncSession) -> RecipientRecord:
         row = await session.get(Recipient, recipient, populate_existing=True, with_for_update=True)
         if row is None:
             raise NoSuchThing(NO_RECIPIENT.format(recipient))
@@ -98,13 +100,13 @@ def _why_pointless(row: Recipient, kind: EventKind) -> str | None:
     return None
 
 
-async def _record(session: AsyncSession, store: Store, recipient: str, decision: _Decision) -> Recipient:
+async def _record(session: AsyncSession, store: Store, recipient: str, decision: _Decision) -> RecipientRecord:
     now = store.now()
     made = new_id(now)
     said = {"by": decision.by, "reason": decision.reason, **decision.detail}
     fact = Fact(recipient, decision.kind, Source.PERSON, detail=said, variant=made)
-    beside = Beside(decision.columns)
-    moved = await record(session, store.settings, recipient, [fact], Told(made, now), now=now, beside=beside)
+    entry = Entry(recipient, [fact], Provenance(made, now), SideEffects(decision.columns))
+    moved = await record_one(session, store.settings, entry, now=now)
     return moved.recipient
 
 
@@ -142,15 +144,9 @@ async def retry(store: Store, message: str) -> int:
             is_tried_now = row.claimed_until is not None and row.claimed_until > store.now()
             if not is_tried_now:
                 columns = {"next_attempt_at": store.now(), "claimed_by": None, "claimed_until": None}
-                await record(
-                    session,
-                    store.settings,
-                    row.id,
-                    [],
-                    Told("person", store.now()),
-                    now=store.now(),
-                    beside=Beside(columns),
-                )
+                now = store.now()
+                entry = Entry(row.id, [], Provenance("person", now), SideEffects(columns))
+                await record_one(session, store.settings, entry, now=now)
         return len(waiting)
 
     return await store.promptly(work)
@@ -179,7 +175,7 @@ async def _renewed(store: Store, message: str) -> compose.Letter:
 
 async def _resend(session: AsyncSession, store: Store, message: str, letter: compose.Letter, by: str) -> Taken:
     rows = await _recipients(session, message)
-    sent_again = await copies.of(session, rows)
+    sent_again = await session.run_sync(lambda inner: resends.of(cast(Session, inner), rows))
     left_out = {row.id: why for row in rows if (why := _why_no_copy(row, sent_again.get(row.address, ())))}
     again = [row for row in rows if row.id not in left_out]
     if not again:

@@ -13,10 +13,10 @@ from receiptd import policy, telemetry
 from receiptd.facts import EventKind, Fact, Receipt, Source
 from receiptd.lifecycle import reasons
 from receiptd.models import Message, Recipient
+from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, deadlines, is_down, monitors
 from receiptd.store.monitors import Health
-from receiptd.store.recipients import Beside, Told, record
 
 _log = structlog.get_logger(__name__)
 
@@ -78,8 +78,9 @@ async def _alert_overdue(session: AsyncSession, store: Store, row: Recipient, no
     fact = Fact(row.id, EventKind.OVERDUE, Source.CLOCK, variant=variant, detail=detail)
     reason = reasons.overdue(row.delivery, row.level, submitted=is_submitted)
     alarm = policy.Alarm("overdue", unproven=False, reason=reason)
-    told = Told(f"clock:{fact.variant}", now)
-    await record(session, store.settings, row.id, [fact], told, now=now, beside=Beside(alarms=[alarm]))
+    told = Provenance(f"clock:{fact.variant}", now)
+    entry = Entry(row.id, [fact], told, SideEffects(alarms=[alarm]))
+    await record_one(session, store.settings, entry, now=now)
 
 
 async def _alert_next_level(session: AsyncSession, store: Store, row: Recipient, now: datetime) -> None:
@@ -90,7 +91,8 @@ async def _alert_next_level(session: AsyncSession, store: Store, row: Recipient,
         levels = policy.levels(store.settings, message.policy)
         further = policy.next_level(levels, row.incident_opened_at, row.escalation)
         level = row.escalation + 1 if further is not None and further.due_at <= now else None
-    await record(session, store.settings, row.id, [], Told("clock", now), now=now, beside=Beside(escalate_to=level))
+    entry = Entry(row.id, [], Provenance("clock", now), SideEffects(escalate_to=level))
+    await record_one(session, store.settings, entry, now=now)
 
 
 async def monitor(

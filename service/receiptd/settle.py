@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import cast
 
 import structlog
+from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import match, telemetry
 from receiptd.facts import Fact, Report, Verdict
 from receiptd.interpret import interpret
 from receiptd.models import ReportRow
+from receiptd.recipients import Entry, Provenance, record
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, evidence, is_down, monitors, reports
-from receiptd.store.aftermath import once_committed
-from receiptd.store.recipients import Told, record
+from receiptd.store.after_commit import once_committed
 
 _log = structlog.get_logger(__name__)
 
@@ -85,10 +87,11 @@ async def _settle(session: AsyncSession, store: Store, row: ReportRow, report: R
         subaddress=store.settings.receipts.subaddress,
         authserv_id=box.authserv_id if box else None,
     )
-    told = Told(row.id, row.received_at, f"sha256:{row.evidence}")
+    told = Provenance(row.id, row.received_at, f"sha256:{row.evidence}")
     by_recipient = _by_recipient(matched.facts)
-    for recipient, facts in by_recipient.items():
-        await record(session, store.settings, recipient, facts, told, now=store.now())
+    entries = [Entry(recipient, facts, told) for recipient, facts in by_recipient.items()]
+    await session.flush()
+    await session.run_sync(lambda inner: record(cast(Session, inner), store.settings, entries, now=store.now()))
     row.verdict, row.kind = matched.verdict, report.kind
     row.reason = match.reason(report, found, matched.verdict)
     if matched.verdict is Verdict.MATCHED:

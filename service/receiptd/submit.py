@@ -14,14 +14,15 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from receiptd import compose, telemetry
 from receiptd.errors import BadData
 from receiptd.facts import Cause, Delivery, EventKind, Fact, Source, Trust
+from receiptd.identifiers import new_id
 from receiptd.interpret import causes
-from receiptd.models import Attempt, new_id
+from receiptd.models import Attempt
 from receiptd.pulse import Pulse
+from receiptd.recipients import Entry, Provenance, SideEffects, attempts, record_one
 from receiptd.smtp import Accepted, Dialogue, Outcome, Refused, Relay, RelayDown, Transaction, Uncertain
 from receiptd.store import Store, is_down, queue, reason_of
 from receiptd.store.monitors import Health
 from receiptd.store.queue import Work
-from receiptd.store.recipients import Beside, Told, record
 
 _log = structlog.get_logger(__name__)
 
@@ -246,7 +247,7 @@ async def _settle(
         case Accepted():
             await _accepted(session, store, work, attempt, outcome, dot_at)
         case Uncertain():
-            await queue.make_uncertain(session, store, attempt, outcome.reason, dot_at)
+            await attempts.make_uncertain(session, store, attempt, outcome.reason, dot_at)
         case Refused():
             await _refused(session, store, work, attempt, outcome)
 
@@ -273,7 +274,7 @@ async def _accepted(
         "dsn_requested": outcome.dsn_requested,
         "attempts": row.attempts + 1,
     }
-    await _record(session, store, work, Told(attempt.id, dot_at), fact, changes)
+    await _record(session, store, work, Provenance(attempt.id, dot_at), fact, changes)
 
 
 async def _refused(session: AsyncSession, store: Store, work: Work, attempt: Attempt, outcome: Refused) -> None:
@@ -295,7 +296,7 @@ async def _refused(session: AsyncSession, store: Store, work: Work, attempt: Att
         fact = _fact(work, EventKind.FAILED, outcome, variant=attempt.id)
     if outcome.place == "dsn":
         changes["dsn_requested"] = False
-    await _record(session, store, work, Told(attempt.id, attempt.started_at), fact, changes)
+    await _record(session, store, work, Provenance(attempt.id, attempt.started_at), fact, changes)
 
 
 def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust: Trust = Trust.KEYED) -> Fact:
@@ -313,9 +314,10 @@ def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust:
 
 
 async def _record(
-    session: AsyncSession, store: Store, work: Work, told: Told, fact: Fact, changes: dict[str, Any]
+    session: AsyncSession, store: Store, work: Work, told: Provenance, fact: Fact, changes: dict[str, Any]
 ) -> None:
-    await record(session, store.settings, work.recipient.id, [fact], told, now=store.now(), beside=Beside(changes))
+    entry = Entry(work.recipient.id, [fact], told, SideEffects(changes))
+    await record_one(session, store.settings, entry, now=store.now())
 
 
 def backoff(attempts: int) -> timedelta:

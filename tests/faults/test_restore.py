@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiptd.facts import Delivery
-from receiptd.store import restore
+from receiptd.recipients import restore
 from receiptd.store.ledger import Ledger, Note
 from tests.faults.offices import office_with
 from tests.faults.peers import Peers

@@ -1,78 +1,20 @@
-"""Alerts: what people are told, and the row that carries it to each webhook."""
+"""Alerts: the rows of what people are told, and of what carries it to each webhook."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from fnmatch import fnmatchcase
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy import update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import telemetry, token
-from receiptd.facts import AlertType
-from receiptd.models import Alert, Dispatch, Message, Recipient, id_of
-from receiptd.settings import Settings, WebhookSettings
-from receiptd.store.aftermath import once_committed
-
-_LONGEST_TEXT = 500
-_ONLY_BY_NAME = (AlertType.RECEIPT_MET, AlertType.RECEIPT_AUTO_REPLY)
-
-
-def rfc3339(instant: datetime | None) -> str | None:
-    """Return an instant as JSON has it, in UTC to the second."""
-    return None if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def takes(webhook: WebhookSettings, kind: str) -> bool:
-    """Whether *webhook* subscribes to alerts of this type."""
-    if kind in _ONLY_BY_NAME:
-        return kind in webhook.events
-    return any(fnmatchcase(kind, pattern) for pattern in webhook.events)
-
-
-def recipient_data(
-    settings: Settings,
-    message: Message,
-    row: Recipient,
-    *,
-    reason: str,
-    level: int,
-    unproven: bool = False,
-    evidence: str | None = None,
-) -> dict[str, Any]:
-    """Return the `data` of a receipt.* alert (docs/webhooks.md); foreign text is cut, tokens are masked."""
-    return {
-        "message": {
-            "id": message.id,
-            "message_id": message.message_id,
-            "from": message.from_address,
-            "subject": message.subject[:_LONGEST_TEXT],
-            "labels": message.labels,
-        },
-        "recipient": {
-            "id": row.id,
-            "address": row.address,
-            "delivery": row.delivery,
-            "disposition": row.disposition,
-            "receipt": row.receipt,
-            "level": row.level,
-            "deadline": rfc3339(row.deadline_at),
-        },
-        "escalation": level,
-        "reason": token.mask(reason)[:_LONGEST_TEXT],
-        "unproven": unproven,
-        "evidence": evidence,
-        "link": link(settings, message.id),
-    }
-
-
-def link(settings: Settings, message: str) -> str | None:
-    """Return the message's address in the API, or None where nothing listens on TCP."""
-    address = next((listen.tcp for listen in settings.service.listen if listen.tcp), None)
-    return f"http://{address}/v1/messages/{message}" if address else None
+from receiptd import alert as alert_rules
+from receiptd import telemetry
+from receiptd.identifiers import id_of
+from receiptd.models import Alert, Dispatch
+from receiptd.settings import Settings
+from receiptd.store.after_commit import once_committed
 
 
 async def post(
@@ -84,15 +26,8 @@ async def post(
     now: datetime,
     only: Sequence[str] | None = None,
 ) -> None:
-    """Write *alert* and a dispatch, due at *now*, for each webhook of *to* that takes its type.
-
-    Where none does, all that take it get it: an alert that nobody was to hear is still one.
-    With *only*, nobody outside it is told (a resolution is for those who knew).
-    """
-    subscribed = [webhook.name for webhook in settings.webhook if takes(webhook, alert.type)]
-    chosen = [name for name in subscribed if name in set(to)]
-    if not chosen and only is None:
-        chosen = subscribed
+    """Write *alert* and a dispatch, due at *now*, for each webhook that is to be told (see alert.chosen)."""
+    chosen = alert_rules.chosen(settings, alert.type, to, only=only)
     alert.undelivered = not chosen and only is None
     session.add(alert)
     await session.flush()

@@ -12,7 +12,8 @@ from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, exists, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd.models import Alert, Dispatch, DispatchAttempt, new_id
+from receiptd.identifiers import new_id
+from receiptd.models import Alert, Dispatch, DispatchAttempt
 from receiptd.store.engine import Store
 
 IN_FLIGHT = timedelta(minutes=1)

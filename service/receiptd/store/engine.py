@@ -21,9 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import errors, telemetry
-from receiptd.models import new_id
+from receiptd.identifiers import new_id
 from receiptd.settings import Settings
-from receiptd.store import aftermath
+from receiptd.store import after_commit
 from receiptd.store.faults import DatabaseFault, fault_in, is_down, reason_of
 from receiptd.store.files import Files
 from receiptd.store.ledger import Ledger
@@ -75,7 +75,7 @@ class _Spoilt(Exception):
 
 
 async def _attempt(session: AsyncSession, work: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
-    savepoint, to_tell = await session.begin_nested(), aftermath.mark(session)
+    savepoint, to_tell = await session.begin_nested(), after_commit.mark(session)
     try:
         done = await work(session)
         await savepoint.commit()
@@ -83,7 +83,7 @@ async def _attempt(session: AsyncSession, work: Callable[[AsyncSession], Awaitab
         if isinstance(error, OperationalError) or is_down(error):
             raise _Spoilt(fault_in(error) or error) from error
         await savepoint.rollback()
-        aftermath.forget(session, to_tell)
+        after_commit.forget(session, to_tell)
         return _Failed(error)
     return done
 
@@ -236,7 +236,7 @@ class Store:
             if is_down(error):
                 self._note_trouble(error)
             raise
-        aftermath.tell(session)
+        after_commit.tell(session)
         if is_mended:
             self.trouble = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import tuple_
@@ -10,9 +10,10 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.facts import Event
-from receiptd.models import EventRow, Message, Recipient, serials
+from receiptd.identifiers import serials
+from receiptd.models import EventRow, Message, Recipient
+from receiptd.standing import in_order
 from receiptd.store.engine import Store
-from receiptd.store.recipients import event_of
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,6 +41,30 @@ class Recorded:
     event: Event
     message: str
     owner: str
+
+
+def event_of(row: EventRow) -> Event:
+    """Return the event that a row keeps."""
+    return Event(
+        id=row.id,
+        recipient=row.recipient,
+        kind=row.kind,
+        observed_at=row.observed_at,
+        source=row.source,
+        trust=row.trust,
+        occurred_at=row.occurred_at,
+        matched_by=row.matched_by,
+        final_recipient=row.final_recipient,
+        count=row.count,
+        evidence=row.evidence,
+        detail=row.detail,
+    )
+
+
+async def of(session: AsyncSession, recipients: Collection[str]) -> tuple[Event, ...]:
+    """Return the events of *recipients*, as our server had them."""
+    query = select(EventRow).where(col(EventRow.recipient).in_(recipients))
+    return in_order(map(event_of, (await session.exec(query)).all()))
 
 
 _standing = tuple_(col(EventRow.serial), col(EventRow.id))

@@ -20,7 +20,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 from receiptd import telemetry
 from receiptd.facts import Report, Verdict
 from receiptd.models import EventCopy, EventRow, Evidence, Message, ReportRow
-from receiptd.store.aftermath import once_committed
+from receiptd.standing import MOST_COPIES
+from receiptd.store.after_commit import once_committed
 from receiptd.store.engine import Store
 
 KEPT = 64 << 10
@@ -29,8 +30,6 @@ MOST = 10_000
 """Reports of each such verdict that are kept: a flood of one drives out none of another."""
 SPEAKS_OF_NOBODY = (Verdict.UNMATCHED, Verdict.SUSPICIOUS, Verdict.NOISE)
 """What moves no state. What is matched proves something and stays whole; what is set aside, a person has to look at."""
-MOST_COPIES = 1000
-"""Reports that tell again what is known of one recipient, however short they are."""
 _FULL = 1 << 62
 _AT_ONCE, _IN_A_SWEEP = 100, 5000
 _REPORT = TypeAdapter(Report)

@@ -10,9 +10,11 @@ from sqlmodel import and_, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import policy
-from receiptd.models import Alert, Dispatch, Message, Recipient, id_of
+from receiptd.alert import takes
+from receiptd.identifiers import id_of
+from receiptd.models import Alert, Dispatch, Message, Recipient
 from receiptd.settings import Settings
-from receiptd.store import alerts, dispatches
+from receiptd.store import dispatches
 from receiptd.store.engine import Store
 
 PATIENCE = 3
@@ -96,7 +98,7 @@ async def _next_endpoints(session: AsyncSession, settings: Settings, alert: Aler
     """
     if alert.kind in dispatches.ENDS:
         return []
-    left = [webhook.name for webhook in settings.webhook if alerts.takes(webhook, alert.type)]
+    left = [webhook.name for webhook in settings.webhook if takes(webhook, alert.type)]
     left = [name for name in left if name not in tried]
     if alert.recipient is None:
         return left
@@ -119,7 +121,7 @@ async def replay(session: AsyncSession, settings: Settings, alert: Alert, now: d
     went = (await session.exec(select(Dispatch.webhook).where(Dispatch.alert == alert.id))).all()
     to = [webhook.name for webhook in settings.webhook if webhook.name in went]
     if not to:
-        to = [webhook.name for webhook in settings.webhook if alerts.takes(webhook, alert.type)]
+        to = [webhook.name for webhook in settings.webhook if takes(webhook, alert.type)]
         session.add_all(Dispatch(id=id_of("dispatch", alert.id, name), alert=alert.id, webhook=name) for name in to)
         await session.flush()
     was_gone = and_(col(Dispatch.webhook).in_(to), col(Dispatch.outcome) == "gone")

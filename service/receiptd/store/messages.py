@@ -11,9 +11,9 @@ from sqlmodel import and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.facts import Event, EventKind, Receipt, Source, Trust
-from receiptd.models import EventRow, Evidence, Message, Recipient, id_of
-from receiptd.store import evidence
-from receiptd.store.recipients import in_order
+from receiptd.identifiers import id_of
+from receiptd.models import EventRow, Evidence, Message, Recipient
+from receiptd.store import events, evidence
 
 IDEMPOTENCY = timedelta(days=7)
 
@@ -83,9 +83,8 @@ async def whole(session: AsyncSession, message: str, *, owner: str | None = None
         return None
     recipients = await _recipients(session, [message])
     ids = [recipient.id for recipient in recipients]
-    rows = (await session.exec(select(EventRow).where(col(EventRow.recipient).in_(ids)))).all()
     rest_on = select(func.substr(EventRow.evidence, len("sha256:") + 1)).where(col(EventRow.recipient).in_(ids))
-    return Whole(row, tuple(recipients), in_order(rows), await evidence.truncated(session, rest_on))
+    return Whole(row, tuple(recipients), await events.of(session, ids), await evidence.truncated(session, rest_on))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,10 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import token
+from receiptd.alert import rfc3339
 from receiptd.facts import AlertType
-from receiptd.models import Alert, id_of
+from receiptd.identifiers import id_of
+from receiptd.models import Alert
 from receiptd.settings import Settings
 from receiptd.store import alerts
 
@@ -149,8 +151,8 @@ def _data(subject: str, sight: Sight) -> dict[str, Any]:
     return {
         "what": what,
         "name": name,
-        "since": alerts.rfc3339(sight.since),
-        "last_complete_read": alerts.rfc3339(sight.last_complete_read),
+        "since": rfc3339(sight.since),
+        "last_complete_read": rfc3339(sight.last_complete_read),
         "held": sight.held,
         "reason": token.mask(sight.reason)[:500],
     }

@@ -14,7 +14,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import match, token
 from receiptd.facts import Verdict
-from receiptd.models import Attempt, EventCopy, EventRow, Evidence, Folder, Message, Recipient, ReportRow, id_of
+from receiptd.identifiers import id_of
+from receiptd.models import Attempt, EventCopy, EventRow, Evidence, Folder, Message, Recipient, ReportRow
 from receiptd.store import evidence
 from receiptd.store.engine import Store
 

@@ -10,8 +10,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from receiptd import decide
 from receiptd.assign import assign
 from receiptd.decide import NoSuchThing, Pointless
-from receiptd.models import Recipient
-from receiptd.store import dispatches, handover, restore
+from receiptd.recipients import restore
+from receiptd.standing import RecipientRecord
+from receiptd.store import dispatches, handover
 from receiptd.web import description, requests, schemas, shapes
 from receiptd.web.house import House
 from receiptd.web.messages import MessageId, taken_answer, tell, whole_of
@@ -87,7 +88,7 @@ async def confirm(request: Request, house: Rooms, caller: Operator, recipient: R
     return _decided(house, await decide.confirm(house.store, recipient, by=caller.owner, reason=body.reason))
 
 
-def _decided(house: House, row: Recipient) -> schemas.Recipient:
+def _decided(house: House, row: RecipientRecord) -> schemas.Recipient:
     house.ring()
     return shapes.recipient(row, waits=house.waits())
 

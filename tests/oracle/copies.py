@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.facts import Event, EventKind, Fact, Receipt, RecipientState, Source
 from receiptd.models import EventRow, Message, Recipient
-from receiptd.store.alerts import rfc3339
+from tests.oracle.alerts import rfc3339
 
 
 async def of(session: AsyncSession, recipients: Sequence[Recipient]) -> dict[str, list[Recipient]]:

@@ -7,17 +7,20 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy import ColumnElement, true, update
-from sqlmodel import and_, col, or_, select
+from sqlmodel import Session, and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.facts import Delivery, EventKind, Fact, Source
-from receiptd.models import Attempt, EventRow, Lease, Message, Recipient, new_id
+from receiptd.identifiers import new_id
+from receiptd.models import Attempt, EventRow, Lease, Message, Recipient
+from receiptd.recipients.move import Entry, Provenance, SideEffects
+from receiptd.recipients.record import record
 from receiptd.store import queue
 from receiptd.store.engine import Store
 from receiptd.store.ledger import Ledger, Note, boot_id, is_known
-from receiptd.store.recipients import Beside, Told, record
 
 LONGEST_REBOOT = timedelta(minutes=30)
 """How long a machine may be away for what can be taken for a restart: longer is how snapshots come back."""
@@ -209,6 +212,7 @@ async def _hold(session: AsyncSession, store: Store, told: str, why: str, which:
     now = store.now()
     queued = select(Recipient).where(col(Recipient.next_attempt_at).is_not(None), which)
     rows = (await session.exec(queued)).all()
+    entries: list[Entry] = []
     for row in rows:
         submitted_at = row.submitted_at or now
         changes = {
@@ -220,5 +224,9 @@ async def _hold(session: AsyncSession, store: Store, told: str, why: str, which:
         }
         detail = {"reason": f"{why}: what was sent since is not known", "restored": True}
         fact = Fact(row.id, EventKind.UNCERTAIN, Source.CLOCK, variant=told, detail=detail)
-        await record(session, store.settings, row.id, [fact], Told(told, now), now=now, beside=Beside(changes))
+        entries.append(Entry(row.id, [fact], Provenance(told, now), SideEffects(changes)))
+    await session.flush()
+    for start in range(0, len(entries), _CHUNK):
+        some = entries[start : start + _CHUNK]
+        await session.run_sync(lambda inner, some=some: record(cast(Session, inner), store.settings, some, now=now))  # type: ignore[misc]
     return len(rows)
