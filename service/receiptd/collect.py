@@ -13,7 +13,7 @@ import structlog
 
 from receiptd import telemetry
 from receiptd.errors import ReceiptdError
-from receiptd.interpret import glance, is_report
+from receiptd.interpret import classify_header, is_report
 from receiptd.mailbox import (
     Fetched,
     FolderClosed,
@@ -213,11 +213,11 @@ async def _ours(store: Store, box: MailboxSettings, mailbox: Mailbox, uids: Sequ
         if not header.raw:
             chosen[header.uid] = None
             continue
-        seen = glance(header.raw)
+        seen = classify_header(header.raw)
         is_sure = seen.is_report and box.role == "receipts"
-        if not is_sure and seen.answers:
+        if not is_sure and seen.answered_ids:
             async with store.read() as session:
-                is_sure = await reports.are_ours(session, seen.answers)
+                is_sure = await reports.are_ours(session, seen.answered_ids)
         if is_sure or (seen.seems_report and box.role == "receipts"):
             chosen[header.uid] = is_sure
     return chosen

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from receiptd import errors
 from receiptd.facts import Report, ReportKind
-from receiptd.interpret import interpret, mime, shape
+from receiptd.interpret import interpret, json_output, mime
 
 _HIDDEN = {
     *range(0x20),
@@ -87,7 +87,9 @@ def _answer(file: str, *, as_json: bool) -> _Answer:
     name = "standard input" if file == "-" else _shown(file)
     first = _first_of_mbox(raw)
     report = interpret(first)
-    text = json.dumps(shape.as_json(report, file), ensure_ascii=True) if as_json else "\n".join(_lines(report, file))
+    text = (
+        json.dumps(json_output.as_json(report, file), ensure_ascii=True) if as_json else "\n".join(_lines(report, file))
+    )
     if _is_no_message(report, first):
         notice = f"{name} holds no message: one begins with header fields, such as From: and Subject:."
         return _Answer(text, notice) if as_json else _Answer("", notice, errors.BadData.exit_status)
@@ -134,7 +136,7 @@ def _lines(report: Report, file: str) -> Iterable[str]:
             "original recipient": one.original_recipient if one.original_recipient != one.final_recipient else None,
             "diagnostic": one.diagnostic_code,
             "remote server": one.remote_mta,
-            "occurred": shape.instant(one.occurred_at),
+            "occurred": json_output.instant(one.occurred_at),
         }
         yield from (f"    {label}: {_shown(value)}" for label, value in details.items() if value)
     facts = {

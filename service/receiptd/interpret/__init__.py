@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from receiptd.interpret.glance import Glance, glance, is_report
-from receiptd.interpret.reading import interpret
-from receiptd.interpret.shape import as_json
+from receiptd.interpret.classify_header import HeaderClass, classify_header, is_report
+from receiptd.interpret.interpreter import interpret
+from receiptd.interpret.json_output import as_json
 
-__all__ = ["Glance", "as_json", "glance", "interpret", "is_report"]
+__all__ = ["HeaderClass", "as_json", "classify_header", "interpret", "is_report"]

@@ -12,16 +12,16 @@ from receiptd.interpret import (
     addresses,
     causes,
     codes,
-    dialects,
-    envelope,
-    notice,
+    diagnostic,
+    human_part,
+    mta_phrases,
     phrases,
-    reason,
     refusals,
+    report_header,
 )
 from receiptd.interpret.fields import Fields
+from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.mime import Part
-from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
 
 _MOST_RECIPIENTS = 200
@@ -29,7 +29,7 @@ _MARK = r"(?:[\s>*•·\-–.)#|=]|\+(?!\d)|\d{1,4}(?=[\s):|]|\.[\s)<])){0,20}"
 _NAME = r"(?=[^\s<>\"'()\[\]][^\s<>\"()\[\]]{0,127}@)"
 _ALONE = re.compile(rf"{_MARK}[<\"'\[(]{{0,3}}{_NAME}")
 _LABELLED = re.compile(
-    rf"{_MARK}(?:{dialects.LABEL})(?:\(s\))?[ \t]{{0,8}}[:：][ \t]{{0,8}}[<\"'\[(]{{0,3}}{_NAME}",
+    rf"{_MARK}(?:{mta_phrases.LABEL})(?:\(s\))?[ \t]{{0,8}}[:：][ \t]{{0,8}}[<\"'\[(]{{0,3}}{_NAME}",
     re.IGNORECASE,
 )
 _LIST = re.compile(r"[\s,;<>\"'()]*+")
@@ -49,17 +49,17 @@ def is_called_so(header: Fields) -> bool:
 
 @_remembered
 def is_name(plain: str) -> bool:
-    return dialects.SUBJECT.are_in(plain) or (not plain.isascii() and dialects.SUBJECT_ABROAD.are_in(plain))
+    return mta_phrases.SUBJECT.are_in(plain) or (not plain.isascii() and mta_phrases.SUBJECT_ABROAD.are_in(plain))
 
 
 def subject_of(header: Fields) -> str:
     """Return the subject as phrases are compared."""
-    return envelope.plain_subject(header)
+    return report_header.plain_subject(header)
 
 
 def is_forwarded(header: Fields) -> bool:
     """Whether a person forwards what is called like a bounce."""
-    return subject_of(header).startswith(dialects.FORWARDED) and is_called_so(header)
+    return subject_of(header).startswith(mta_phrases.FORWARDED) and is_called_so(header)
 
 
 def is_carried_by_person(root: Part) -> bool:
@@ -73,8 +73,8 @@ def is_forwarded_by_person(header: Fields) -> bool:
 
 
 def _is_passed_on(header: Fields) -> bool:
-    is_forward = subject_of(header).startswith(dialects.FORWARDED)
-    return is_forward and envelope.return_path(header) != "" and not is_from_daemon(header)
+    is_forward = subject_of(header).startswith(mta_phrases.FORWARDED)
+    return is_forward and report_header.return_path(header) != "" and not is_from_daemon(header)
 
 
 def is_from_daemon(header: Fields) -> bool:
@@ -84,20 +84,20 @@ def is_from_daemon(header: Fields) -> bool:
 
 @_remembered
 def _is_daemon(sender: str) -> bool:
-    return dialects.DAEMON.are_in(sender)
+    return mta_phrases.DAEMON.are_in(sender)
 
 
 def sender_of(header: Fields) -> str:
     return (header.first("from") or "")[:500].lower()
 
 
-def recipients(header: Fields, said: Notice, original: Returned) -> tuple[ReportedRecipient, ...]:
+def recipients(header: Fields, said: HumanPart, original: Returned) -> tuple[ReportedRecipient, ...]:
     """Return what the bounce says of each recipient it names; without one, of the original's only recipient."""
     named = _named(header, said, original)[:_MOST_RECIPIENTS]
     action = _action(subject_of(header), said.plain)
     if not named:
         return (_told(None, action, "", said.text),) if codes.statuses(said.plain) else ()
-    about = notice.about(said, named)
+    about = human_part.about(said, named)
     whole = said.text if len(named) == 1 else ""
     return tuple(_told(address, action, about[address.lower()], whole) for address in named)
 
@@ -105,24 +105,24 @@ def recipients(header: Fields, said: Notice, original: Returned) -> tuple[Report
 def _told(address: str | None, action: Action, near: str, whole: str) -> ReportedRecipient:
     """Put together what stands near the address and, where it is the only one, in the *whole* notice."""
     status, reply_code = _codes(near) or _codes(whole) or (None, None)
-    words = notice.unfolded(near) or notice.unfolded(whole)
+    words = human_part.unfolded(near) or human_part.unfolded(whole)
     cause = causes.of(words, status, reply_code)
     if cause is Cause.OTHER and whole:
-        cause = causes.of(notice.unfolded(whole), status, reply_code)
-    origin = dialects.ALIAS_OF.search(near)
+        cause = causes.of(human_part.unfolded(whole), status, reply_code)
+    origin = mta_phrases.ALIAS_OF.search(near)
     return ReportedRecipient(
         action=action,
         status=status or _class(action, reply_code, cause),
         reply_code=reply_code,
         final_recipient=address,
         original_recipient=addresses.first(origin[1]) if origin else None,
-        diagnostic_code=reason.words(near, address, cause) or reason.words(whole, address, cause),
+        diagnostic_code=diagnostic.words(near, address, cause) or diagnostic.words(whole, address, cause),
         cause=cause,
     )
 
 
 def _codes(text: str) -> tuple[str | None, int | None] | None:
-    line = notice.unfolded(text)
+    line = human_part.unfolded(text)
     status = next((code for code in codes.statuses(line) if code[0] in "45"), None)
     found: list[int] = []
     for said in (line, text):
@@ -143,14 +143,14 @@ def _action(subject: str, text: str) -> Action:
     """Return what is told; behind a bounce's name stands the subject of the original (`Undeliverable: Delayed`)."""
     name = subject.partition(":")[0]
     subject = name if is_name(name) else subject
-    if dialects.DELAYED.are_in(subject):
+    if mta_phrases.DELAYED.are_in(subject):
         return Action.DELAYED
-    if dialects.DELAYED.are_in(text) and not dialects.gave_up(f"{subject} {text}"):
+    if mta_phrases.DELAYED.are_in(text) and not mta_phrases.gave_up(f"{subject} {text}"):
         return Action.DELAYED
     return Action.FAILED
 
 
-def _named(header: Fields, said: Notice, original: Returned) -> list[str]:
+def _named(header: Fields, said: HumanPart, original: Returned) -> list[str]:
     listed = [address for value in header.all("x-failed-recipients") for address in addresses.find(value)]
     if listed:
         return list(dict.fromkeys(listed))
@@ -176,7 +176,7 @@ def _named(header: Fields, said: Notice, original: Returned) -> list[str]:
 
 def _not_recipients(header: Fields, original: Returned) -> frozenset[str]:
     """The reader of the bounce, its writer and the sender of the original."""
-    own = (*envelope.recipients(header), addresses.first(header.first("from")), original.sender)
+    own = (*report_header.recipients(header), addresses.first(header.first("from")), original.sender)
     return frozenset(address.lower() for address in own if address)
 
 
@@ -191,7 +191,7 @@ def _but(others: tuple[str, ...], found: Iterable[str]) -> list[str]:
     return [address for address in found if not address.lower().startswith(others)]
 
 
-def _below_heading(said: Notice) -> list[str]:
+def _below_heading(said: HumanPart) -> list[str]:
     """Addresses that begin lines somewhere below a heading."""
     found: list[str] = []
     open_list, above = False, 0
@@ -199,7 +199,7 @@ def _below_heading(said: Notice) -> list[str]:
         listed = (_beginning(line, _ALONE) or _x400(line)) if "@" in line else []
         if not listed:
             continue
-        open_list = open_list or dialects.HEADING.are_in(phrases.plain("\n".join(said.lines[above:at])))
+        open_list = open_list or mta_phrases.HEADING.are_in(phrases.plain("\n".join(said.lines[above:at])))
         above = at + 1
         if open_list:
             found.extend(listed)
@@ -211,12 +211,12 @@ def _x400(line: str) -> list[str]:
     return addresses.find(line)[:1] if "smtp=" in line.lower() else []
 
 
-def _alone(said: Notice) -> list[str]:
+def _alone(said: HumanPart) -> list[str]:
     """Addresses that begin a line: the list that most servers make."""
     return [address for line in said.lines for address in _beginning(line, _ALONE)]
 
 
-def _labelled(said: Notice) -> list[str]:
+def _labelled(said: HumanPart) -> list[str]:
     """Addresses after `To:` and the like."""
     return [address for line in said.lines for address in _beginning(line, _LABELLED)]
 
@@ -231,21 +231,21 @@ def _beginning(line: str, pattern: re.Pattern[str]) -> list[str]:
     return addresses.find(rest)[: None if lists_more else 1]
 
 
-def in_sentences(said: Notice) -> list[str]:
-    text = notice.unfolded(said.text)
+def in_sentences(said: HumanPart) -> list[str]:
+    text = human_part.unfolded(said.text)
     return [
         address
-        for found in islice(dialects.NAMED.finditer(text), _MOST_RECIPIENTS)
-        if not dialects.NOT_A_RECIPIENT.search(text[max(0, found.start() - _SIGHT) : found.start()])
+        for found in islice(mta_phrases.NAMED.finditer(text), _MOST_RECIPIENTS)
+        if not mta_phrases.NOT_A_RECIPIENT.search(text[max(0, found.start() - _SIGHT) : found.start()])
         and (address := addresses.first(found[1]))
     ]
 
 
-def _anywhere(said: Notice) -> list[str]:
+def _anywhere(said: HumanPart) -> list[str]:
     return [
         address
         for found in islice(addresses.ADDRESS.finditer(said.text), _MOST_RECIPIENTS)
-        if not dialects.NOT_A_RECIPIENT.search(_line_before(said.text, found.start()))
+        if not mta_phrases.NOT_A_RECIPIENT.search(_line_before(said.text, found.start()))
         and (address := addresses.first(found[0]))
     ]
 
@@ -255,14 +255,14 @@ def _line_before(text: str, at: int) -> str:
     return text[begin:at]
 
 
-def _local_names(header: Fields, said: Notice) -> list[str]:
+def _local_names(header: Fields, said: HumanPart) -> list[str]:
     """Names without domain below a heading: users of the host that writes."""
     writer = addresses.first(header.first("from"))
     if not writer:
         return []
     domain = writer.rpartition("@")[2]
     for at, line in enumerate(said.lines):
-        if dialects.HEADING.are_in(phrases.plain(line[:_LONGEST_LIST])):
+        if mta_phrases.HEADING.are_in(phrases.plain(line[:_LONGEST_LIST])):
             below = [found for below in said.lines[at + 1 : at + 6] if (found := _BARE_NAME.fullmatch(below.rstrip()))]
             return [f"{found[1]}@{domain}" for found in below]
     return []

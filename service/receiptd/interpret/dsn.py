@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 
 from receiptd.facts import Action, Cause, ReportedRecipient
-from receiptd.interpret import addresses, causes, codes, dialects, fields, notice
+from receiptd.interpret import addresses, causes, codes, fields, human_part, mta_phrases
 from receiptd.interpret.fields import Fields
+from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.lazy import lazy
 from receiptd.interpret.mime import HORIZON, Part
-from receiptd.interpret.notice import Notice
 
 _TYPES = ("message/delivery-status", "message/global-delivery-status")
 _MOST_RECIPIENTS = 500
@@ -196,7 +196,7 @@ def _shared(group: Iterable[tuple[str, str]], names: AbstractSet[str]) -> list[t
     return list(topmost.items())
 
 
-def recipients(status: Status, said: Notice) -> tuple[ReportedRecipient, ...]:
+def recipients(status: Status, said: HumanPart) -> tuple[ReportedRecipient, ...]:
     """Return what the report says of each recipient, in its own order, corrected to what is meant."""
     addressed = [_addresses(block) for block in status.recipients]
     speech = _Speech(said, tuple(name for pair in addressed for name in pair if name), len(addressed))
@@ -208,30 +208,30 @@ def recipients(status: Status, said: Notice) -> tuple[ReportedRecipient, ...]:
 class _Speech:
     """What the text says of each recipient, read when first asked."""
 
-    def __init__(self, said: Notice, names: tuple[str, ...], recipients: int) -> None:
+    def __init__(self, said: HumanPart, names: tuple[str, ...], recipients: int) -> None:
         self.said, self.names, self._recipients = said, names, recipients
 
     @lazy
     def _about(self) -> dict[str, str]:
-        return notice.about(self.said, self.names)
+        return human_part.about(self.said, self.names)
 
     @lazy
     def owner(self) -> str | None:
         """The address behind which recipients that are no addresses stand."""
-        origin = dialects.ALIAS_OF.search(self.said.text) if not self.names else None
+        origin = mta_phrases.ALIAS_OF.search(self.said.text) if not self.names else None
         return addresses.first(origin[1]) if origin else None
 
     @lazy
     def tells_of_failure(self) -> bool:
-        return dialects.SENTENCE.are_in(self.said.plain)
+        return mta_phrases.SENTENCE.are_in(self.said.plain)
 
     @lazy
     def tells_of_the_end(self) -> bool:
-        return dialects.gave_up(self.said.plain)
+        return mta_phrases.gave_up(self.said.plain)
 
     @lazy
     def tells_of_delay(self) -> bool:
-        return dialects.DELAYED.are_in(self.said.plain)
+        return mta_phrases.DELAYED.are_in(self.said.plain)
 
     @lazy
     def _is_of_one(self) -> bool:
@@ -309,13 +309,13 @@ class _Recipient:
     def _status_of_text(self, action: Action | None) -> str | None:
         """Return the first code of diagnostic or text that agrees with the action."""
         classes = {Action.FAILED: "54", Action.DELAYED: "4"}.get(action, "2") if action else "542"
-        found = codes.statuses(notice.unfolded(self._diagnostic or self._about))
+        found = codes.statuses(human_part.unfolded(self._diagnostic or self._about))
         return next((code for wanted in classes for code in found if code[0] == wanted), None)
 
     def _reply_code(self, status: str | None, *, asks_text: bool) -> int | None:
         found = codes.reply_codes(self._diagnostic) if self._diagnostic else []
         if not found and asks_text:
-            found = codes.reply_codes(notice.unfolded(self._about))
+            found = codes.reply_codes(human_part.unfolded(self._about))
         agreeing = (code for code in found if status and str(code)[0] == status[0])
         return next(agreeing, found[0] if found else None)
 
@@ -343,7 +343,7 @@ def _class_of(action: Action | None) -> str | None:
     return {Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0"}.get(action) if action else None
 
 
-def _from_text(said: Notice) -> tuple[ReportedRecipient, ...]:
+def _from_text(said: HumanPart) -> tuple[ReportedRecipient, ...]:
     """Return the one recipient of a report without recipient blocks: expanded where its text says so, else relayed."""
     action = Action.EXPANDED if _SAYS_EXPANDED.search(said.text) else Action.RELAYED
     expanded = next(

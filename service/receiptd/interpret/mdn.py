@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from receiptd.facts import Action, ReportedRecipient
-from receiptd.interpret import addresses, charset, codes, envelope, fields, tnef
+from receiptd.interpret import addresses, charset, codes, fields, report_header, tnef
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 
@@ -78,7 +78,7 @@ def read(part: Part, header: Fields) -> Disposition | None:
     return Disposition(
         recipient=_recipient(said, action),
         reporting_ua=said.first("reporting-ua") or None,
-        original_message_id=envelope.message_id(said.first("original-message-id")) or answered(header),
+        original_message_id=report_header.message_id(said.first("original-message-id")) or answered(header),
         mode=mode,
         modifiers=modifiers,
         is_refusal=agent and action is Action.DELETED,
@@ -145,5 +145,5 @@ def _is_delivery_agent(said: Fields, header: Fields) -> bool:
 
 def answered(header: Fields) -> str | None:
     """Return what a report answers: old versions of Exchange leave Original-Message-ID out and write In-Reply-To."""
-    ids = envelope.message_ids(header, "in-reply-to") or envelope.message_ids(header, "references")
+    ids = report_header.message_ids(header, "in-reply-to") or report_header.message_ids(header, "references")
     return ids[-1] if ids else None

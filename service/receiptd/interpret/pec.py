@@ -6,10 +6,10 @@ import html
 import re
 
 from receiptd.facts import Action, Cause, ReportedRecipient
-from receiptd.interpret import addresses, causes, codes, notice
+from receiptd.interpret import addresses, causes, codes, human_part
 from receiptd.interpret.fields import Fields
+from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.mime import Part
-from receiptd.interpret.notice import Notice
 
 FIELDS = frozenset(("x-ricevuta", "x-riferimento-message-id"))
 REFERENCE = "x-riferimento-message-id"
@@ -48,7 +48,7 @@ def original_message_id(header: Fields) -> str | None:
     return header.first(REFERENCE)
 
 
-def recipients(root: Part, said: Notice) -> tuple[ReportedRecipient, ...]:
+def recipients(root: Part, said: HumanPart) -> tuple[ReportedRecipient, ...]:
     """Return what the receipt says of each recipient; nothing where it is of an unknown kind."""
     action = _ACTIONS.get(_kind(root))
     if not action:
@@ -84,7 +84,7 @@ def _named(elements: list[tuple[str, str]]) -> list[str]:
     return []
 
 
-def _in_text(said: Notice, writers: set[str]) -> list[str]:
+def _in_text(said: HumanPart, writers: set[str]) -> list[str]:
     """Return the addresses that follow `indirizzato a`."""
     found = _ADDRESSED.search(said.text)
     listed = _END_OF_LIST.split(found[1].lstrip(), maxsplit=1)[0] if found else ""
@@ -92,12 +92,12 @@ def _in_text(said: Notice, writers: set[str]) -> list[str]:
 
 
 def _told(
-    action: Action, address: str | None, data: str, elements: list[tuple[str, str]], said: Notice
+    action: Action, address: str | None, data: str, elements: list[tuple[str, str]], said: HumanPart
 ) -> ReportedRecipient:
     if action not in (Action.FAILED, Action.DELAYED):
         return ReportedRecipient(action=action, final_recipient=address)
     detail = next((value for name, value in elements if name == "errore-esteso"), None)
-    words = notice.unfolded(detail or said.text)
+    words = human_part.unfolded(detail or said.text)
     classes = "45" if action is Action.FAILED else "4"
     stated = next((code for code in codes.statuses(words) if code[0] in classes), None)
     error = _ERROR.search(data)
@@ -107,6 +107,6 @@ def _told(
         status=status,
         reply_code=next((code for code in codes.reply_codes(words) if code >= 400), None),
         final_recipient=address,
-        diagnostic_code=notice.unfolded(detail) if detail else None,
+        diagnostic_code=human_part.unfolded(detail) if detail else None,
         cause=_CAUSES.get(error[1] if error else "") or causes.of(words, status, None),
     )

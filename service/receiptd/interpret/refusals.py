@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from receiptd.interpret import absences, addresses, dialects, envelope, notice, phrases
+from receiptd.interpret import absence_phrases, addresses, human_part, mta_phrases, phrases, report_header
 from receiptd.interpret.fields import Fields
-from receiptd.interpret.notice import Notice
+from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.phrases import Phrases
 
 ROBOT = Phrases("""
@@ -123,7 +123,7 @@ _ARRIVED = Phrases("""
 """)
 
 _LISTED = re.compile(
-    rf"^[ \t*•-]{{0,8}}((?:(?:envelope |original )?(?:{dialects.RECIPIENT}))[ \t]{{0,8}}[:：])?[ \t]{{0,8}}"
+    rf"^[ \t*•-]{{0,8}}((?:(?:envelope |original )?(?:{mta_phrases.RECIPIENT}))[ \t]{{0,8}}[:：])?[ \t]{{0,8}}"
     r"[<(]?([^\s<>()\[\]:;,\"]{1,128}@[^\s<>()\[\]:;,\"]{1,255})[>)]?[ \t\r]*$",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -151,47 +151,47 @@ def is_from_robot(header: Fields) -> bool:
     return ROBOT.are_in((header.first("from") or "")[:500].lower())
 
 
-def is_held(header: Fields, said: Notice) -> bool:
+def is_held(header: Fields, said: HumanPart) -> bool:
     """Whether the message waits for somebody to release it: that is neither delivery, delay nor failure."""
-    subject = envelope.plain_subject(header)
-    tells_so = _HELD.are_in(said.plain) or (_HELD.are_in(subject) and not dialects.SUBJECT.are_in(subject))
+    subject = report_header.plain_subject(header)
+    tells_so = _HELD.are_in(said.plain) or (_HELD.are_in(subject) and not mta_phrases.SUBJECT.are_in(subject))
     return tells_so and not _FOR_GOOD.are_in(said.plain)
 
 
-def is_stripped(said: Notice) -> bool:
+def is_stripped(said: HumanPart) -> bool:
     """Whether the message arrived and only an attachment didn't."""
     return _STRIPPED.are_in(said.plain) and _ARRIVED.are_in(said.plain)
 
 
-def is_unattended(said: Notice) -> bool:
+def is_unattended(said: HumanPart) -> bool:
     """Whether nobody reads what came to the address: it arrived all the same."""
-    return absences.UNATTENDED.are_in(said.plain)
+    return absence_phrases.UNATTENDED.are_in(said.plain)
 
 
-def is_from_person(header: Fields, said: Notice) -> bool:
+def is_from_person(header: Fields, said: HumanPart) -> bool:
     """Whether a person writes: envelope and letter have the same sender, who is no automaton and speaks or greets."""
     writer = addresses.first(header.first("from"))
-    if not writer or (envelope.return_path(header) or "").lower() != writer.lower() or is_from_robot(header):
+    if not writer or (report_header.return_path(header) or "").lower() != writer.lower() or is_from_robot(header):
         return False
     return bool(_GREETING.match(said.text)) or said.is_personal
 
 
 def tells_of_failure(plain: str) -> bool:
     """Whether *plain* refuses something."""
-    return _REFUSED.are_in(plain) or dialects.SENTENCE.are_in(plain)
+    return _REFUSED.are_in(plain) or mta_phrases.SENTENCE.are_in(plain)
 
 
-def named(header: Fields, said: Notice) -> list[str]:
+def named(header: Fields, said: HumanPart) -> list[str]:
     """Return whom the refusal of *our* message names: in its own sentence, or in the subject of a list manager."""
     if said.text.startswith("{"):
         return []  # a program's notification of something
-    is_robot = is_from_robot(header) or dialects.DAEMON.are_in((header.first("from") or "")[:500].lower())
-    text = said.text if is_robot else notice.own_words(said.text)
+    is_robot = is_from_robot(header) or mta_phrases.DAEMON.are_in((header.first("from") or "")[:500].lower())
+    text = said.text if is_robot else human_part.own_words(said.text)
     if not (is_robot or _is_curt(text)) or not tells_of_failure(said.plain) or said.is_personal:
         return []
-    readers = {address.lower() for address in envelope.recipients(header)}
-    subject = envelope.plain_subject(header)
-    is_called = not dialects.ANSWERED.match(subject) and tells_of_failure(subject)
+    readers = {address.lower() for address in report_header.recipients(header)}
+    subject = report_header.plain_subject(header)
+    is_called = not mta_phrases.ANSWERED.match(subject) and tells_of_failure(subject)
     refusing = [(one, plain) for one in _sentences(text) if YOURS.are_in(plain := phrases.plain(one))]
     for sentence, plain in refusing:
         if is_robot or is_called or tells_of_failure(plain):
@@ -216,11 +216,11 @@ def _sentences(text: str) -> list[str]:
 
 
 def _in_sentence(sentence: str) -> list[str]:
-    text = notice.unfolded(sentence)
+    text = human_part.unfolded(sentence)
     return [
         address
         for found in islice(addresses.ADDRESS.finditer(text), 50)
-        if not dialects.NOT_A_RECIPIENT.search(text[max(0, found.start() - _SIGHT) : found.start()])
+        if not mta_phrases.NOT_A_RECIPIENT.search(text[max(0, found.start() - _SIGHT) : found.start()])
         and (address := addresses.first(found[0]))
     ]
 
@@ -232,7 +232,7 @@ def _listed(text: str, plain: str, *, is_robot: bool) -> list[str]:
     lines = list(_LISTED.finditer(text[:_SHORT_NOTICE]))
     if labelled := [found[2] for found in lines if found[1]]:
         return labelled
-    if not (is_robot and lines and dialects.HEADING.are_in(plain)):
+    if not (is_robot and lines and mta_phrases.HEADING.are_in(plain)):
         return []
     above = phrases.plain(text[: lines[0].start()])
     return [found[2] for found in lines] if above.rstrip(" :.").endswith(plain.rstrip(" :.")) else []
@@ -240,7 +240,7 @@ def _listed(text: str, plain: str, *, is_robot: bool) -> list[str]:
 
 def _in_subject(header: Fields, readers: set[str]) -> list[str]:
     """A list manager writes the list's address into the subject: `Rejected posting to DEV-L@lists.b.org`."""
-    subject = envelope.subject(header)[:300]
+    subject = report_header.subject(header)[:300]
     if not (_SUBJECT_REFUSES.search(phrases.plain(subject)) or tells_of_failure(phrases.plain(subject))):
         return []
     return [name for name in addresses.find(subject) if name.lower() not in readers]

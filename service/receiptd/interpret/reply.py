@@ -6,7 +6,16 @@ import re
 from datetime import UTC, datetime
 
 from receiptd.facts import ReportKind
-from receiptd.interpret import absences, answers, dialects, envelope, notice, phrases, refusals, unasked
+from receiptd.interpret import (
+    absence_phrases,
+    autoreply_phrases,
+    human_part,
+    mta_phrases,
+    phrases,
+    refusals,
+    report_header,
+    unmarked_autoreply,
+)
 from receiptd.interpret.fields import Fields
 
 _MARKS = frozenset((
@@ -24,10 +33,10 @@ _WORDS_OF_MARKS = (
     ("x-post-messageclass", "autoresponder"),
 )
 _CHALLENGE_MARKS = ("x-challenge", "x-tmda-fingerprint", "x-boxtrapper", "x-spamarrest-speedcode", "x-boxbe-confirm")
-_REPLY_PREFIX = re.compile(rf"(?:(?:{dialects.ANSWERED.pattern}) ?){{1,3}}")
+_REPLY_PREFIX = re.compile(rf"(?:(?:{mta_phrases.ANSWERED.pattern}) ?){{1,3}}")
 _REPLY_WORDS = "re|aw|fw|fwd|sv|vs|antw|wg|tr|odp"
 _AWAY = re.compile(
-    rf"(?:{'|'.join(map(re.escape, answers.AWAY_BEGINS))})(?=\s*(?:$|[:|(\[–—,.!/-]|(?:{_REPLY_WORDS})\b))"
+    rf"(?:{'|'.join(map(re.escape, autoreply_phrases.AWAY_BEGINS))})(?=\s*(?:$|[:|(\[–—,.!/-]|(?:{_REPLY_WORDS})\b))"
 )
 _SINCE = (
     r"\d{1,2}[./]|(?:until|till|through|from|since|as of|bis|vom|ab|seit|wegen|jusqu|du|depuis|à partir|au|hasta|desde"
@@ -40,7 +49,7 @@ _SAYS_AUTOMATIC = re.compile(
     r"|자동|อัตโนมัติ|tự động|تلقائ|אוטומט|خودکار|स्वचालित)[^:：]{0,30}[:：]"
 )
 """A word for automatic before the subject that is answered, in whatever language."""
-_ABSENCES = "|".join(map(re.escape, (*answers.ABSENT_BEGINS, *answers.AWAY_BEGINS)))
+_ABSENCES = "|".join(map(re.escape, (*autoreply_phrases.ABSENT_BEGINS, *autoreply_phrases.AWAY_BEGINS)))
 _ABSENT = re.compile(rf"(?:{_ABSENCES})\w{{0,4}}(?=\s*(?:$|[:|(\[–—,.!/-]|{_SINCE}))")
 _BEFORE_SUBJECT = re.compile(rf"[^:]{{1,60}}?(?::| (?:{_REPLY_WORDS}):) ?\S")
 
@@ -56,26 +65,26 @@ def kind(header: Fields, text: str) -> ReportKind:
 
 def _is_automatons(header: Fields, text: str) -> bool:
     """Whether an answer without a mark bears none of a person's: it wants no answer, or speaks as a machine does."""
-    written = notice.own_words(text[:4000])
+    written = human_part.own_words(text[:4000])
     own = phrases.plain(written)
     sender = (header.first("from") or "")[:500].lower()
-    if refusals.is_from_robot(header) or dialects.PROGRAM.are_in(sender) or absences.AUTOMATIC.are_in(own):
+    if refusals.is_from_robot(header) or mta_phrases.PROGRAM.are_in(sender) or absence_phrases.AUTOMATIC.are_in(own):
         return True
     if len(written) < len(text[:4000]):
         return False  # an answering machine quotes nobody
-    if unasked.tells_of_itself(sender, own):
+    if unmarked_autoreply.tells_of_itself(sender, own):
         return True
-    if unasked.settles(own):
+    if unmarked_autoreply.settles(own):
         return False
-    is_absence = absences.AWAY.are_in(own) or absences.UNATTENDED.are_in(own)
-    if (is_absence or absences.GONE.are_in(own)) and absences.COURTESY.are_in(own):
+    is_absence = absence_phrases.AWAY.are_in(own) or absence_phrases.UNATTENDED.are_in(own)
+    if (is_absence or absence_phrases.GONE.are_in(own)) and absence_phrases.COURTESY.are_in(own):
         return True
-    subject = envelope.plain_subject(header)
-    if _REPLY_PREFIX.match(subject) or unasked.is_to_reader(header, own):
+    subject = report_header.plain_subject(header)
+    if _REPLY_PREFIX.match(subject) or unmarked_autoreply.is_to_reader(header, own):
         return False
-    if unasked.acknowledges(subject, own) or unasked.tells_of_colleague(own):
+    if unmarked_autoreply.acknowledges(subject, own) or unmarked_autoreply.tells_of_colleague(own):
         return True
-    return unasked.is_own_absence(subject, own)
+    return unmarked_autoreply.is_own_absence(subject, own)
 
 
 def is_marked(header: Fields) -> bool:
@@ -98,23 +107,27 @@ def is_auto_reply(header: Fields) -> bool:
         return True
     if "list-id" in header:
         return False
-    subject = envelope.plain_subject(header)
-    automaton = envelope.is_automatic(header) or envelope.return_path(header) == ""
+    subject = report_header.plain_subject(header)
+    automaton = report_header.is_automatic(header) or report_header.return_path(header) == ""
     is_first = is_answer and not _REPLY_PREFIX.match(subject)  # people answer with Re:
     if _begins_away(subject, is_first=is_first, among_automata=automaton):
         return True
-    return automaton and (is_answer or answers.AWAY.are_in(subject) or envelope.return_path(header) == "")
+    return automaton and (
+        is_answer or autoreply_phrases.AWAY.are_in(subject) or report_header.return_path(header) == ""
+    )
 
 
 def is_receipt(header: Fields, text: str) -> bool:
     """Whether a mail program tells in plain text that it was read or deleted: no proof, and no person's answer."""
-    subject = envelope.plain_subject(header)
-    return subject.startswith(answers.RECEIPT_BEGINS) and answers.RECEIPT_SAYS.are_in(phrases.plain(text[:4000]))
+    subject = report_header.plain_subject(header)
+    return subject.startswith(autoreply_phrases.RECEIPT_BEGINS) and autoreply_phrases.RECEIPT_SAYS.are_in(
+        phrases.plain(text[:4000])
+    )
 
 
 def is_away(header: Fields) -> bool:
     """Whether the subject alone says that a machine answers."""
-    return _begins_away(envelope.plain_subject(header), is_first=False, among_automata=True)
+    return _begins_away(report_header.plain_subject(header), is_first=False, among_automata=True)
 
 
 def is_challenge(header: Fields, text: str) -> bool:
@@ -123,8 +136,10 @@ def is_challenge(header: Fields, text: str) -> bool:
         return True
     if "list-id" in header or "list-unsubscribe" in header:
         return False
-    automaton = envelope.is_automatic(header) or envelope.return_path(header) == "" or "in-reply-to" in header
-    return automaton and answers.CHALLENGE.are_in(phrases.plain(f"{envelope.subject(header)[:300]}\n{text[:4000]}"))
+    automaton = report_header.is_automatic(header) or report_header.return_path(header) == "" or "in-reply-to" in header
+    return automaton and autoreply_phrases.CHALLENGE.are_in(
+        phrases.plain(f"{report_header.subject(header)[:300]}\n{text[:4000]}")
+    )
 
 
 def _begins_away(subject: str, *, is_first: bool, among_automata: bool) -> bool:
@@ -133,15 +148,15 @@ def _begins_away(subject: str, *, is_first: bool, among_automata: bool) -> bool:
     if prefix and not among_automata:
         return False  # people answer automatic answers
     bare = subject[prefix.end() if prefix else 0 :]
-    if bare.startswith(answers.AUTOMATIC_BEGINS) or _AWAY.match(bare):
+    if bare.startswith(autoreply_phrases.AUTOMATIC_BEGINS) or _AWAY.match(bare):
         return True
     if is_first and _SAYS_AUTOMATIC.match(bare):
         return True
     if bare.startswith("auto:"):  # Lotus Notes; a car to Germans
-        return among_automata or is_first or answers.AWAY.are_in(bare)
+        return among_automata or is_first or autoreply_phrases.AWAY.are_in(bare)
     if is_first and _ABSENT.match(bare):
         return True
-    if not bare.startswith(answers.ABSENT_BEGINS):
+    if not bare.startswith(autoreply_phrases.ABSENT_BEGINS):
         return False
     return among_automata or (not is_first and bool(_BEFORE_SUBJECT.match(bare)))
 
@@ -149,7 +164,7 @@ def _begins_away(subject: str, *, is_first: bool, among_automata: bool) -> bool:
 def returns_at(text: str) -> datetime | None:
     """Return the day an out-of-office text says the reader is back, else until when away, if it reads one way only."""
     line = " ".join(text[:4000].split())
-    stated = (found for found in (answers.BACK.search(line), answers.UNTIL.search(line)) if found)
+    stated = (found for found in (autoreply_phrases.BACK.search(line), autoreply_phrases.UNTIL.search(line)) if found)
     days = (_day(next(filter(None, found.groups())).lower()) for found in stated)
     return next(filter(None, days), None)
 
@@ -173,10 +188,10 @@ def _day(text: str) -> datetime | None:
 
 def _month(text: str) -> int:
     """Return the number of the month that *text* names; raise KeyError if it names none."""
-    words = [word for word in re.findall(r"[^\W\d_]{3,}", text) if word[:3] in answers.MONTHS]
+    words = [word for word in re.findall(r"[^\W\d_]{3,}", text) if word[:3] in autoreply_phrases.MONTHS]
     if not words:
         raise KeyError(text)
-    return 7 if words[0].startswith("juil") else answers.MONTHS[words[0][:3]]
+    return 7 if words[0].startswith("juil") else autoreply_phrases.MONTHS[words[0][:3]]
 
 
 def _year(number: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from receiptd.facts import FoundToken, MatchedBy
-from receiptd.interpret import addresses, envelope, fields
+from receiptd.interpret import addresses, fields, report_header
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.mime import Part
 
@@ -37,14 +37,14 @@ class Returned:
 
     @property
     def message_id(self) -> str | None:
-        return envelope.message_id(self.header.first("message-id"))
+        return report_header.message_id(self.header.first("message-id"))
 
     @property
     def alias_message_ids(self) -> tuple[str, ...]:
         if not self.header.has_any(_ALIASES):
             return ()
         return tuple(
-            found for name in _ALIASES for value in self.header.all(name) if (found := envelope.message_id(value))
+            found for name in _ALIASES for value in self.header.all(name) if (found := report_header.message_id(value))
         )
 
     @property
@@ -66,7 +66,7 @@ class Returned:
         if self.beside_report and self.header.has_any(_TOKEN_FIELDS):
             for name in _TOKEN_FIELDS:
                 for value in self.header.all(name):
-                    yield from envelope.of_place(value, MatchedBy.RETURNED_HEADER)
+                    yield from report_header.of_place(value, MatchedBy.RETURNED_HEADER)
 
 
 def find(root: Part, report: Part | None) -> Returned:

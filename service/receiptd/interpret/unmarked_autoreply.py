@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from receiptd.interpret import absences, answers, phrases
+from receiptd.interpret import absence_phrases, autoreply_phrases, phrases
 from receiptd.interpret.fields import Fields
 from receiptd.interpret.phrases import Phrases
 
+_I = "|".join(sorted(map(re.escape, absence_phrases.SELF | {"i", "je", "ja", "ich"})))
 _SPEAKER = re.compile(
-    rf"(?<![\w.@'-])(?:{'|'.join(sorted(map(re.escape, absences.SELF | {'i', 'je', 'ja', 'ich'})))})(?![\w@-]|\.\w)"
+    rf"(?<![\w.@'-])(?:{_I})(?![\w@-]|\.\w)"
     r"|我|本人|私|저는|أنا|من |मैं|ผม"
 )
 _OTHERS = re.compile(
@@ -104,7 +105,8 @@ def tells_of_itself(sender: str, plain: str) -> bool:
     """Whether a clause says that the *sender* is away or gone, by name: nobody writes so of themselves."""
     names = set(re.findall(r"[^\W\d_]{3,}", phrases.plain(sender).partition("@")[0]))
     return any(
-        not names.isdisjoint(_words(clause)) and (absences.AWAY.are_in(clause) or absences.GONE.are_in(clause))
+        not names.isdisjoint(_words(clause))
+        and (absence_phrases.AWAY.are_in(clause) or absence_phrases.GONE.are_in(clause))
         for clause in _clauses(plain)
     )
 
@@ -125,18 +127,20 @@ def is_own_absence(subject: str, plain: str) -> bool:
     if _TOPIC.search(subject):
         return False
     if len(plain) < _SHORT and _RETURNS.are_in(plain):
-        is_called = absences.AWAY.are_in(subject) or subject.startswith((*answers.ABSENT_BEGINS, *answers.AWAY_BEGINS))
+        is_called = absence_phrases.AWAY.are_in(subject) or subject.startswith(
+            (*autoreply_phrases.ABSENT_BEGINS, *autoreply_phrases.AWAY_BEGINS)
+        )
         if is_called or any(map(str.isdigit, plain)):
             return True
-    if not (absences.AWAY.are_in(plain) or absences.UNATTENDED.are_in(plain)):
+    if not (absence_phrases.AWAY.are_in(plain) or absence_phrases.UNATTENDED.are_in(plain)):
         return False
-    if subject.startswith(answers.ABSENT_BEGINS):
+    if subject.startswith(autoreply_phrases.ABSENT_BEGINS):
         return False  # `Holiday plans`, `Abwesenheit von Carl`: people write of absence
-    if subject.startswith(answers.AWAY_BEGINS) or absences.UNATTENDED.are_in(plain):
+    if subject.startswith(autoreply_phrases.AWAY_BEGINS) or absence_phrases.UNATTENDED.are_in(plain):
         return True
-    return absences.AWAY.are_in(subject) or any(
-        (_SPEAKER.search(clause) or absences.SELF_TOLD.are_in(clause))
-        and absences.AWAY.are_in(clause)
+    return absence_phrases.AWAY.are_in(subject) or any(
+        (_SPEAKER.search(clause) or absence_phrases.SELF_TOLD.are_in(clause))
+        and absence_phrases.AWAY.are_in(clause)
         and not _OTHERS.search(clause)
         for clause in _clauses(plain)
     )
@@ -151,7 +155,7 @@ def acknowledges(subject: str, plain: str) -> bool:
 
 def tells_of_colleague(plain: str) -> bool:
     """Whether somebody has left and others are to be asked, and nobody speaks as `I`."""
-    return absences.GONE.are_in(plain) and absences.CONTACT.are_in(plain) and not _SPEAKER.search(plain)
+    return absence_phrases.GONE.are_in(plain) and absence_phrases.CONTACT.are_in(plain) and not _SPEAKER.search(plain)
 
 
 def _clauses(plain: str) -> Iterator[str]:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from receiptd.interpret import absences, addresses, bounce, dialects, envelope, proof, refusals, reply
+from receiptd.interpret import (
+    absence_phrases,
+    addresses,
+    bounce,
+    bounce_evidence,
+    mta_phrases,
+    refusals,
+    reply,
+    report_header,
+)
 from receiptd.interpret.fields import Fields
+from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.lazy import lazy
-from receiptd.interpret.notice import Notice
 
 _OF_CONVERSATIONS = frozenset(("in-reply-to", "references", "list-id", "list-unsubscribe", "list-post", "newsgroups"))
 """People quote bounces; lists, replies and newsletters are no reports of ours."""
 
 
-def is_bounce(header: Fields, said: Notice) -> bool:
+def is_bounce(header: Fields, said: HumanPart) -> bool:
     """Whether this reports a failed or delayed delivery."""
-    if "x-failed-recipients" in header or header.first("x-ricevuta") in dialects.CERTIFIED:
+    if "x-failed-recipients" in header or header.first("x-ricevuta") in mta_phrases.CERTIFIED:
         return True
     signs = _Signs(header, said)
     return signs.tell_of_bounce and not reply.is_away(header) and not signs.tell_success
 
 
-def is_believed_without_names(header: Fields, said: Notice) -> bool:
+def is_believed_without_names(header: Fields, said: HumanPart) -> bool:
     """Whether it is a bounce though it names nobody: parcels fail too, and so do logins that phishers want."""
     if not bounce.is_called_so(header) and reply.is_auto_reply(header):
         return False
-    path = envelope.return_path(header)
+    path = report_header.return_path(header)
     signs = _Signs(header, said)
     return not path or path.lower().startswith(bounce.SERVERS_POST) or signs.is_program or signs.are_proof
 
@@ -31,10 +40,10 @@ def is_believed_without_names(header: Fields, said: Notice) -> bool:
 class _Signs:
     """What speaks for a bounce and against it, each read when first asked."""
 
-    def __init__(self, header: Fields, said: Notice) -> None:
+    def __init__(self, header: Fields, said: HumanPart) -> None:
         self._header, self._said = header, said
         self._subject = bounce.subject_of(header)
-        self._is_null = envelope.return_path(header) == ""
+        self._is_null = report_header.return_path(header) == ""
 
     @lazy
     def _is_called(self) -> bool:
@@ -43,7 +52,7 @@ class _Signs:
     @lazy
     def is_program(self) -> bool:
         """Whether a program signed as which no person writes."""
-        return dialects.PROGRAM.are_in(bounce.sender_of(self._header))
+        return mta_phrases.PROGRAM.are_in(bounce.sender_of(self._header))
 
     @lazy
     def _is_daemon(self) -> bool:
@@ -64,7 +73,7 @@ class _Signs:
     @lazy
     def _is_in_answer(self) -> bool:
         """Whether it answers with a `Re:`, as people do."""
-        return self._is_answer and bool(dialects.ANSWERED.match(self._subject))
+        return self._is_answer and bool(mta_phrases.ANSWERED.match(self._subject))
 
     @lazy
     def _is_conversation(self) -> bool:
@@ -72,16 +81,16 @@ class _Signs:
 
     @lazy
     def _tells_of_failure(self) -> bool:
-        return dialects.SENTENCE.are_in(self._said.plain)
+        return mta_phrases.SENTENCE.are_in(self._said.plain)
 
     @property
     def _tells_of_delay(self) -> bool:
         """Whether a program delivers later: a postmaster may write that mail is slow on Saturday."""
-        return self.is_program and dialects.DELAYED.are_in(self._said.plain)
+        return self.is_program and mta_phrases.DELAYED.are_in(self._said.plain)
 
     @lazy
     def _gives_reply(self) -> bool:
-        return proof.gives_reply(self._said)
+        return bounce_evidence.gives_reply(self._said)
 
     @property
     def _is_refused(self) -> bool:
@@ -90,9 +99,9 @@ class _Signs:
     @property
     def tell_success(self) -> bool:
         """Whether the message arrived, and nothing else is told: without a machine part that proves nothing."""
-        if dialects.SUCCESS.are_in(self._subject):
+        if mta_phrases.SUCCESS.are_in(self._subject):
             return True
-        return dialects.SUCCESS.are_in(self._said.plain) and not proof.gives_code(self._said.text)
+        return mta_phrases.SUCCESS.are_in(self._said.plain) and not bounce_evidence.gives_code(self._said.text)
 
     @lazy
     def are_proof(self) -> bool:
@@ -100,17 +109,17 @@ class _Signs:
 
         People and their answering machines cite replies and quote what they answer: theirs needs both.
         """
-        is_returned = proof.is_returned(self._said)
+        is_returned = bounce_evidence.is_returned(self._said)
         if is_returned and self._gives_reply:
             return True
-        if not (is_returned or self._gives_reply or proof.gives_code(self._said.text)):
+        if not (is_returned or self._gives_reply or bounce_evidence.gives_code(self._said.text)):
             return False
         return not ((self._is_answer or self._is_marked) and self._said.is_personal)
 
     @property
     def tell_of_bounce(self) -> bool:
         """Whether it is a bounce; what it says of success is left aside."""
-        if self._subject.startswith(dialects.FOR_POSTMASTERS):
+        if self._subject.startswith(mta_phrases.FOR_POSTMASTERS):
             return False
         if not (self._is_called or self._is_daemon or self._is_null):
             return self._is_list_refusal or self._is_refused_by_anybody
@@ -138,7 +147,7 @@ class _Signs:
         is_robot = self._is_daemon or self._is_robot
         if not (is_robot or self._is_null):
             return False
-        return self._tells_of_failure and proof.lists_failed(self._header, self._said, among_quoted=is_robot)
+        return self._tells_of_failure and bounce_evidence.lists_failed(self._header, self._said, among_quoted=is_robot)
 
     @property
     def _is_refused_by_anybody(self) -> bool:
@@ -157,7 +166,7 @@ class _Signs:
     def _is_told_in_words(self) -> bool:
         """Whether words alone tell of a failure, and not of somebody who is away, has left or moved."""
         if self._is_daemon and not self._is_in_answer:
-            return (self._is_called or self._tells_of_failure) and not absences.is_away(self._said.plain)
+            return (self._is_called or self._tells_of_failure) and not absence_phrases.is_away(self._said.plain)
         if (self._is_robot or not self._is_marked) and self._is_refused:
             return True
         if self._is_list_refusal:
@@ -173,11 +182,11 @@ class _Signs:
         if not self._tells_of_failure:
             return False
         names_others = self._is_null and self._is_called and self._names_others
-        return proof.is_shown(self._header, self._said) or names_others
+        return bounce_evidence.is_shown(self._header, self._said) or names_others
 
     @property
     def _is_list_refusal(self) -> bool:
-        return dialects.LIST_REFUSALS.are_in(self._subject) and self._tells_of_failure
+        return mta_phrases.LIST_REFUSALS.are_in(self._subject) and self._tells_of_failure
 
     @property
     def _names_others(self) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from receiptd.interpret import absences, addresses, codes, dialects, envelope, notice, phrases
+from receiptd.interpret import absence_phrases, addresses, codes, human_part, mta_phrases, phrases, report_header
 from receiptd.interpret.fields import Fields
-from receiptd.interpret.notice import Notice
+from receiptd.interpret.human_part import HumanPart
 
 _REPLY = re.compile(
     r"(?<![\w.])(?:[45]\d\d[ -]{1,3}#?|#)[45]\.\d{1,3}\.\d{1,3}(?![\w.])|Error: No valid recipients for this MM\b"
@@ -19,7 +19,7 @@ _REPLY = re.compile(
 _REPLY_BEGINS = re.compile(r"[ \t]{0,8}[45]\d\d(?: ?[-–—] ?|[ -]#?[45]\.\d)")
 _RETURNED = re.compile(r"^[ \t]{0,8}message-id[ \t]?:", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"[ \t]{0,8}\d{1,3}[.)][ \t]{1,4}")
-_LABEL = re.compile(rf"[ \t]{{0,8}}(?:{dialects.LABEL})[ \t]{{0,8}}[:：]", re.IGNORECASE)
+_LABEL = re.compile(rf"[ \t]{{0,8}}(?:{mta_phrases.LABEL})[ \t]{{0,8}}[:：]", re.IGNORECASE)
 _BEFORE_NAME = " \t*•·-–<\"'(["
 _AFTER_NAME = " \t>\"')]:;,."
 _LAST_SENTENCE = re.compile(r"^.*(?:[.!?] |[。！？])(?=.)", re.DOTALL)
@@ -29,29 +29,29 @@ _NEAR = 3
 """Lines from a name in which the reply stands that names it."""
 
 
-def gives_reply(said: Notice) -> bool:
+def gives_reply(said: HumanPart) -> bool:
     """Return whether the reply of an SMTP server stands there, status code and all: nobody else writes like that."""
     text = said.text
     places = (found.start() for found in islice(_REPLY.finditer(text), _MOST_REPLIES))
     return any(not _is_quoted(text[text.rfind("\n", 0, at) + 1 : at]) for at in places)
 
 
-def is_returned(said: Notice) -> bool:
+def is_returned(said: HumanPart) -> bool:
     """Return whether the notice returns the original or its header."""
     return said.returns_message or bool(_RETURNED.search(said.copy))
 
 
-def is_shown(header: Fields, said: Notice) -> bool:
+def is_shown(header: Fields, said: HumanPart) -> bool:
     """Return whether the notice returns the original, or lists who failed as servers do."""
     return is_returned(said) or lists_failed(header, said)
 
 
-def lists_failed(header: Fields, said: Notice, *, among_quoted: bool = True) -> bool:
+def lists_failed(header: Fields, said: HumanPart, *, among_quoted: bool = True) -> bool:
     """Return whether a reply begins a line, or an address below a sentence of failure or with its reply beside it."""
-    lines = said.lines if among_quoted else tuple(notice.own_words(said.text).split("\n"))
+    lines = said.lines if among_quoted else tuple(human_part.own_words(said.text).split("\n"))
     writer = addresses.first(header.first("from")) or ""
-    readers = {address.lower() for address in (writer, *envelope.recipients(header))}
-    is_null = envelope.return_path(header) == ""
+    readers = {address.lower() for address in (writer, *report_header.recipients(header))}
+    is_null = report_header.return_path(header) == ""
     above = ""
     for number, line in enumerate(lines):
         if _REPLY_BEGINS.match(line):
@@ -86,12 +86,12 @@ def gives_code(text: str) -> bool:
 
 
 def _announces(line: str) -> bool:
-    if dialects.NOT_A_RECIPIENT.search(line[-_SIGHT:]):
+    if mta_phrases.NOT_A_RECIPIENT.search(line[-_SIGHT:]):
         return False  # `If it was not delivered, write to:`
     plain = phrases.plain(line)
-    if absences.CONTACT.are_in(_LAST_SENTENCE.sub("", plain)):
+    if absence_phrases.CONTACT.are_in(_LAST_SENTENCE.sub("", plain)):
         return False  # `Your mail could not be read. In urgent cases write to:`
-    return dialects.HEADING.are_in(plain) or dialects.SENTENCE.are_in(plain)
+    return mta_phrases.HEADING.are_in(plain) or mta_phrases.SENTENCE.are_in(plain)
 
 
 def _is_quoted(line: str) -> bool:

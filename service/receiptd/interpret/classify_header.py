@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from receiptd.facts import ReportKind
-from receiptd.interpret import bounce, envelope, mime, pec
-from receiptd.interpret.reading import interpret
+from receiptd.interpret import bounce, mime, pec, report_header
+from receiptd.interpret.interpreter import interpret
 
 _TYPES = (
     "multipart/report",
@@ -21,25 +21,25 @@ _REPORTS = (ReportKind.DSN, ReportKind.BOUNCE, ReportKind.MDN, ReportKind.FEEDBA
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class HeaderClass:
     """*is_report*: it says that it is a machine's report; *seems_report*: it is, or only looks like one.
 
-    *answers*: the Message-IDs it says that it answers.
+    *answered_ids*: the Message-IDs it says that it answers.
     """
 
     is_report: bool
     seems_report: bool
-    answers: tuple[str, ...]
+    answered_ids: tuple[str, ...]
 
 
-def glance(header: bytes) -> Glance:
+def classify_header(header: bytes) -> HeaderClass:
     """Return what the header of a message tells; never raises, like `interpret`."""
     fields = mime.read(header).header
     kind = (fields.first("content-type") or "").strip().lower()
     is_report = kind.startswith(_TYPES) or fields.has_any(_FIELDS)
-    seems_report = is_report or envelope.return_path(fields) == "" or bounce.is_called_so(fields)
-    answers = [message_id for name in _ANSWERS for message_id in envelope.message_ids(fields, name)]
-    return Glance(is_report, seems_report, tuple(dict.fromkeys(answers))[-100:])
+    seems_report = is_report or report_header.return_path(fields) == "" or bounce.is_called_so(fields)
+    answered_ids = [message_id for name in _ANSWERS for message_id in report_header.message_ids(fields, name)]
+    return HeaderClass(is_report, seems_report, tuple(dict.fromkeys(answered_ids))[-100:])
 
 
 def is_report(raw: bytes) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from receiptd.interpret import addresses, bounce, dialects, envelope, mime, proof
+from receiptd.interpret import addresses, bounce, bounce_evidence, mime, mta_phrases, report_header
 from receiptd.interpret.fields import Fields
+from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.mime import Part
-from receiptd.interpret.notice import Notice
 
 _CARRIERS = frozenset(("message/rfc822", "message/global"))
 _REPORTS = frozenset((
@@ -16,7 +16,7 @@ _REPORTS = frozenset((
 _MOST_NAMES, _SIGHT = 50, 256 * 1024
 
 
-def report_in(root: Part, said: Notice) -> Part | None:
+def report_in(root: Part, said: HumanPart) -> Part | None:
     """Return the report that *root* carries as its only message, where a machine put it there and says nothing else.
 
     Never deeper than that: what a report returns, or what a person forwards, speaks for itself and not for us.
@@ -35,19 +35,19 @@ def report_in(root: Part, said: Notice) -> Part | None:
 
 def _is_wrapper(header: Fields, inner: Fields) -> bool:
     """Whether a machine, or the server that wrote the report with the header *inner*, seems to have sent *header*."""
-    if envelope.plain_subject(header).startswith(dialects.FORWARDED):
+    if report_header.plain_subject(header).startswith(mta_phrases.FORWARDED):
         return False
     writer = addresses.first(header.first("from"))
     if writer and writer == addresses.first(inner.first("from")):
         return bounce.is_from_daemon(inner) or _is_report(inner)
-    return (envelope.return_path(header) == "" or bounce.is_from_daemon(header)) and _is_report(inner)
+    return (report_header.return_path(header) == "" or bounce.is_from_daemon(header)) and _is_report(inner)
 
 
-def _tells_more(header: Fields, said: Notice, inside: Part) -> bool:
+def _tells_more(header: Fields, said: HumanPart, inside: Part) -> bool:
     """Whether the wrapper itself refuses somebody of whom the report inside says nothing: then it returns that one."""
-    if not (proof.gives_reply(said) or proof.lists_failed(header, said)):
+    if not (bounce_evidence.gives_reply(said) or bounce_evidence.lists_failed(header, said)):
         return False
-    own = set(envelope.recipients(header))
+    own = set(report_header.recipients(header))
     named = [one for one in addresses.find(said.text)[:_MOST_NAMES] if one not in own]
     return any(inside.raw.find(one.encode(), 0, _SIGHT) < 0 for one in named)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from receiptd.interpret import absences, addresses, dialects, phrases
+from receiptd.interpret import absence_phrases, addresses, mta_phrases, phrases
 from receiptd.interpret.lazy import lazy
 from receiptd.interpret.mime import LONGEST_TEXT, Part
 
@@ -13,7 +13,9 @@ _PREAMBLE = re.compile(r"\s*+(?:This is a (?:multi-?part message|MIME)[^\n]*\n\s
 _NO_NOTICE = ("text/rfc822-headers", "text/rfc822-header", "text/calendar", "text/x-vcard", "text/csv")
 _ORNAMENT = "-*=_>#~+|<[( \t.:"
 _FIELD = re.compile(r"[> \t]{0,4}[!-9;-~]{1,76}[ \t]?:|[ \t]+\S")
-_BEGINNINGS = frozenset(said[:3] for said in (*dialects.COPY_FIELDS, *dialects.COPY_STARTS, *dialects.COPY_LINES))
+_BEGINNINGS = frozenset(
+    said[:3] for said in (*mta_phrases.COPY_FIELDS, *mta_phrases.COPY_STARTS, *mta_phrases.COPY_LINES)
+)
 _QUOTED = re.compile(
     r"^(?:>|-{3,} ?\w|_{8,}"
     r"|(?:\*)?(?:von|from|de|da|van|från|fra|od|от|від|发件人|寄件者|差出人|보낸 ?사람) ?[:：]\*? ?\S"
@@ -24,7 +26,7 @@ _QUOTED = re.compile(
 """Where an answer begins to quote."""
 
 _LONGEST_NOTICE = 32 * 1024
-_GLANCE = 8 * 1024
+_BEGINNING = 8 * 1024
 _MOST_LINES = 60
 _MOST_SAID = 500_000
 """Characters said of all names together: lines that name several count for each of them."""
@@ -32,17 +34,17 @@ _LONGEST_LINE = 1000
 _MOST_ODD_NAMES = 10
 
 
-class Notice:
+class HumanPart:
     """The text a person would read: what the server says, and what it copied below; read only as far as asked."""
 
     def __init__(self, root: Part) -> None:
         self._root = root
 
     @lazy
-    def glance(self) -> str:
+    def beginning(self) -> str:
         """The first lines, for whoever needs no more."""
         read = self.__dict__.get("_whole")
-        return _without_preamble(_first_text(self._root, _GLANCE) if read is None else read[:_GLANCE])
+        return _without_preamble(_first_text(self._root, _BEGINNING) if read is None else read[:_BEGINNING])
 
     @lazy
     def _whole(self) -> str:
@@ -81,7 +83,7 @@ class Notice:
     @lazy
     def is_personal(self) -> bool:
         """Whether its writer speaks of themselves, or of one who has left or moved."""
-        return absences.is_personal(self.plain)
+        return absence_phrases.is_personal(self.plain)
 
 
 def _without_preamble(text: str) -> str:
@@ -138,12 +140,12 @@ def _copy_begins(text: str) -> int:
 
 def _is_copy_line(line: str, following: str) -> bool:
     bare = line.lstrip(_ORNAMENT).lower()
-    if bare.startswith(dialects.COPY_FIELDS):
+    if bare.startswith(mta_phrases.COPY_FIELDS):
         return bool(_FIELD.match(following))
-    return bare.startswith(dialects.COPY_STARTS) or bare.rstrip("-*=_>#~+|])< \t.:") in dialects.COPY_LINES
+    return bare.startswith(mta_phrases.COPY_STARTS) or bare.rstrip("-*=_>#~+|])< \t.:") in mta_phrases.COPY_LINES
 
 
-def about(said: Notice, names: Iterable[str]) -> dict[str, str]:
+def about(said: HumanPart, names: Iterable[str]) -> dict[str, str]:
     """Return, for each of *names* in lower case, the lines that speak of it: from where it is named to the next one.
 
     The only name has the rest of the text; of several each has at most 60 lines.

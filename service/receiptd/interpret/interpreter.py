@@ -11,24 +11,24 @@ from receiptd.facts import Action, FoundToken, MatchedBy, Report, ReportedRecipi
 from receiptd.interpret import (
     addresses,
     bounce,
-    dialects,
+    bounce_detection,
     dsn,
-    envelope,
     feedback,
     fields,
     mdn,
     mime,
     mms,
+    mta_phrases,
     pec,
     reply,
+    report_header,
     returned,
     ses,
     tnef,
-    verdict,
-    wrapping,
+    wrapped_report,
 )
+from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.mime import Part
-from receiptd.interpret.notice import Notice
 from receiptd.interpret.returned import Returned
 
 _LONGEST_EXCERPT = 500
@@ -61,15 +61,15 @@ class _Told:
 def interpret(raw: bytes) -> Report:
     """Return what *raw* says; never raises, and is bounded in time, depth and size for any input."""
     root = mime.read(raw)
-    said = Notice(root)
-    if carried := wrapping.report_in(root, said):
-        inside = Notice(carried)
+    said = HumanPart(root)
+    if carried := wrapped_report.report_in(root, said):
+        inside = HumanPart(carried)
         if told := _told(carried, inside):
             return _report(told, root, inside)
     return _report(_told(root, said) or _answer(root, said), root, said)
 
 
-def _told(root: Part, said: Notice) -> _Told | None:
+def _told(root: Part, said: HumanPart) -> _Told | None:
     if root.types & _OF_MACHINES == _OF_STATUS and (told := _delivery_status(root, said)):
         return told  # the usual report, at once
     for reader in _READERS:
@@ -78,7 +78,7 @@ def _told(root: Part, said: Notice) -> _Told | None:
     return None
 
 
-def _feedback(root: Part, said: Notice) -> _Told | None:
+def _feedback(root: Part, said: HumanPart) -> _Told | None:
     part = feedback.find(root)
     if not part and not feedback.is_report(root):
         return None
@@ -88,15 +88,15 @@ def _feedback(root: Part, said: Notice) -> _Told | None:
     return _Told(ReportKind.FEEDBACK, feedback.recipients(root.header, part, original), original)
 
 
-def _fielded(root: Part, said: Notice) -> _Told | None:
+def _fielded(root: Part, said: HumanPart) -> _Told | None:
     """A report whose own header says all."""
     if not root.header.has_any(_REPORTS_IN_HEADER):
         return None
     return _certified(root, said) if pec.is_receipt(root.header) else _mobile(root)
 
 
-def _certified(root: Part, said: Notice) -> _Told | None:
-    message_id = envelope.message_id(pec.original_message_id(root.header))
+def _certified(root: Part, said: HumanPart) -> _Told | None:
+    message_id = report_header.message_id(pec.original_message_id(root.header))
     if pec.is_acceptance(root):
         return _Told(ReportKind.AUTO_REPLY, original_message_id=message_id)
     told = pec.recipients(root, said)
@@ -108,7 +108,7 @@ def _mobile(root: Part) -> _Told | None:
     return _Told(ReportKind.BOUNCE, told) if told else None
 
 
-def _disposition(root: Part, _said: Notice) -> _Told | None:
+def _disposition(root: Part, _said: HumanPart) -> _Told | None:
     part = mdn.find(root)
     told = mdn.read(part, root.header) if part else mdn.read_exchange(root)
     if not told or bounce.is_carried_by_person(root):
@@ -126,18 +126,18 @@ def _disposition(root: Part, _said: Notice) -> _Told | None:
     )
 
 
-def _delivery_status(root: Part, said: Notice) -> _Told | None:
+def _delivery_status(root: Part, said: HumanPart) -> _Told | None:
     part = dsn.find(root)
     status = dsn.read_all(root, part) if part else None
     if not status or not dsn.is_usable(status) or bounce.is_carried_by_person(root):
         return None
-    if not status.recipients and dialects.SENTENCE.are_in(said.plain):
+    if not status.recipients and mta_phrases.SENTENCE.are_in(said.plain):
         return None  # it tells of a failure, but not in fields
     original = returned.find(root, part)
     return _of_status(status, said, original if original.header else returned.in_text(said.copy))
 
 
-def _of_status(status: dsn.Status, said: Notice, original: Returned) -> _Told:
+def _of_status(status: dsn.Status, said: HumanPart, original: Returned) -> _Told:
     return _Told(
         ReportKind.DSN,
         dsn.recipients(status, said),
@@ -153,11 +153,13 @@ def _tokens_of_envelope_id(envelope_id: str | None) -> tuple[FoundToken, ...]:
     if not envelope_id or len(envelope_id) < token.LENGTH:
         return ()
     spellings = (envelope_id, addresses.from_xtext(envelope_id))
-    return tuple(dict.fromkeys(found for text in spellings for found in envelope.of_place(text, MatchedBy.ENVELOPE_ID)))
+    return tuple(
+        dict.fromkeys(found for text in spellings for found in report_header.of_place(text, MatchedBy.ENVELOPE_ID))
+    )
 
 
-def _bounce(root: Part, said: Notice) -> _Told | None:
-    if bounce.is_forwarded_by_person(root.header) or not verdict.is_bounce(root.header, said):
+def _bounce(root: Part, said: HumanPart) -> _Told | None:
+    if bounce.is_forwarded_by_person(root.header) or not bounce_detection.is_bounce(root.header, said):
         return None
     original = returned.find(root, None)
     if not original.header:
@@ -168,12 +170,12 @@ def _bounce(root: Part, said: Notice) -> _Told | None:
     if status.recipients:
         return _of_status(status, said, original)
     told = bounce.recipients(root.header, said, original)
-    if not told and not verdict.is_believed_without_names(root.header, said):
+    if not told and not bounce_detection.is_believed_without_names(root.header, said):
         return None
     return _Told(ReportKind.BOUNCE, told, original)
 
 
-def _exchange(root: Part, said: Notice) -> _Told | None:
+def _exchange(root: Part, said: HumanPart) -> _Told | None:
     """A delivery report that Exchange sends in its own format; its text, if it has one, tells more."""
     action = tnef.delivery(root)
     if not action:
@@ -188,7 +190,7 @@ def _unnamed(action: Action) -> ReportedRecipient:
     return ReportedRecipient(action=action, status={Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0"}.get(action))
 
 
-def _forwarded(root: Part, said: Notice) -> _Told | None:
+def _forwarded(root: Part, said: HumanPart) -> _Told | None:
     """A person forwards a bounce: what it says counts as a bounce without tokens, whatever it holds."""
     if not bounce.is_forwarded(root.header):
         return None
@@ -196,7 +198,7 @@ def _forwarded(root: Part, said: Notice) -> _Told | None:
     return _Told(ReportKind.BOUNCE, dsn.recipients(status, said)) if status.recipients else None
 
 
-def _notification(root: Part, said: Notice) -> _Told | None:
+def _notification(root: Part, said: HumanPart) -> _Told | None:
     told = ses.read(said.text.strip()) if ses.may_be_in(root) else None
     return _Told(told.kind, told.recipients, told.original) if told else None
 
@@ -213,12 +215,12 @@ _READERS = (
 )
 
 
-def _answer(root: Part, said: Notice) -> _Told:
-    kind = reply.kind(root.header, said.glance)
+def _answer(root: Part, said: HumanPart) -> _Told:
+    kind = reply.kind(root.header, said.beginning)
     if kind is not ReportKind.AUTO_REPLY:
         return _Told(kind)
-    is_challenge = reply.is_challenge(root.header, said.glance)
-    return _Told(kind, is_challenge=is_challenge, returns_at=reply.returns_at(said.glance))
+    is_challenge = reply.is_challenge(root.header, said.beginning)
+    return _Told(kind, is_challenge=is_challenge, returns_at=reply.returns_at(said.beginning))
 
 
 def _without_return_path(
@@ -241,10 +243,10 @@ def _names(address: str | None, tokens: set[str]) -> bool:
     return address is not None and len(address) > token.LENGTH and not tokens.isdisjoint(token.find(address))
 
 
-def _report(told: _Told, root: Part, said: Notice) -> Report:
+def _report(told: _Told, root: Part, said: HumanPart) -> Report:
     """Put together what the body and the message's own header say."""
     header = root.header
-    tokens = (*envelope.tokens(header), *_tokens_of_envelope_id(told.envelope_id), *told.original.tokens())
+    tokens = (*report_header.tokens(header), *_tokens_of_envelope_id(told.envelope_id), *told.original.tokens())
     return Report(
         kind=told.kind,
         recipients=_without_return_path(told.recipients, tokens),
@@ -256,21 +258,21 @@ def _report(told: _Told, root: Part, said: Notice) -> Report:
         disposition_mode=told.disposition_mode,
         disposition_modifiers=told.disposition_modifiers,
         arrival_date=told.arrival_date,
-        message_id=envelope.message_id(header.first("message-id")),
+        message_id=report_header.message_id(header.first("message-id")),
         date=fields.instant(header.first("date")),
-        subject=envelope.subject(header),
+        subject=report_header.subject(header),
         from_address=addresses.first(header.first("from")),
-        to_addresses=envelope.recipients(header),
-        return_path=envelope.return_path(header),
-        in_reply_to=envelope.message_ids(header, "in-reply-to"),
-        references=envelope.message_ids(header, "references"),
+        to_addresses=report_header.recipients(header),
+        return_path=report_header.return_path(header),
+        in_reply_to=report_header.message_ids(header, "in-reply-to"),
+        references=report_header.message_ids(header, "references"),
         alias_message_ids=told.original.alias_message_ids,
         returned_from=told.original.sender,
         authentication_results=tuple(header.all("authentication-results")[:10]),
-        is_automatic=envelope.is_automatic(header),
+        is_automatic=report_header.is_automatic(header),
         is_refusal=told.is_refusal,
         is_challenge=told.is_challenge,
         from_delivery_agent=told.from_delivery_agent,
-        excerpt=said.glance.strip()[:_LONGEST_EXCERPT],
+        excerpt=said.beginning.strip()[:_LONGEST_EXCERPT],
         returns_at=told.returns_at,
     )
