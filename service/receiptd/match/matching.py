@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from receiptd import token
 from receiptd.facts import Fact, MatchedBy, Report, ReportKind, Trust, Verdict
-from receiptd.match import aims, answers, grounds, telling, vouching
+from receiptd.match import authentication_results, fact_builder, match_keys, replies, targets
 from receiptd.match.candidates import Candidate
-from receiptd.match.grounds import Ground, ReturnPaths
+from receiptd.match.match_keys import MatchKey, ReturnPaths
 
 MOST_FACTS = 100
 """Facts that one report may tell; what it says of our own addresses comes first."""
@@ -37,12 +37,12 @@ def match(
     The verdict is then `suspicious`, and somebody can look. Of what fits nobody, ordinary mail and what a
     `receiptd check` caused are noise, other reports and answers are unmatched.
     """
-    if answers.is_own(report, candidates):
+    if replies.is_own(report, candidates):
         return Matched(Verdict.NOISE)
-    ground = grounds.find(report, candidates, ReturnPaths(receipts_address, subaddress))
-    told = _once(_facts(report, ground, authserv_id)) if ground else []
-    is_spoofed = report.kind is ReportKind.REPLY and vouching.is_refuted(report, authserv_id)
-    if ground and (ground.is_suspicious or (told and is_spoofed)):
+    key = match_keys.find(report, candidates, ReturnPaths(receipts_address, subaddress))
+    told = _once(_facts(report, key, authserv_id)) if key else []
+    is_spoofed = report.kind is ReportKind.REPLY and authentication_results.is_refuted(report, authserv_id)
+    if key and (key.is_suspicious or (told and is_spoofed)):
         return Matched(Verdict.SUSPICIOUS, tuple(told))
     if told:
         return Matched(Verdict.MATCHED, tuple(told))
@@ -65,23 +65,23 @@ def assigned(
     The person vouches for the match, so what it tells is keyed; what it proves is what any keyed report of its kind
     proves, and an answer to a return path stays an automaton's.
     """
-    if answers.is_own(report, candidates):
+    if replies.is_own(report, candidates):
         return ()
-    if grounds.is_to_return_path(report, ReturnPaths(receipts_address, subaddress)):
+    if match_keys.is_to_return_path(report, ReturnPaths(receipts_address, subaddress)):
         report = replace(report, is_automatic=True)
-    ground = Ground(tuple(candidates), MatchedBy.PERSON, Trust.KEYED, owner=at, branches=tuple(branches))
-    return tuple(_once(_facts(report, ground, None)))
+    key = MatchKey(tuple(candidates), MatchedBy.PERSON, Trust.KEYED, owner=at, branches=tuple(branches))
+    return tuple(_once(_facts(report, key, None)))
 
 
-def _facts(report: Report, ground: Ground, authserv_id: str | None) -> Iterable[Fact]:
-    if report.kind in telling.SOURCES:
-        return (telling.fact(report, aim, ground.by) for aim in aims.find(report, ground))
+def _facts(report: Report, key: MatchKey, authserv_id: str | None) -> Iterable[Fact]:
+    if report.kind in fact_builder.SOURCES:
+        return (fact_builder.fact(report, target, key.by) for target in targets.find(report, key))
     if report.kind is ReportKind.FEEDBACK:
-        return answers.by_complainer(report, ground)
-    if answers.is_automatons(report, ground):
-        return answers.by_automaton(report, ground)
+        return replies.by_complainer(report, key)
+    if replies.is_automatons(report, key):
+        return replies.by_automaton(report, key)
     if report.kind is ReportKind.REPLY:
-        return answers.by_person(report, ground, authserv_id)
+        return replies.by_person(report, key, authserv_id)
     return ()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from receiptd import address
 from receiptd.facts import Report, ReportKind, Verdict
 from receiptd.match.candidates import Candidate, keys
-from receiptd.match.grounds import owners_of
+from receiptd.match.match_keys import owners_of
 
 _NO_KEY = "It names neither a token nor a Message-ID, so nothing says which message it is about."
 _STRANGE = "No message of ours has the token or Message-ID that it names."

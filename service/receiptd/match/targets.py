@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from receiptd import address
 from receiptd.facts import MatchedBy, Report, ReportedRecipient, ReportKind, Trust
 from receiptd.match.candidates import Candidate, Directory
-from receiptd.match.grounds import SUCCESS, Ground
+from receiptd.match.match_keys import SUCCESS, MatchKey
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
+class ReportTarget:
     """One block and one recipient it speaks of; *onward*: it names an address we did not send to."""
 
     block: ReportedRecipient
@@ -27,28 +27,28 @@ def addresses(report: Report) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for block in told for text in block if text))
 
 
-def find(report: Report, ground: Ground) -> list[Aim]:
-    """Return what the blocks of *report* aim at, what it says of our own addresses first."""
+def find(report: Report, key: MatchKey) -> list[ReportTarget]:
+    """Return the targets of the blocks of *report*, our own addresses first."""
     blocks = report.recipients or (ReportedRecipient(),)
-    directory = Directory(ground.recipients)
+    directory = Directory(key.recipients)
     reader = directory.find(report.from_address) if report.kind is ReportKind.MDN else None
-    if ground.owner and ground.by is MatchedBy.PERSON:
-        found = _by_a_person(blocks, ground, ground.owner, directory, reader)
-    elif ground.owner:
-        found = _under_token(blocks, ground, ground.owner, directory, reader)
+    if key.owner and key.by is MatchedBy.PERSON:
+        found = _by_a_person(blocks, key, key.owner, directory, reader)
+    elif key.owner:
+        found = _under_token(blocks, key, key.owner, directory, reader)
     else:
-        found = _under_message_id(blocks, ground, directory, reader)
-    return sorted(found, key=lambda aim: aim.onward)
+        found = _under_message_id(blocks, key, directory, reader)
+    return sorted(found, key=lambda target: target.onward)
 
 
 def _under_token(
     blocks: Iterable[ReportedRecipient],
-    ground: Ground,
+    key: MatchKey,
     owner: Candidate,
     directory: Directory,
     reader: Candidate | None,
-) -> Iterator[Aim]:
-    """Yield the aims of a report that carries the token of *owner*.
+) -> Iterator[ReportTarget]:
+    """Yield the targets of a report that carries the token of *owner*.
 
     Every envelope has one recipient, so a block that names somebody else is about a branch behind the
     owner's address. Of that other recipient's own copy it is a guess, for who holds one copy must fail no other;
@@ -62,26 +62,26 @@ def _under_token(
         is_owners = owner in named or not _has_address(block) or reader is owner
         if is_owners or not others or not names_owner:
             onward = _is_onward(block, owner, directory) and reader is not owner
-            yield Aim(block, owner, ground.trust, onward)
-        lesser = Trust.PLAUSIBLE if ground.trust is Trust.SEALED and block.action in SUCCESS else Trust.WEAK
+            yield ReportTarget(block, owner, key.trust, onward)
+        lesser = Trust.PLAUSIBLE if key.trust is Trust.SEALED and block.action in SUCCESS else Trust.WEAK
         for one in others:
-            yield Aim(block, one, lesser, onward=_is_onward(block, one, directory))
+            yield ReportTarget(block, one, lesser, onward=_is_onward(block, one, directory))
 
 
 def _by_a_person(
     blocks: Iterable[ReportedRecipient],
-    ground: Ground,
+    key: MatchKey,
     owner: Candidate,
     directory: Directory,
     reader: Candidate | None,
-) -> Iterator[Aim]:
-    """Yield the aims of a report of which a person says that it speaks of *owner*.
+) -> Iterator[ReportTarget]:
+    """Yield the targets of a report of which a person says that it speaks of *owner*.
 
     No key says that its envelope had one recipient. So only what names the owner, or a branch known behind it, is about
     it, and what names nobody. A report that names others alone is about none of it: a wrong id must fail nobody.
     """
     read = [(block, _named(block, directory)) for block in blocks]
-    known = {address.key(one).casefold() for one in ground.branches}
+    known = {address.key(one).casefold() for one in key.branches}
     own = [
         block
         for block, named in read
@@ -89,25 +89,25 @@ def _by_a_person(
     ]
     nameless = [block for block, _ in read if not _has_address(block)]
     for block in (*own, *nameless) if own or len(nameless) == len(read) else ():
-        yield Aim(block, owner, ground.trust, onward=_is_onward(block, owner, directory) and reader is not owner)
+        yield ReportTarget(block, owner, key.trust, onward=_is_onward(block, owner, directory) and reader is not owner)
 
 
 def _under_message_id(
-    blocks: Iterable[ReportedRecipient], ground: Ground, directory: Directory, reader: Candidate | None
-) -> Iterator[Aim]:
-    """Yield the aims of a report that only a Message-ID leads here: to the recipients it names, or the only one.
+    blocks: Iterable[ReportedRecipient], key: MatchKey, directory: Directory, reader: Candidate | None
+) -> Iterator[ReportTarget]:
+    """Yield the targets of a report that only a Message-ID leads here: to the recipients it names, or the only one.
 
     An MDN that names nobody we know, but whose From is one of several recipients, is a guess: weak.
     """
     for block in blocks:
         named = _named(block, directory)
-        if ground.only:
-            yield Aim(block, ground.only, ground.trust, onward=_is_onward(block, ground.only, directory) and not reader)
+        if key.only:
+            yield ReportTarget(block, key.only, key.trust, onward=_is_onward(block, key.only, directory) and not reader)
         elif named:
             for one in named:
-                yield Aim(block, one, ground.trust, onward=_is_onward(block, one, directory))
+                yield ReportTarget(block, one, key.trust, onward=_is_onward(block, one, directory))
         elif reader:
-            yield Aim(block, reader, Trust.WEAK, onward=False)
+            yield ReportTarget(block, reader, Trust.WEAK, onward=False)
 
 
 def _named(block: ReportedRecipient, directory: Directory) -> list[Candidate]:

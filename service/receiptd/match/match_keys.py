@@ -16,7 +16,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class MatchKey:
     """The key that fits: *owner* is the token's recipient, or None where only a Message-ID led here.
 
     *recipients* are those of the message.
@@ -52,8 +52,8 @@ class ReturnPaths:
         return f"{local}{self.subaddress}{token}@{domain}" if self.subaddress else None
 
 
-def find(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) -> Ground | None:
-    """Return the ground on which *report* stands, that of a key before that of a Message-ID, or None."""
+def find(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) -> MatchKey | None:
+    """Return the key by which *report* finds its message, a token or envelope id before a Message-ID, or None."""
     return _by_key(report, candidates) or _by_message_id(report, candidates, paths)
 
 
@@ -68,7 +68,7 @@ def owners_of(report: Report, candidates: Sequence[Candidate]) -> dict[str, tupl
     return owners
 
 
-def _by_key(report: Report, candidates: Sequence[Candidate]) -> Ground | None:
+def _by_key(report: Report, candidates: Sequence[Candidate]) -> MatchKey | None:
     """Find the owner of a token or envelope id that we gave out."""
     owners = owners_of(report, candidates)
     if not owners:
@@ -78,7 +78,7 @@ def _by_key(report: Report, candidates: Sequence[Candidate]) -> Ground | None:
     trust, is_suspicious = _sureness(report, owner, candidates)
     if len(owners) > 1:
         trust, is_suspicious = Trust.WEAK, True
-    return Ground(siblings, place, trust, owner, is_suspicious)
+    return MatchKey(siblings, place, trust, owner, is_suspicious)
 
 
 def _sureness(report: Report, owner: Candidate, candidates: Sequence[Candidate]) -> tuple[Trust, bool]:
@@ -123,14 +123,14 @@ def _has_wrong_envelope_id(report: Report, owner: Candidate) -> bool:
     return tells_success or _has_envelope_id(report)
 
 
-def _by_message_id(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) -> Ground | None:
+def _by_message_id(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) -> MatchKey | None:
     for message_id, by in _message_ids(report):
         hit = [one for one in candidates if one.is_known_as(message_id)]
         if hit:
             recipients = _first_handed_over(report, hit)
             is_alias = by is MatchedBy.MESSAGE_ID and any(one.is_alias(message_id) for one in recipients)
             is_forged = _has_strange_token(report, paths)
-            return Ground(
+            return MatchKey(
                 recipients,
                 MatchedBy.ALIAS if is_alias else by,
                 Trust.WEAK if is_forged else Trust.PLAUSIBLE,

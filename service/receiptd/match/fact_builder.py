@@ -7,8 +7,8 @@ from typing import Any
 
 from receiptd import address
 from receiptd.facts import Action, EventKind, Fact, MatchedBy, Report, ReportedRecipient, ReportKind, Source
-from receiptd.match.aims import Aim
 from receiptd.match.candidates import Candidate
+from receiptd.match.targets import ReportTarget
 
 LONGEST_DIAGNOSTIC = 1024
 """Bytes of a Diagnostic-Code that an event keeps; the report itself is evidence for the rest."""
@@ -34,28 +34,28 @@ _DISPOSITIONS = {
 SOURCES = {ReportKind.DSN: Source.DSN, ReportKind.BOUNCE: Source.BOUNCE, ReportKind.MDN: Source.MDN}
 
 
-def fact(report: Report, aim: Aim, by: MatchedBy) -> Fact:
-    """Return what *report* says of the recipient that *aim* names.
+def fact(report: Report, target: ReportTarget, by: MatchedBy) -> Fact:
+    """Return what *report* says of the recipient that *target* names.
 
     A report whose action nobody knows proves that the message was accepted, and no more (RFC 3464 §2.3.3).
     """
-    kind, source, block = _kind(report, aim), SOURCES[report.kind], aim.block
-    told = (source, block.status, report.reporting_mta, report.disposition_mode, report.reporting_ua, aim.onward)
+    kind, source, block = _kind(report, target), SOURCES[report.kind], target.block
+    told = (source, block.status, report.reporting_mta, report.disposition_mode, report.reporting_ua, target.onward)
     return Fact(
-        recipient_id=aim.at.recipient_id,
+        recipient_id=target.at.recipient_id,
         kind=kind,
         source=source,
-        trust=aim.trust,
+        trust=target.trust,
         matched_by=by,
-        final_recipient=final_recipient(block.final_recipient or block.original_recipient, aim.at),
+        final_recipient=final_recipient(block.final_recipient or block.original_recipient, target.at),
         occurred_at=block.occurred_at or report.date,
-        detail=_detail(report, aim),
+        detail=_detail(report, target),
         variant=variant(*told, *sorted(report.disposition_modifiers)),
     )
 
 
-def _kind(report: Report, aim: Aim) -> EventKind:
-    action = aim.block.action
+def _kind(report: Report, target: ReportTarget) -> EventKind:
+    action = target.block.action
     if report.kind is not ReportKind.MDN:
         unknown = EventKind.FAILED if report.kind is ReportKind.BOUNCE else EventKind.ACCEPTED
         return _DELIVERIES.get(action, unknown) if action else unknown
@@ -66,8 +66,8 @@ def _kind(report: Report, aim: Aim) -> EventKind:
     return _DISPOSITIONS.get(action, EventKind.ACCEPTED) if action else EventKind.ACCEPTED
 
 
-def _detail(report: Report, aim: Aim) -> dict[str, Any]:
-    block = aim.block
+def _detail(report: Report, target: ReportTarget) -> dict[str, Any]:
+    block = target.block
     detail: dict[str, Any] = {
         "reporting_mta": text(report.reporting_mta),
         "status": text(block.status),
@@ -82,7 +82,7 @@ def _detail(report: Report, aim: Aim) -> dict[str, Any]:
         "envelope_id": text(report.envelope_id),
         "excerpt": text(report.excerpt),
         "status_disagrees": _disagrees(block),
-        "onward": aim.onward,
+        "onward": target.onward,
     }
     if report.kind is ReportKind.MDN:
         detail |= {
