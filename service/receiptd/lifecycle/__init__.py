@@ -1,5 +1,5 @@
 """Events -> state of a recipient."""
 
-from receiptd.lifecycle.folding import fold, uncounted
+from receiptd.lifecycle.state import fold, uncounted
 
 __all__ = ["fold", "uncounted"]

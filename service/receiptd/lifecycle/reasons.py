@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from receiptd.facts import Cause, Delivery, Disposition, Event, EventKind, Level, Receipt, Source
-from receiptd.lifecycle.joining import Standing
+from receiptd.lifecycle.branches import BranchState
 from receiptd.lifecycle.reading import Reading
 
 CAUSES = {
@@ -90,7 +90,7 @@ _BY_DISPOSITION = {
 def reason(
     readings: Sequence[Reading],
     bad: Sequence[Reading],
-    standings: Sequence[Standing],
+    branch_states: Sequence[BranchState],
     delivery: Delivery,
     disposition: Disposition,
     receipt: Receipt,
@@ -98,15 +98,15 @@ def reason(
     """Return why the receipt isn't met, or what limits the claim; None where there is nothing to add."""
     kinds = {one.kind for one in readings}
     if EventKind.CONFIRMED in kinds:
-        against = _of_bad_news(kinds, bad, standings, delivery) if bad else _BY_DISPOSITION.get(disposition)
+        against = _of_bad_news(kinds, bad, branch_states, delivery) if bad else _BY_DISPOSITION.get(disposition)
         return f"{CONFIRMED} {against}" if against else CONFIRMED
     if receipt is Receipt.WAIVED:
         return CANCELLED if EventKind.WAIVED not in kinds else WAIVED
     if bad:
-        return _of_bad_news(kinds, bad, standings, delivery)
+        return _of_bad_news(kinds, bad, branch_states, delivery)
     if receipt is Receipt.FAILED:
         return _BY_DISPOSITION.get(disposition)
-    return _of_limits(readings, standings, delivery, receipt)
+    return _of_limits(readings, branch_states, delivery, receipt)
 
 
 def overdue(delivery: Delivery, level: Level | None, *, submitted: bool, is_late: bool = False) -> str:
@@ -122,18 +122,18 @@ def overdue(delivery: Delivery, level: Level | None, *, submitted: bool, is_late
 
 
 def _of_bad_news(
-    kinds: set[EventKind], bad: Sequence[Reading], standings: Sequence[Standing], delivery: Delivery
+    kinds: set[EventKind], bad: Sequence[Reading], branch_states: Sequence[BranchState], delivery: Delivery
 ) -> str:
-    standing = [one for one in standings if one.is_bad and not one.is_overridden]
-    if not standing:
+    failed = [one for one in branch_states if one.is_bad and not one.is_overridden]
+    if not failed:
         return OVERRIDDEN
     if delivery is Delivery.CONTRADICTED:
         return CONTRADICTED
-    if any(one.is_refused for one in standing):
+    if any(one.is_refused for one in failed):
         return REFUSED
     # A Postfix sends the member's failure before the `expanded` of the same second: the other address tells too.
     is_behind = all(one.event.detail.get("onward") for one in bad)
-    if is_behind or EventKind.EXPANDED in kinds or not all(one.is_bad for one in standings):
+    if is_behind or EventKind.EXPANDED in kinds or not all(one.is_bad for one in branch_states):
         return ALIAS
     return failure(max(bad, key=lambda one: (one.trust, bool(one.event.detail.get("status")), one.event.id)).event)
 
@@ -189,7 +189,7 @@ def deferral(event: Event) -> str:
 
 
 def _of_limits(
-    readings: Sequence[Reading], standings: Sequence[Standing], delivery: Delivery, receipt: Receipt
+    readings: Sequence[Reading], branch_states: Sequence[BranchState], delivery: Delivery, receipt: Receipt
 ) -> str | None:
     kinds = {one.kind for one in readings}
     if delivery is Delivery.UNCERTAIN:

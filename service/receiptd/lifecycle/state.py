@@ -18,8 +18,8 @@ from receiptd.facts import (
     RecipientState,
     Trust,
 )
-from receiptd.lifecycle import joining, reasons
-from receiptd.lifecycle.joining import Standing
+from receiptd.lifecycle import branches, reasons
+from receiptd.lifecycle.branches import BranchState
 from receiptd.lifecycle.reading import BAD, PROVES, RANK, REPORTS, Reading, read
 
 _LEVELS = {
@@ -40,7 +40,7 @@ class _Joined:
 
     readings: tuple[Reading, ...]
     bad: tuple[Reading, ...]
-    standings: tuple[Standing, ...]
+    branch_states: tuple[BranchState, ...]
     delivery: Delivery
     disposition: Disposition
 
@@ -51,7 +51,7 @@ class _Joined:
     @property
     def is_failed(self) -> bool:
         """Whether bad news stands that no one's own `displayed` or answer overrides."""
-        return any(one.is_bad and not one.is_overridden for one in self.standings)
+        return any(one.is_bad and not one.is_overridden for one in self.branch_states)
 
 
 def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
@@ -75,31 +75,31 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
     """
     readings = read(events, demand)
     own = address.key(demand.address)
-    bad = joining.bad_news(readings)
-    readings = joining.undisputed(readings, bad)
-    standings = joining.stand(readings, bad)
+    bad = branches.bad_news(readings)
+    readings = branches.undisputed(readings, bad)
+    branch_states = branches.branch_states(readings, bad)
     joined = _Joined(
         readings,
         bad,
-        standings,
-        joining.delivery(readings, standings, own),
-        joining.strongest(EventKind(one.disposition.value) for one in standings if one.disposition in _DISPOSED),
+        branch_states,
+        branches.delivery(readings, branch_states, own),
+        branches.strongest(EventKind(one.disposition.value) for one in branch_states if one.disposition in _DISPOSED),
     )
     level = _level(joined)
     own_at, copy_at = _met_at(joined, level, demand), _met_by_copy_at(readings)
     met_at = min((at for at in (own_at, copy_at) if at is not None), default=None)
     receipt = _receipt(joined, met_at, demand)
     is_copys = receipt.is_met and own_at is None
-    told = _teller(joined)
+    disposition_event = _disposition_event(joined)
     return RecipientState(
         delivery=joined.delivery,
         disposition=joined.disposition,
         receipt=receipt,
         level=level,
         trust=_trust(joined, level),
-        branches=joining.branches(standings, own, demand.address),
-        disposition_mode=told.detail.get("disposition_mode") if told else None,
-        disposition_modifiers=tuple(told.detail.get("modifiers") or ()) if told else (),
+        branches=branches.shown(branch_states, own, demand.address),
+        disposition_mode=disposition_event.detail.get("disposition_mode") if disposition_event else None,
+        disposition_modifiers=tuple(disposition_event.detail.get("modifiers") or ()) if disposition_event else (),
         reason=reasons.COPY if is_copys else _reason(joined, receipt, level),
         met_at=met_at if receipt.is_met else None,
         is_confirmed=EventKind.CONFIRMED in joined.kinds,
@@ -108,7 +108,9 @@ def fold(events: Iterable[Event], demand: Demand) -> RecipientState:
 
 def _reason(joined: _Joined, receipt: Receipt, level: Level | None) -> str | None:
     """Return why the receipt isn't met; of one that is overdue at least what its alert says."""
-    said = reasons.reason(joined.readings, joined.bad, joined.standings, joined.delivery, joined.disposition, receipt)
+    said = reasons.reason(
+        joined.readings, joined.bad, joined.branch_states, joined.delivery, joined.disposition, receipt
+    )
     if said is not None or receipt is not Receipt.OVERDUE:
         return said
     overdue = [one.event for one in joined.readings if one.kind is EventKind.OVERDUE]
@@ -120,9 +122,9 @@ def uncounted(events: Iterable[Event], demand: Demand) -> frozenset[str]:
     """Return the ids of the events that have too little trust to count: they stand in the record and move no track."""
     told = tuple(events)
     readings = read(told, demand)
-    bad = joining.bad_news(readings)
+    bad = branches.bad_news(readings)
     moving = {one.event.id for one in bad}
-    counted = {one.event.id for one in joining.undisputed(readings, bad) if _counts(one, moving)}
+    counted = {one.event.id for one in branches.undisputed(readings, bad) if _counts(one, moving)}
     return frozenset(event.id for event in told) - counted
 
 
@@ -146,7 +148,7 @@ def _level(joined: _Joined) -> Level | None:
         return _LEVELS.get(joined.delivery)
     if any(one.rank >= RANK[Level.RELAYED] for one in joined.readings):
         return Level.RELAYED
-    is_accepted = EventKind.ACCEPTED in joined.kinds or joining.is_reported(joined.readings)
+    is_accepted = EventKind.ACCEPTED in joined.kinds or branches.is_reported(joined.readings)
     return Level.ACCEPTED if is_accepted else None
 
 
@@ -206,7 +208,7 @@ def _trust(joined: _Joined, level: Level | None) -> Trust | None:
     return _BY_TRUST[max(one.trust for one in resting)] if resting else None
 
 
-def _teller(joined: _Joined) -> Event | None:
+def _disposition_event(joined: _Joined) -> Event | None:
     """Return the event that tells the disposition; a person's before an automaton's, then the earliest."""
     telling = [one.event for one in joined.readings if one.kind.value == joined.disposition.value]
     return min(

@@ -1,4 +1,4 @@
-"""Readings -> how each branch stands, and how they stand together."""
+"""Readings -> the state of each branch, and the delivery track that they give together."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _KEYED = RANK[Trust.KEYED]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How one branch stands. *standing* leaves bad news aside."""
+class BranchState:
+    """The state of one branch. *progress* is how far it came, bad news left aside."""
 
     name: str
-    standing: Delivery | None
+    progress: Delivery | None
     disposition: Disposition
     proves_delivery: bool
     has_failed: bool
@@ -50,7 +50,7 @@ class Standing:
         """What is shown of the branch."""
         if self.has_failed and self.proves_delivery:
             return Delivery.CONTRADICTED
-        return Delivery.FAILED if self.is_bad else self.standing or Delivery.ACCEPTED
+        return Delivery.FAILED if self.is_bad else self.progress or Delivery.ACCEPTED
 
 
 def bad_news(readings: Sequence[Reading]) -> tuple[Reading, ...]:
@@ -83,14 +83,14 @@ def undisputed(readings: Sequence[Reading], bad: Sequence[Reading]) -> tuple[Rea
     return tuple(one for one in readings if one.kind not in _READ or one.trust >= _KEYED or one.branch not in failed)
 
 
-def stand(readings: Sequence[Reading], bad: Sequence[Reading]) -> tuple[Standing, ...]:
+def branch_states(readings: Sequence[Reading], bad: Sequence[Reading]) -> tuple[BranchState, ...]:
     """Return each branch of which a report (or our own refusal) speaks, sorted by name."""
     failures = _by_branch(bad)
     proofs = _by_branch(one for one in readings if one.rank >= _RELAYED)
     delays = _by_branch(one for one in readings if one.kind is EventKind.DELAYED)
     nothing: frozenset[EventKind] = frozenset()
     return tuple(
-        _standing(
+        _branch_state(
             name,
             proofs.get(name, nothing),
             failures.get(name, nothing),
@@ -107,18 +107,18 @@ def _by_branch(readings: Iterable[Reading]) -> dict[str, frozenset[EventKind]]:
     return {name: frozenset(found) for name, found in kinds.items()}
 
 
-def _standing(
+def _branch_state(
     name: str, proofs: frozenset[EventKind], failures: frozenset[EventKind], asides: frozenset[EventKind]
-) -> Standing:
+) -> BranchState:
     arrivals = proofs - {EventKind.RELAYED, EventKind.EXPANDED}
-    standing: Delivery | None = Delivery.DELIVERED if arrivals else None
+    progress: Delivery | None = Delivery.DELIVERED if arrivals else None
     for kind in (EventKind.RELAYED, EventKind.EXPANDED, EventKind.DELAYED):
-        if standing is None and kind in proofs | asides:
-            standing = Delivery(kind.value)
+        if progress is None and kind in proofs | asides:
+            progress = Delivery(kind.value)
     has_failed = EventKind.FAILED in failures
-    return Standing(
+    return BranchState(
         name=name,
-        standing=standing,
+        progress=progress,
         disposition=strongest(proofs | failures | asides),
         # A `displayed` that overrides leaves the record as it was: failed.
         proves_delivery=bool(arrivals - _READ if has_failed else arrivals),
@@ -133,18 +133,20 @@ def strongest(kinds: Iterable[EventKind]) -> Disposition:
     return next((Disposition(kind.value) for kind in _STRONGEST if kind in among), Disposition.NONE)
 
 
-def delivery(readings: Sequence[Reading], standings: Sequence[Standing], own: str) -> Delivery:
+def delivery(readings: Sequence[Reading], branch_states: Sequence[BranchState], own: str) -> Delivery:
     """Return the delivery track: over branches the worst counts."""
-    if any(one.is_bad for one in standings):
-        is_contradicted = any(one.has_failed for one in standings) and any(one.proves_delivery for one in standings)
+    if any(one.is_bad for one in branch_states):
+        is_contradicted = any(one.has_failed for one in branch_states) and any(
+            one.proves_delivery for one in branch_states
+        )
         return Delivery.CONTRADICTED if is_contradicted else Delivery.FAILED
     # A branch that is only delayed says nothing beside another fact: it never holds the others back.
-    named = {one.standing for one in standings if one.name != own and one.standing in _WORST}
-    mine = {one.standing for one in standings if one.name == own and one.standing in _WORST}
+    named = {one.progress for one in branch_states if one.name != own and one.progress in _WORST}
+    mine = {one.progress for one in branch_states if one.name == own and one.progress in _WORST}
     counted = named | (mine & {Delivery.DELIVERED} if named else mine)
     if counted:
         return next(word for word in _WORST if word in counted)
-    return Delivery.DELAYED if any(one.standing is Delivery.DELAYED for one in standings) else _sent(readings)
+    return Delivery.DELAYED if any(one.progress is Delivery.DELAYED for one in branch_states) else _sent(readings)
 
 
 def _sent(readings: Sequence[Reading]) -> Delivery:
@@ -163,6 +165,8 @@ def is_reported(readings: Sequence[Reading]) -> bool:
     return any(one.event.source in REPORTS for one in readings)
 
 
-def branches(standings: Sequence[Standing], own: str, address: str) -> tuple[Branch, ...]:
+def shown(branch_states: Sequence[BranchState], own: str, address: str) -> tuple[Branch, ...]:
     """Return the branches as shown; our own address as the sender wrote it."""
-    return tuple(Branch(address if one.name == own else one.name, one.delivery, one.disposition) for one in standings)
+    return tuple(
+        Branch(address if one.name == own else one.name, one.delivery, one.disposition) for one in branch_states
+    )
