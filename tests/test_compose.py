@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.compose import Attachment, Draft, Letter, adopt, check_fitness, compose, for_recipient, has_raw_header
 from receiptd.errors import BadData
 
@@ -71,7 +71,7 @@ def test_message_id_and_date_are_added_where_missing() -> None:
     assert message["Date"] == "Tue, 24 Nov 2026 09:30:00 +0000"
     assert message.get_all("Message-ID") == [letter.message_id]
     assert re.fullmatch(r"<[^@<>\s]+@a\.org>", letter.message_id)
-    assert token.find(letter.message_id) == ()
+    assert correlation_token.find(letter.message_id) == ()
     assert letter.message_id != adopt(raw, now=NOW).message_id
 
 

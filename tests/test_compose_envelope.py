@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.compose import (
     mail_parameters,
     notify_value,
@@ -59,16 +59,16 @@ def test_ret_knows_two_words() -> None:
 
 
 def test_a_made_token_needs_no_xtext_and_stays_short() -> None:
-    made = token.make()
+    made = correlation_token.make()
     assert xtext_encode(made) == made
     assert len(made) <= 38
 
 
 def test_the_token_of_a_check_is_a_token_like_any_other() -> None:
-    first, second = token.make_for_check(), token.make_for_check()
-    assert token.find(first) == (first,)
+    first, second = correlation_token.make_for_check(), correlation_token.make_for_check()
+    assert correlation_token.find(first) == (first,)
     assert first != second
-    assert token.is_of_check(first)
+    assert correlation_token.is_of_check(first)
 
 
 def test_each_recipient_has_its_own_orcpt() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptd import token as tokens
+from receiptd import correlation_token
 from receiptd.accept import Taken
 from receiptd.facts import Event, MatchedBy, Source, Trust
 from receiptd.models import Attempt, Recipient
@@ -151,7 +151,7 @@ async def renamed(stage: Stage, taken: Taken, host: str, reply: str) -> str:
     async with stage.store.write() as session:
         session.add(
             Attempt(
-                id=tokens.make(),
+                id=correlation_token.make(),
                 recipient=taken.recipients[0].id,
                 started_at=stage.instant,
                 finished_at=stage.instant,

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 from sqlmodel import select
 
-from receiptd import decide, lifecycle, token
+from receiptd import correlation_token, decide, lifecycle
 from receiptd.decide import Pointless
 from receiptd.escalate import escalate
 from receiptd.facts import Delivery, EventKind, Level, Receipt
@@ -188,7 +188,7 @@ class Flow(RuleBasedStateMachine):
 
     def sent_tokens(self) -> Counter[str]:
         """Return how often each token went out, to its final dot."""
-        return Counter(token.find(raw.partition(b"\r\n\r\n")[0].decode())[0] for raw in self.smtp.messages)
+        return Counter(correlation_token.find(raw.partition(b"\r\n\r\n")[0].decode())[0] for raw in self.smtp.messages)
 
     @invariant()
     def a_state_is_what_its_events_prove(self) -> None:

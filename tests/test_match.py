@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.facts import (
     Action,
     Cause,
@@ -132,7 +132,9 @@ def test_every_id_that_may_be_ours_is_looked_up() -> None:
 
 
 def test_keys_are_bounded() -> None:
-    looked = keys(dsn(found_tokens=found(*[token.make() for _ in range(99)]), references=tuple(map(str, range(9999)))))
+    looked = keys(
+        dsn(found_tokens=found(*[correlation_token.make() for _ in range(99)]), references=tuple(map(str, range(9999))))
+    )
     assert len(looked.tokens) == 20
     assert len(looked.message_ids) == 100
 
@@ -754,11 +756,11 @@ def test_what_fits_nobody_stays_visible_unless_it_is_ordinary(kind: ReportKind) 
 
 
 def test_what_a_check_caused_is_no_news() -> None:
-    assert of(dsn(found_tokens=found(token.make_for_check())), *TRIO) == Matched(Verdict.NOISE)
+    assert of(dsn(found_tokens=found(correlation_token.make_for_check())), *TRIO) == Matched(Verdict.NOISE)
 
 
 def test_the_token_of_a_check_does_not_hide_what_another_key_tells() -> None:
-    report = dsn(found_tokens=found(token.make_for_check()), original_message_id=ID)
+    report = dsn(found_tokens=found(correlation_token.make_for_check()), original_message_id=ID)
     assert of(report, *TRIO).facts
 
 

@@ -18,10 +18,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from receiptd import sandbox, token
+from receiptd import correlation_token, sandbox
 from receiptd.sandbox.mailworld import World
 
-TOKEN = token.make()
+TOKEN = correlation_token.make()
 RETURN_PATH = f"receipts+{TOKEN}@office.example"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from receiptd import telemetry, token
+from receiptd import correlation_token, telemetry
 
 
 class Terminal(io.StringIO):
@@ -54,7 +54,7 @@ def test_the_standard_librarys_records_look_the_same() -> None:
 
 @pytest.mark.parametrize("stream_type", [io.StringIO, Terminal])
 def test_tokens_and_return_paths_are_cut_wherever_they_stand(stream_type: type[io.StringIO]) -> None:
-    stream, secret = stream_type(), token.make()
+    stream, secret = stream_type(), correlation_token.make()
     telemetry.configure_logging(stream, environ={})
     fault = ValueError(f"receipts+{secret}@a.org refused")
     structlog.get_logger().error(f"token {secret.upper()}", paths=[f"receipts+{secret}@a.org"], exc_info=fault)

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlmodel import select
 from structlog.testing import capture_logs
 
-from receiptd import token as tokens
+from receiptd import correlation_token
 from receiptd.client import path as path_of
 from receiptd.facts import EventKind, Source
 from receiptd.models import Alert, Dispatch, Message
@@ -748,7 +748,7 @@ async def test_no_token_is_ever_shown(home: Home) -> None:
     for url in (*paths, "/v1/messages", "/v1/alerts", "/v1/reports", "/metrics", "/readyz"):
         answer = await home.api.get(url)
         assert row.token not in answer.text.lower(), url
-        assert not [word for word in tokens.find(answer.text) if word == row.token], url
+        assert not [word for word in correlation_token.find(answer.text) if word == row.token], url
     assert row.token[:4] + "…" in (await home.api.get(paths[0])).text, "it is cut, not left out"
 
 

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.facts import EventKind, Source
 from receiptd.models import Recipient
 from receiptd.web import api
@@ -90,7 +90,7 @@ async def test_who_sends_is_told_the_same_of_what_is_anothers_as_of_what_is_not_
 
 @given(st.text("ab2Z", max_size=3), st.sampled_from(["+", "%2B", "%2b", "=2B", "+2B", "-", "<", "%3C"]))
 def test_a_token_is_masked_however_what_stands_before_it_is_encoded(before: str, joint: str) -> None:
-    secret = token.make()
+    secret = correlation_token.make()
     for behind in ("", "@a.test", "%40a.test"):
-        assert secret not in token.mask(f"{before}{joint}{secret}{behind}")
-        assert secret not in token.mask(f"{before}{joint}{secret.upper()}{behind}").lower()
+        assert secret not in correlation_token.mask(f"{before}{joint}{secret}{behind}")
+        assert secret not in correlation_token.mask(f"{before}{joint}{secret.upper()}{behind}").lower()

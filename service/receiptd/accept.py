@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import address, compose, errors, policy, token
+from receiptd import address, compose, correlation_token, errors, policy
 from receiptd.facts import Level, Role, Trust
 from receiptd.identifiers import new_id
 from receiptd.models import Message, Recipient
@@ -259,8 +259,8 @@ def _recipient(settings: Settings, message: Message, position: int, asked: Asked
         address=addressee.address,
         domain=compose.domain_of(addressee.address),
         role=addressee.role,
-        token=token.make(),
-        envelope_id=token.make(),
+        token=correlation_token.make(),
+        envelope_id=correlation_token.make(),
         require=asked.require,
         within=int(asked.within.total_seconds()),
         minimum_trust=asked.minimum_trust,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import match, token
+from receiptd import correlation_token, match
 from receiptd.accept import a_few
 from receiptd.decide import NO_RECIPIENT, NoSuchThing, Pointless, check_reason
 from receiptd.facts import Delivery, Fact, FoundToken, MatchedBy, Report, Verdict
@@ -107,6 +107,10 @@ async def _facts(session: AsyncSession, store: Store, said: Report, at: Recipien
     )
     if not facts:
         named = match.addresses(said)
-        whom = f"it names only {a_few(list(map(token.mask, named)))}" if named else "perhaps of another recipient"
+        whom = (
+            f"it names only {a_few(list(map(correlation_token.mask, named)))}"
+            if named
+            else "perhaps of another recipient"
+        )
         raise Pointless(f"this report says nothing of {at.address}: {whom}; {_CONFIRM}")
     return facts

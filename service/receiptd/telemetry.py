@@ -23,7 +23,7 @@ from prometheus_client import (
 )
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.outlet import LogHandler, Outlet
 from receiptd.terminal import safe
 
@@ -128,11 +128,11 @@ def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _mask(_: WrappedLogger, __: str, text: Any) -> str:
-    return token.mask(text)
+    return correlation_token.mask(text)
 
 
 def _mask_line(_: WrappedLogger, __: str, text: Any) -> str:
-    return safe(token.mask(text))
+    return safe(correlation_token.mask(text))
 
 
 def _prefix_priority(_: WrappedLogger, method: str, line: Any) -> str:

@@ -12,7 +12,7 @@ from email.message import Message
 
 import pytest
 
-from receiptd import token as tokens
+from receiptd import correlation_token
 from tests.acceptance.offices import office_in
 from tests.nursery import Nursery
 from tests.office import PATIENCE, Office
@@ -65,7 +65,7 @@ def post(world: World) -> Post:
     receipts = world.new_receipts_address()
 
     def send(recipient: str, *, notify: str = "SUCCESS,FAILURE", size: int = 0) -> Correspondence:
-        letter = Correspondence(world, tokens.make(), receipts)
+        letter = Correspondence(world, correlation_token.make(), receipts)
         content = (
             f"From: {receipts}\r\nTo: {recipient}\r\nSubject: A letter\r\nMessage-ID: <{letter.token}@a.test>\r\n"
             f"Disposition-Notification-To: {letter.return_path}\r\n\r\nGood day.\r\n"

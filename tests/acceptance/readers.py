@@ -7,7 +7,7 @@ from collections.abc import Callable
 from email import message_from_bytes
 from email.message import Message
 
-from receiptd import token as tokens
+from receiptd import correlation_token
 from tests.office import PATIENCE, Json, Office
 from tests.servers.world import HOST, World
 
@@ -38,7 +38,7 @@ def read_receipt(reader: str, to: str, message_id: str) -> bytes:
 From: {reader}
 To: {to}
 Subject: Return Receipt (displayed) - An invoice
-Message-ID: <{tokens.make()}@reader.test>
+Message-ID: <{correlation_token.make()}@reader.test>
 Date: Tue, 24 Nov 2026 09:30:00 +0000
 MIME-Version: 1.0
 References: {message_id}

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from receiptd import compose, interpret, token
+from receiptd import compose, correlation_token, interpret
 from receiptd.check.finding import Finding, fail, good, warn
 from receiptd.check.mailboxes import open_one
 from receiptd.check.relay import open_relay
@@ -47,7 +47,7 @@ def invitation(settings: Settings) -> str:
 
 async def findings(settings: Settings, address: str) -> AsyncGenerator[Finding, None]:
     """Send a message to *address*, yield what the relay says and then each report, up to the decisive one."""
-    mark = token.make_for_check()
+    mark = correlation_token.make_for_check()
     async with AsyncExitStack() as stack:
         try:
             watches = await _open(settings, stack)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from receiptd import token as tokens
+from receiptd import correlation_token
 from receiptd.errors import BadData
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
@@ -33,7 +33,7 @@ def token_in_address(address: str, receipts_address: str, subaddress: str) -> st
     """Return the token in *address* if it is a return path of ours; letter case doesn't matter."""
     if not subaddress:
         return None
-    for token in tokens.find(address):
+    for token in correlation_token.find(address):
         if return_path(receipts_address, subaddress, token).lower() == address.strip().lower():
             return token
     return None

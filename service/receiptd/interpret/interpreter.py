@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.facts import Action, FoundToken, MatchedBy, Report, ReportedRecipient, ReportKind
 from receiptd.interpret import (
     addresses,
@@ -150,7 +150,7 @@ def _of_status(status: dsn.Status, said: HumanPart, original: Returned) -> _Told
 
 def _tokens_of_envelope_id(envelope_id: str | None) -> tuple[FoundToken, ...]:
     """Exim leaves the id in xtext; a plain token looks the same either way."""
-    if not envelope_id or len(envelope_id) < token.LENGTH:
+    if not envelope_id or len(envelope_id) < correlation_token.LENGTH:
         return ()
     spellings = (envelope_id, addresses.from_xtext(envelope_id))
     return tuple(
@@ -240,7 +240,11 @@ def _without_return_path(
 
 
 def _names(address: str | None, tokens: set[str]) -> bool:
-    return address is not None and len(address) > token.LENGTH and not tokens.isdisjoint(token.find(address))
+    return (
+        address is not None
+        and len(address) > correlation_token.LENGTH
+        and not tokens.isdisjoint(correlation_token.find(address))
+    )
 
 
 def _report(told: _Told, root: Part, said: HumanPart) -> Report:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.facts import FoundToken, MatchedBy
 from receiptd.interpret import addresses, charset, phrases
 from receiptd.interpret.fields import Fields
@@ -100,4 +100,4 @@ def tokens(header: Fields) -> Iterator[FoundToken]:
 
 def of_place(value: str | None, place: MatchedBy) -> list[FoundToken]:
     """Return the tokens of one value in an allowed place."""
-    return [FoundToken(found, place) for found in token.find(value[:10_000])] if value else []
+    return [FoundToken(found, place) for found in correlation_token.find(value[:10_000])] if value else []

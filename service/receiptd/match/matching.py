@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.facts import Fact, MatchedBy, Report, ReportKind, Trust, Verdict
 from receiptd.match import authentication_results, fact_builder, match_keys, replies, targets
 from receiptd.match.candidates import Candidate
@@ -46,7 +46,7 @@ def match(
         return Matched(Verdict.SUSPICIOUS, tuple(told))
     if told:
         return Matched(Verdict.MATCHED, tuple(told))
-    is_noise = report.kind is ReportKind.ORDINARY or any(token.is_of_check(word) for word in report.tokens)
+    is_noise = report.kind is ReportKind.ORDINARY or any(correlation_token.is_of_check(word) for word in report.tokens)
     return Matched(Verdict.NOISE if is_noise else Verdict.UNMATCHED)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from receiptd import alert as alert_rules
-from receiptd import policy, token
+from receiptd import correlation_token, policy
 from receiptd.facts import AlertType, Event, EventKind, Receipt, RecipientState
 from receiptd.identifiers import id_of
 from receiptd.settings.model import Settings
@@ -299,7 +299,7 @@ def recipient_data(
             "deadline": alert_rules.rfc3339(row.deadline_at),
         },
         "escalation": level,
-        "reason": token.mask(reason)[:_LONGEST_TEXT],
+        "reason": correlation_token.mask(reason)[:_LONGEST_TEXT],
         "unproven": unproven,
         "evidence": evidence,
         "link": alert_rules.link(settings, message.id),

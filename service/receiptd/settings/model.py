@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.facts import Level, Trust
 from receiptd.settings.values import (
     DatabaseUrl,
@@ -189,7 +189,7 @@ class Receipts(Section):
 
     @model_validator(mode="after")
     def _leaves_room_for_a_token(self) -> Self:
-        room = _LONGEST_LOCAL_PART - token.LENGTH - len(self.subaddress)
+        room = _LONGEST_LOCAL_PART - correlation_token.LENGTH - len(self.subaddress)
         if self.subaddress in ("+", "-") and len(self.address.partition("@")[0]) > room:
             raise ValueError(
                 f"the part of address before '@' is longer than {room} characters, no room for a token behind it"

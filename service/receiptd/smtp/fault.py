@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import aiosmtplib
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.errors import ReceiptdError
 from receiptd.smtp.outcome import Place, RelayDown
 from receiptd.smtp.reply import Reply, printable
@@ -54,7 +54,11 @@ def blaming(place: Place, server: Server, *, refused: str | None = None) -> Iter
 def refusal(place: Place, server: Server, reply: Reply, refused: str | None = None) -> RelayDown:
     """Return the fault that *reply* at *place* means; the text is the relay's, so tokens are masked."""
     doing = (refused if reply.is_permanent else _NOT_NOW.get(place)) or _DOING[place]
-    said = token.mask(str(reply))[:200] if reply.code > 0 else token.mask(reply.text.replace("\n", " "))[:200]
+    said = (
+        correlation_token.mask(str(reply))[:200]
+        if reply.code > 0
+        else correlation_token.mask(reply.text.replace("\n", " "))[:200]
+    )
     return RelayDown(place, f"{server} {doing} ({said})", permanent=reply.is_permanent, reply=reply)
 
 
@@ -95,7 +99,7 @@ def reason(error: Exception) -> str:
     *_, last = _causes(error)
     if isinstance(last, OSError) and last.errno and not isinstance(last, ssl.SSLError):
         return os.strerror(last.errno)
-    return token.mask(printable(str(last) or type(last).__name__).replace("\n", " "))[:200]
+    return correlation_token.mask(printable(str(last) or type(last).__name__).replace("\n", " "))[:200]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.errors import BadData, Unavailable
 from receiptd.smtp.reply import Capabilities, Reply
 
@@ -57,7 +57,7 @@ class Transaction:
 
 def shown(text: str) -> str:
     """Return foreign *text* for a sentence: escaped, short, and without a token."""
-    return token.mask(ascii(text))[:200]
+    return correlation_token.mask(ascii(text))[:200]
 
 
 def check_parameter(text: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from receiptd import token as tokens
+from receiptd import correlation_token
 from receiptd.compose import mail_parameters, rcpt_parameters
 from receiptd.smtp.connection import Connection
 from receiptd.smtp.fault import refusal
@@ -250,8 +250,8 @@ class Exchange:
 
     def _break_off(self, place: Place, why: str) -> str:
         self._connection.wire.abort(why)
-        return f"{self._connection.server} broke off at {place.upper()} ({tokens.mask(why)[:200]})"
+        return f"{self._connection.server} broke off at {place.upper()} ({correlation_token.mask(why)[:200]})"
 
 
 def _said(reply: Reply) -> str:
-    return tokens.mask(str(reply))[:200]
+    return correlation_token.mask(str(reply))[:200]

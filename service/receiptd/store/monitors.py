@@ -9,7 +9,7 @@ from typing import Any
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.alert import rfc3339
 from receiptd.facts import AlertType
 from receiptd.identifiers import id_of
@@ -154,7 +154,7 @@ def _data(subject: str, sight: Sight) -> dict[str, Any]:
         "since": rfc3339(sight.since),
         "last_complete_read": rfc3339(sight.last_complete_read),
         "held": sight.held,
-        "reason": token.mask(sight.reason)[:500],
+        "reason": correlation_token.mask(sight.reason)[:500],
     }
 
 

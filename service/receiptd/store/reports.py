@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, update
 from sqlmodel import and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import match, token
+from receiptd import correlation_token, match
 from receiptd.facts import Verdict
 from receiptd.identifiers import id_of
 from receiptd.models import Attempt, EventCopy, EventRow, Evidence, Folder, Message, Recipient, ReportRow
@@ -364,7 +364,7 @@ def _candidate(recipient: Recipient, message: Message, aliases: dict[str, list[s
 
 def shown(text: str | None) -> str | None:
     """Return foreign text as it may be stored and listed: cut, tokens masked."""
-    return None if text is None else token.mask(text)[:500]
+    return None if text is None else correlation_token.mask(text)[:500]
 
 
 async def newest(

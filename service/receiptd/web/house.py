@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.smtp import Capabilities
 from receiptd.store import Store
 from receiptd.store.monitors import Health
@@ -40,7 +40,7 @@ class House:
 
     def waits(self) -> str | None:
         """Return why nothing goes out now, where the relay can't be used."""
-        reason = token.mask(self.relay.reason)[:500].rstrip(".")
+        reason = correlation_token.mask(self.relay.reason)[:500].rstrip(".")
         return f"It waits for the relay: {reason}." if reason else None
 
     def warnings(self) -> list[str]:

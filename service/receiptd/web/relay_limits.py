@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from receiptd import compose, token
+from receiptd import compose, correlation_token
 from receiptd.accept import TooBig
 from receiptd.settings import Receipts
 from receiptd.smtp import Capabilities
@@ -39,7 +39,7 @@ def _is_doubtful(letter: compose.Letter, size: int, offered: Capabilities | None
 
 def _size_of_a_copy(receipts: Receipts, letter: compose.Letter) -> int:
     """Return how many octets one recipient's copy has, with the header lines that are inserted."""
-    mark = "x" * token.LENGTH
+    mark = "x" * correlation_token.LENGTH
     inserted = compose.for_recipient(
         b"",
         disposition_notification_to=compose.return_path(receipts.address, receipts.subaddress, mark),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from receiptd import token
+from receiptd import correlation_token
 from receiptd.facts import AlertType, Delivery, Event, ReportKind
 from receiptd.lifecycle import uncounted
 from receiptd.models import Dispatch, Message, Recipient, ReportRow
@@ -137,7 +137,7 @@ def _event(one: Event) -> dict[str, Any]:
 def _masked(value: Any) -> Any:
     """Return *value* without tokens, however deep they stand."""
     if isinstance(value, str):
-        return token.mask(value)
+        return correlation_token.mask(value)
     if isinstance(value, Mapping):
         return {name: _masked(one) for name, one in value.items()}
     return [_masked(one) for one in value] if isinstance(value, Sequence) else value

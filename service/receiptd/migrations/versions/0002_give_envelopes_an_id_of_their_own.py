@@ -10,7 +10,7 @@ Revises: 0001
 import sqlalchemy as sa
 from alembic import op
 
-from receiptd import token
+from receiptd import correlation_token
 
 revision = "0002"
 down_revision = "0001"
@@ -29,7 +29,7 @@ def upgrade() -> None:
         " (attempt.outcome IS NULL OR attempt.outcome IN ('accepted', 'uncertain')))"
     )
     give = sa.text("UPDATE recipient SET envelope_id = :envelope_id WHERE id = :id")
-    rows = [{"id": row.id, "envelope_id": token.make()} for row in connection.execute(unsent)]
+    rows = [{"id": row.id, "envelope_id": correlation_token.make()} for row in connection.execute(unsent)]
     if rows:
         connection.execute(give, rows)
 
