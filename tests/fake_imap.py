@@ -1,4 +1,4 @@
-"""An IMAP server that says what it is told and records what it got."""
+"""An IMAP server that follows its script and records what it received."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeAlias
 CAPABILITY = "IMAP4rev1 IDLE MOVE UIDPLUS"
 
 Said: TypeAlias = "str | bytes | Callable[[Conversation, str], Awaitable[None]]"
-"""An answer, `TAG` standing for the command's tag, or what is to be done instead."""
+"""A response, `TAG` standing for the command's tag, or what is to be done instead."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Message:
 
 @dataclass
 class FakeImap:
-    """`on(pattern, said)` overrides the answer to commands that match; the latest override wins.
+    """`on(pattern, said)` overrides the response to commands that match; the latest override wins.
 
     Untold, it is a small plain server with *messages* by UID, one folder INBOX, and no opinion on passwords.
     """

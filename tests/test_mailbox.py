@@ -32,10 +32,10 @@ LETTER = b"Subject: hello\r\n\r\n* 5 * 3 :) {4}\r\nA1 OK no\r\n* BYE\r\n"
 
 @asynccontextmanager
 async def _inside(
-    server: FakeImap, *, folder: str | None = "INBOX", patience: float = 10, idle: bool = True
+    server: FakeImap, *, folder: str | None = "INBOX", time_limit: float = 10, idle: bool = True
 ) -> AsyncIterator[Mailbox]:
     settings = MailboxSettings(url=f"imap://me@127.0.0.1:{server.port}", password_file=Path("/run/password"), idle=idle)
-    async with open_mailbox(settings, password="secret", patience=patience) as mailbox:
+    async with open_mailbox(settings, password="secret", time_limit=time_limit) as mailbox:
         if folder:
             await mailbox.select(folder)
         yield mailbox
@@ -230,7 +230,7 @@ async def test_quoted_bodies_and_foreign_news_are_told_apart() -> None:
 
 
 async def test_thousands_of_unasked_lines_neither_hang_nor_break_anything() -> None:
-    async with FakeImap(messages=_letters(2)) as server, _inside(server, patience=20) as mailbox:
+    async with FakeImap(messages=_letters(2)) as server, _inside(server, time_limit=20) as mailbox:
         noise = "".join(f"* {number} EXPUNGE\r\n" for number in range(5000, 0, -1))
         flags = "".join(f"* {number} FETCH (FLAGS (\\Seen))\r\n" for number in range(1, 5001))
 
@@ -287,19 +287,19 @@ async def test_summaries_tell_flags_size_and_date() -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ("* BYE Autologout; \x1b[31midle for too long\r\n", "said goodbye: Autologout; [31midle for too long"),
-        ("TAG BAD what?\r\n", "does not understand FETCH: what"),
-        ("X99 OK done\r\n", "no IMAP"),
-        ("hello?\r\n", "no IMAP"),
-        ("+ go on\r\n", "no IMAP"),
-        ("* 1 FETCH (UID 1 BODY[] (\r\nTAG OK done\r\n", "no IMAP"),
+        ("* BYE Autologout; \x1b[31midle for too long\r\n", "closed the session: Autologout; [31midle for too long"),
+        ("TAG BAD what?\r\n", "doesn't understand FETCH: what"),
+        ("X99 OK done\r\n", "isn't valid IMAP"),
+        ("hello?\r\n", "isn't valid IMAP"),
+        ("+ go on\r\n", "isn't valid IMAP"),
+        ("* 1 FETCH (UID 1 BODY[] (\r\nTAG OK done\r\n", "isn't valid IMAP"),
         ("* 1 FETCH (UID 1 BODY[] {999999999999}\r\n" + "x" * (1 << 20), "more than was asked for"),
     ],
 )
 async def test_an_odd_answer_drops_the_connection_and_says_so(
     answer: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiptd.mailbox.wire.MOST_BYTES", 1 << 19)
+    monkeypatch.setattr("receiptd.mailbox.connection.MOST_BYTES", 1 << 19)
     async with FakeImap(messages=_letters(1)) as server:
 
         async def oddly(conversation: Conversation, tag: str) -> None:
@@ -319,10 +319,10 @@ async def test_an_odd_answer_drops_the_connection_and_says_so(
 
 
 async def test_silence_is_given_up_after_a_time() -> None:
-    async with FakeImap(messages=_letters(1)) as server, _inside(server, patience=0.2) as mailbox:
+    async with FakeImap(messages=_letters(1)) as server, _inside(server, time_limit=0.2) as mailbox:
         for command in ("UID STORE", "UID COPY", "UID MOVE", "UID EXPUNGE"):
             server.on(command, say_nothing)
-        with pytest.raises(MailboxDown, match="did not answer STORE"):
+        with pytest.raises(MailboxDown, match="didn't answer STORE"):
             await mailbox.mark_seen([1])
 
 
@@ -484,7 +484,7 @@ async def test_a_folder_to_move_to_that_cant_be_made_is_named_with_what_to_do() 
     async with FakeImap(messages=_letters(1)) as server, _inside(server) as mailbox:
         server.on("CREATE", "TAG NO not here\r\n")
         server.on("UID MOVE", "TAG NO no such mailbox\r\n")
-        with pytest.raises(MailboxRefused, match=r"won't make the folder Done \(not here\): make it yourself"):
+        with pytest.raises(MailboxRefused, match=r"won't create the folder Done \(not here\): create it yourself"):
             await mailbox.move([1], "Done")
 
 
@@ -540,7 +540,7 @@ async def test_news_that_came_before_the_wait_is_not_waited_for() -> None:
 
 
 async def test_idle_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiptd.mailbox.inside.LONGEST_IDLE", 0.05)
+    monkeypatch.setattr("receiptd.mailbox.session.LONGEST_IDLE", 0.05)
     heard: list[str] = []
     async with FakeImap() as server, _inside(server) as mailbox:
         server.on("IDLE", _idling(heard=heard))
@@ -610,9 +610,9 @@ async def test_whoever_is_woken_waits_no_longer_and_goes_on_with_the_same_connec
 
 
 async def test_a_server_that_never_confirms_the_end_of_idle_is_dropped() -> None:
-    async with FakeImap() as server, _inside(server, patience=0.2) as mailbox:
+    async with FakeImap() as server, _inside(server, time_limit=0.2) as mailbox:
         server.on("IDLE", _idling(heard=[], end=""))
-        with pytest.raises(MailboxDown, match="did not answer IDLE"):
+        with pytest.raises(MailboxDown, match="didn't answer IDLE"):
             await mailbox.wait_for_news(0.1)
 
 

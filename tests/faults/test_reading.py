@@ -41,7 +41,7 @@ async def _watching(shop: Workshop, *, patience: float = 10) -> AsyncIterator[No
     password_file = box.password_file
 
     def enter() -> AbstractAsyncContextManager[Mailbox]:
-        return open_mailbox(box, password=read_secret(password_file), patience=patience)
+        return open_mailbox(box, password=read_secret(password_file), time_limit=patience)
 
     async def on_read(_: int) -> None:
         return

@@ -18,7 +18,7 @@ PATIENCE = 20.0
 
 def open_one(settings: MailboxSettings) -> AbstractAsyncContextManager[Mailbox]:
     """Log in to the mailbox of *settings*; raises BadSettings where its secret can't be read."""
-    return open_mailbox(settings, password=password(settings), access_token=access_token(settings), patience=PATIENCE)
+    return open_mailbox(settings, password=password(settings), access_token=access_token(settings), time_limit=PATIENCE)
 
 
 async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:

@@ -1,6 +1,6 @@
-"""The only module that knows aioimaplib and its traps."""
+"""The only package that knows aioimaplib and its quirks."""
 
-from receiptd.mailbox.door import open_mailbox
+from receiptd.mailbox.connect import open_mailbox
 from receiptd.mailbox.faults import (
     FolderClosed,
     FolderMissing,
@@ -9,7 +9,7 @@ from receiptd.mailbox.faults import (
     MailboxRefused,
     MessageWithheld,
 )
-from receiptd.mailbox.inside import Mailbox
+from receiptd.mailbox.session import Mailbox
 from receiptd.mailbox.values import Fetched, FolderInfo, Look, Selected, Summary
 
 __all__ = [

@@ -12,7 +12,7 @@ class MailboxFault(Unavailable):
 class MailboxDown(MailboxFault):
     """The mailbox can't be reached or read; the connection is gone.
 
-    *permanent*: it stays so until a person mends it (password, certificate, settings).
+    *permanent*: it stays so until a person fixes it (password, certificate, settings).
     """
 
     def __init__(self, sentence: str, *, permanent: bool = False) -> None:
@@ -27,7 +27,7 @@ class MailboxRefused(MailboxFault):
 class FolderMissing(MailboxFault):
     """There is no folder of that name.
 
-    *permanent*: it never was there, so a person must correct the settings; one that was read before may come back.
+    *permanent*: it never existed, so a person must correct the settings; one that was read before may come back.
     """
 
     def __init__(self, sentence: str, *, permanent: bool = True) -> None:
@@ -40,11 +40,11 @@ class FolderClosed(MailboxFault):
 
 
 class MessageWithheld(MailboxFault):
-    """The server says that it has a message, and tells nothing of it when asked; the connection stays good."""
+    """The server lists a message but doesn't return it; the connection stays good."""
 
 
 def printable(text: bytes | str) -> str:
-    """Return a server's words as one line that can do no harm: no control characters, at most 200 characters."""
+    """Return a server's text as one safe line: no control characters, at most 200 characters."""
     if isinstance(text, (bytes, bytearray)):
         text = text.decode("utf-8", "replace")
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -1,4 +1,4 @@
-"""Log in by whatever the server offers: LOGIN, SASL PLAIN, XOAUTH2 or OAUTHBEARER."""
+"""Log in by what the server offers: LOGIN, SASL PLAIN, XOAUTH2 or OAUTHBEARER."""
 
 from __future__ import annotations
 
@@ -8,93 +8,103 @@ from collections.abc import Awaitable, Callable
 from aioimaplib.aioimaplib import AUTH
 
 from receiptd import masking
-from receiptd.mailbox import answers, names
+from receiptd.mailbox import response_parser, utf7
+from receiptd.mailbox.command import Response
+from receiptd.mailbox.connection import Connection
 from receiptd.mailbox.faults import MailboxDown, printable
-from receiptd.mailbox.place import Place
-from receiptd.mailbox.question import Answer
-from receiptd.mailbox.wire import Wire
+from receiptd.mailbox.server_address import ServerAddress
 
 
 async def enter(
-    wire: Wire, place: Place, *, password: str | None, access_token: Callable[[], Awaitable[str]] | None
+    connection: Connection,
+    address: ServerAddress,
+    *,
+    password: str | None,
+    access_token: Callable[[], Awaitable[str]] | None,
 ) -> frozenset[str]:
-    """Log in and return what the server offers from now on; raise MailboxDown if it won't have us."""
-    offered = await ask_capabilities(wire)
+    """Log in and return what the server offers from now on; raise MailboxDown if it refuses."""
+    offered = await ask_capabilities(connection)
     if access_token is not None:
         secret = await access_token()
-        answer = await _with_token(wire, place, secret, offered)
+        response = await _with_token(connection, address, secret, offered)
     elif password is not None:
         secret = password
-        answer = await _with_password(wire, place, password, offered)
+        response = await _with_password(connection, address, password, offered)
     else:
         raise MailboxDown(
             "There is nothing to log in to the mailbox with: give password_file or oauth.", permanent=True
         )
-    if not answer.is_ok:
-        raise _refusal(place, answer, secret, by_token=access_token is not None)
-    wire.state = AUTH
-    # Asked again: the list differs after login, and the one inside the login's answer is optional.
-    return await ask_capabilities(wire)
+    if not response.is_ok:
+        raise _refusal(address, response, secret, by_token=access_token is not None)
+    connection.state = AUTH
+    # Asked again: the list differs after login, and the one in the login's response is optional.
+    return await ask_capabilities(connection)
 
 
-async def ask_capabilities(wire: Wire) -> frozenset[str]:
+async def ask_capabilities(connection: Connection) -> frozenset[str]:
     """Return what the server offers now, in upper case."""
-    offered = answers.capabilities((await wire.ask("CAPABILITY")).responses)
+    offered = response_parser.capabilities((await connection.ask("CAPABILITY")).untagged)
     if not offered & {"IMAP4REV1", "IMAP4REV2"}:
-        raise MailboxDown(f"The mailbox server {wire.server} does not speak IMAP4rev1.", permanent=True)
+        raise MailboxDown(f"The mailbox server {connection.server} doesn't support IMAP4rev1.", permanent=True)
     return offered
 
 
-async def _with_password(wire: Wire, place: Place, password: str, offered: frozenset[str]) -> Answer:
-    is_plain = all(" " <= char <= "~" for char in place.user + password)
+async def _with_password(
+    connection: Connection, address: ServerAddress, password: str, offered: frozenset[str]
+) -> Response:
+    is_plain = all(" " <= char <= "~" for char in address.user + password)
     if "LOGINDISABLED" not in offered and is_plain:
-        return await wire.ask("LOGIN", names.quote(place.user), names.quote(password))
+        return await connection.ask("LOGIN", utf7.quote(address.user), utf7.quote(password))
     if "AUTH=PLAIN" in offered:
-        return await _sasl(wire, "PLAIN", f"\0{place.user}\0{password}", offered, to_refusal=b"*")
+        return await _sasl(connection, "PLAIN", f"\0{address.user}\0{password}", offered, to_refusal=b"*")
     if "LOGINDISABLED" in offered:
         raise MailboxDown(
-            f"The mailbox server {place} takes no password here (LOGINDISABLED, and no SASL PLAIN): "
+            f"The mailbox server {address} takes no password here (LOGINDISABLED, and no SASL PLAIN): "
             "use imaps:// or imap+starttls://, or oauth.",
             permanent=True,
         )
-    return await _by_literals(wire, place.user.encode(), password.encode())
+    return await _by_literals(connection, address.user.encode(), password.encode())
 
 
-async def _by_literals(wire: Wire, user: bytes, password: bytes) -> Answer:
+async def _by_literals(connection: Connection, user: bytes, password: bytes) -> Response:
     """LOGIN with octets that no quoted string may hold (RFC 9051 §4.3)."""
-    return await wire.ask("LOGIN", f"{{{len(user)}}}", replies=(user + b" {%d}" % len(password), password))
+    return await connection.ask("LOGIN", f"{{{len(user)}}}", replies=(user + b" {%d}" % len(password), password))
 
 
-async def _with_token(wire: Wire, place: Place, token: str, offered: frozenset[str]) -> Answer:
+async def _with_token(connection: Connection, address: ServerAddress, token: str, offered: frozenset[str]) -> Response:
     if "AUTH=XOAUTH2" in offered:
-        return await _sasl(wire, "XOAUTH2", f"user={place.user}\1auth=Bearer {token}\1\1", offered, to_refusal=b"")
+        return await _sasl(
+            connection, "XOAUTH2", f"user={address.user}\1auth=Bearer {token}\1\1", offered, to_refusal=b""
+        )
     if "AUTH=OAUTHBEARER" in offered:
-        user = place.user.replace("=", "=3D").replace(",", "=2C")
-        first = f"n,a={user},\1host={place.host}\1port={place.port}\1auth=Bearer {token}\1\1"
-        return await _sasl(wire, "OAUTHBEARER", first, offered, to_refusal=b64encode(b"\1"))
+        user = address.user.replace("=", "=3D").replace(",", "=2C")
+        first = f"n,a={user},\1host={address.host}\1port={address.port}\1auth=Bearer {token}\1\1"
+        return await _sasl(connection, "OAUTHBEARER", first, offered, to_refusal=b64encode(b"\1"))
     raise MailboxDown(
-        f"The mailbox server {place} offers neither XOAUTH2 nor OAUTHBEARER: use password_file instead of oauth.",
+        f"The mailbox server {address} offers neither XOAUTH2 nor OAUTHBEARER: use password_file instead of oauth.",
         permanent=True,
     )
 
 
-async def _sasl(wire: Wire, mechanism: str, first: str, offered: frozenset[str], *, to_refusal: bytes) -> Answer:
-    """Authenticate; *to_refusal* answers a challenge after our first word, which only ever explains a refusal."""
+async def _sasl(
+    connection: Connection, mechanism: str, first: str, offered: frozenset[str], *, to_refusal: bytes
+) -> Response:
+    """Authenticate; *to_refusal* answers a challenge after the initial response, which only explains a refusal."""
     word = b64encode(first.encode())
     if "SASL-IR" in offered:  # RFC 4959
-        return await wire.ask("AUTHENTICATE", mechanism, word.decode("ascii"), replies=(to_refusal,))
-    return await wire.ask("AUTHENTICATE", mechanism, replies=(word, to_refusal))
+        return await connection.ask("AUTHENTICATE", mechanism, word.decode("ascii"), replies=(to_refusal,))
+    return await connection.ask("AUTHENTICATE", mechanism, replies=(word, to_refusal))
 
 
-def _refusal(place: Place, answer: Answer, secret: str, *, by_token: bool) -> MailboxDown:
-    said = printable(masking.mask(answer.text.decode("utf-8", "replace"), secret))
-    if answers.is_temporary(answer.text):
-        return MailboxDown(f"The mailbox server {place} can't log {place.user} in now: {said}.")
+def _refusal(address: ServerAddress, response: Response, secret: str, *, by_token: bool) -> MailboxDown:
+    said = printable(masking.mask(response.text.decode("utf-8", "replace"), secret))
+    if response_parser.is_temporary(response.text):
+        return MailboxDown(f"The mailbox server {address} can't log {address.user} in now: {said}.")
     what = (
         "the access token: check client_id and scope of [[mailbox]] oauth"
         if by_token
         else "the password: check [[mailbox]] password_file"
     )
     return MailboxDown(
-        f"The mailbox server {place} refuses {place.user} or {what} and the user in url ({said}).", permanent=True
+        f"The mailbox server {address} refuses {address.user} or {what} and the user in url ({said}).", permanent=True
     )

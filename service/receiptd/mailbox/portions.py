@@ -1,4 +1,4 @@
-"""What one command may name or bring: sets of UIDs, and groups of messages by their size."""
+"""What one command may name or return: sets of UIDs, and groups of messages by size."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from itertools import islice
 
-from receiptd.mailbox import answers
+from receiptd.mailbox import response_parser
 from receiptd.mailbox.values import Summary
 
 UIDS_AT_ONCE = 50
-"""More in one FETCH, STORE or MOVE, and aioimaplib's time grows with their square."""
+"""aioimaplib's time for a FETCH, STORE or MOVE grows with the square of their number."""
 BYTES_AT_ONCE = 8 << 20
 
 
 def imap_date(day: date) -> str:
     """Return *day* as RFC 9051 writes it, in English whatever the locale."""
-    return f"{day.day}-{answers.MONTHS[day.month - 1].title()}-{day.year}"
+    return f"{day.day}-{response_parser.MONTHS[day.month - 1].title()}-{day.year}"
 
 
 def uid_set(uids: Iterable[int]) -> str:
@@ -32,7 +32,7 @@ def batches(uids: Iterable[int]) -> Iterator[list[int]]:
 
 
 def groups(summaries: Iterable[Summary], max_report: int) -> Iterator[list[Summary]]:
-    """Put together what one FETCH may bring: at most 8 MiB, and a message beyond *max_report* for itself."""
+    """Group what one FETCH may return: at most 8 MiB; a message larger than *max_report* is a group of its own."""
     group: list[Summary] = []
     room = BYTES_AT_ONCE
     for one in summaries:

@@ -1,4 +1,4 @@
-"""Folder names as they travel: quoted, in modified UTF-7 (RFC 3501 §5.1.3)."""
+"""Folder names in commands and responses: quoted, in modified UTF-7 (RFC 3501 §5.1.3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def encode(name: str) -> str:
 
 
 def decode(raw: bytes) -> str:
-    """Return the name that *raw* stands for, or *raw* as it is where it is no modified UTF-7."""
+    """Return the name that *raw* stands for, or *raw* as it is where it isn't valid modified UTF-7."""
     text = raw.decode("utf-8", "replace")
     try:
         return _SHIFTED.sub(lambda run: _unshift(run[1]), text)

@@ -1,4 +1,4 @@
-"""Whoever opens a mailbox gets in safely, or is told in one sentence why not."""
+"""Opening a mailbox is safe, or one sentence says why it fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import trustme
 
 from receiptd.errors import BadSettings
 from receiptd.mailbox import Mailbox, MailboxDown, open_mailbox
-from receiptd.mailbox.place import Place, parse_url
+from receiptd.mailbox.server_address import ServerAddress, parse_url
 from receiptd.settings import MailboxSettings
 from tests.fake_imap import CAPABILITY, Conversation, FakeImap, say_nothing
 
@@ -56,22 +56,22 @@ async def _enter(
     settings: MailboxSettings,
     password: str | None = "secret",
     token: str | None = None,
-    patience: float = 10,
+    time_limit: float = 10,
 ) -> frozenset[str]:
     async def access_token() -> str:
         assert token is not None
         return token
 
     async with open_mailbox(
-        settings, password=password, access_token=access_token if token else None, patience=patience
+        settings, password=password, access_token=access_token if token else None, time_limit=time_limit
     ) as mailbox:
         assert isinstance(mailbox, Mailbox)
         return mailbox.capabilities
 
 
-async def _refused(settings: MailboxSettings, *, permanent: bool, patience: float = 10, **how: str | None) -> str:
+async def _refused(settings: MailboxSettings, *, permanent: bool, time_limit: float = 10, **how: str | None) -> str:
     with pytest.raises(MailboxDown) as refusal:
-        await _enter(settings, patience=patience, **how)
+        await _enter(settings, time_limit=time_limit, **how)
     assert refusal.value.permanent is permanent
     return str(refusal.value)
 
@@ -80,15 +80,15 @@ async def _refused(settings: MailboxSettings, *, permanent: bool, patience: floa
 
 
 @pytest.mark.parametrize(
-    ("url", "place"),
+    ("url", "address"),
     [
-        ("imaps://receipts%40a.org@mail.a.org", Place("imaps", "mail.a.org", 993, "receipts@a.org")),
-        ("imap+starttls://a%2Fb@[::1]:1143", Place("imap+starttls", "::1", 1143, "a/b")),
-        ("imap+starttls://me@mail.a.org", Place("imap+starttls", "mail.a.org", 143, "me")),
+        ("imaps://receipts%40a.org@mail.a.org", ServerAddress("imaps", "mail.a.org", 993, "receipts@a.org")),
+        ("imap+starttls://a%2Fb@[::1]:1143", ServerAddress("imap+starttls", "::1", 1143, "a/b")),
+        ("imap+starttls://me@mail.a.org", ServerAddress("imap+starttls", "mail.a.org", 143, "me")),
     ],
 )
-def test_the_url_names_server_and_user(url: str, place: Place) -> None:
-    assert parse_url(url) == place
+def test_the_url_names_server_and_user(url: str, address: ServerAddress) -> None:
+    assert parse_url(url) == address
 
 
 @pytest.mark.parametrize("url", ["imaps://mail.a.org", "pop3://me@a.org", "imaps://me@a.org:x", "imap://me@mail.a.org"])
@@ -117,26 +117,26 @@ async def test_a_host_that_is_not_found_is_named(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", not_found)
     settings = MailboxSettings(url="imaps://me@mail.nowhere.test", password_file=Path("/run/password"))
-    assert "mail.nowhere.test is not found" in await _refused(settings, permanent=True)
+    assert "mail.nowhere.test isn't found" in await _refused(settings, permanent=True)
 
 
 async def test_a_server_that_never_greets_is_given_up() -> None:
     async with FakeImap(greeting="") as server:
-        assert "does not answer" in await _refused(_settings(server), permanent=False, patience=0.2)
+        assert "doesn't answer" in await _refused(_settings(server), permanent=False, time_limit=0.2)
 
 
 async def test_a_server_that_never_shakes_hands_is_given_up(ca_file: Path) -> None:
     async with FakeImap(greeting="") as server:
         settings = _settings(server, "imaps", ca_file=ca_file)
-        assert "does not answer" in await _refused(settings, permanent=False, patience=0.2)
+        assert "doesn't answer" in await _refused(settings, permanent=False, time_limit=0.2)
 
 
 @pytest.mark.parametrize(
     ("greeting", "words", "permanent"),
     [
-        ("* BYE too many connections", "sends us away: too many connections", False),
+        ("* BYE too many connections", "refuses connections: too many connections", False),
         ("* PREAUTH welcome", "PREAUTH", True),
-        ("220 mail.a.org ESMTP", "no IMAP server", True),
+        ("220 mail.a.org ESMTP", "isn't an IMAP server", True),
     ],
 )
 async def test_a_greeting_that_is_no_welcome_is_told(greeting: str, words: str, permanent: bool) -> None:
@@ -166,13 +166,13 @@ async def test_imaps_is_tls_from_the_start(certificate: ssl.SSLContext, ca_file:
 async def test_a_strange_certificate_is_refused(certificate: ssl.SSLContext) -> None:
     async with FakeImap(tls=certificate) as server:
         said = await _refused(_settings(server, "imaps"), permanent=True)
-        assert "not to be trusted" in said
+        assert "isn't trusted" in said
         assert "ca_file" in said
 
 
 async def test_a_certificate_for_another_host_is_refused(authority: trustme.CA, ca_file: Path) -> None:
     async with FakeImap(tls=_context(authority.issue_cert("other.test"))) as server:
-        assert "not to be trusted" in await _refused(_settings(server, "imaps", ca_file=ca_file), permanent=True)
+        assert "isn't trusted" in await _refused(_settings(server, "imaps", ca_file=ca_file), permanent=True)
 
 
 async def test_tls_spoken_to_a_plain_port_is_told(ca_file: Path) -> None:
@@ -262,7 +262,7 @@ async def test_a_reset_in_the_tls_handshake_has_a_reason(ca_file: Path) -> None:
 async def test_a_strange_certificate_is_refused_after_starttls_too(certificate: ssl.SSLContext) -> None:
     async with _starttls(certificate) as server:
         started = asyncio.get_running_loop().time()
-        assert "not to be trusted" in await _refused(_settings(server, "imap+starttls"), permanent=True)
+        assert "isn't trusted" in await _refused(_settings(server, "imap+starttls"), permanent=True)
         assert asyncio.get_running_loop().time() - started < 4
 
 
@@ -421,7 +421,7 @@ async def test_we_log_out_and_the_connection_is_closed() -> None:
 async def test_a_server_that_never_lets_go_does_not_hold_us() -> None:
     async with FakeImap() as server:
         server.on("LOGOUT", say_nothing)
-        await _enter(_settings(server), patience=0.2)
+        await _enter(_settings(server), time_limit=0.2)
 
 
 async def test_an_error_of_ours_ends_the_connection_and_passes() -> None:

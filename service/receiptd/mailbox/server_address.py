@@ -1,4 +1,4 @@
-"""Where a mailbox is, and whose: the URL of [[mailbox]]."""
+"""A mailbox's server and user: the URL of [[mailbox]]."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FORM = "write imaps://user%40example.org@mail.example.org"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerAddress:
     """A server and a user: *scheme* is imaps (TLS), imap+starttls (STARTTLS required) or, on loopback, imap."""
 
     scheme: str
@@ -24,15 +24,15 @@ class Place:
         return f"{self.host}:{self.port}"
 
 
-def parse_url(url: str) -> Place:
+def parse_url(url: str) -> ServerAddress:
     """Return what *url* names; raise BadSettings if it names no server and user."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise BadSettings(f"[[mailbox]] url is no URL ({error}): {_FORM}") from error
+        raise BadSettings(f"[[mailbox]] url isn't a valid URL ({error}): {_FORM}") from error
     if parts.scheme not in _PORTS or not parts.hostname or not parts.username:
         raise BadSettings(f"[[mailbox]] url must name a server and a user: {_FORM}")
     if parts.scheme == "imap" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise BadSettings(f"[[mailbox]] url: imap:// is unencrypted and taken on this machine only: {_FORM}")
-    return Place(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], unquote(parts.username))
+    return ServerAddress(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], unquote(parts.username))

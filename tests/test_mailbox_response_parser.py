@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptd.mailbox import FolderInfo, answers, names
+from receiptd.mailbox import FolderInfo, response_parser, utf7
 
 
 @pytest.mark.parametrize(
@@ -23,26 +23,26 @@ from receiptd.mailbox import FolderInfo, answers, names
     ],
 )
 def test_folder_names_travel_in_modified_utf_7(name: str, travels: str) -> None:
-    assert names.encode(name) == travels
-    assert names.decode(travels.encode()) == name
+    assert utf7.encode(name) == travels
+    assert utf7.decode(travels.encode()) == name
 
 
 @given(st.text())
 def test_every_folder_name_comes_back_as_it_went(name: str) -> None:
-    travels = names.encode(name)
+    travels = utf7.encode(name)
     assert travels.isascii()
     assert "\r" not in travels
     assert "\n" not in travels
-    assert names.decode(travels.encode()) == name
+    assert utf7.decode(travels.encode()) == name
 
 
 @pytest.mark.parametrize("raw", [b"R&D", b"&AAAAA-", b"&2D0-", b"\xff"])
 def test_a_name_that_is_no_modified_utf_7_is_shown_as_it_is(raw: bytes) -> None:
-    assert names.decode(raw) == raw.decode("utf-8", "replace")
+    assert utf7.decode(raw) == raw.decode("utf-8", "replace")
 
 
 def test_a_quote_or_backslash_cannot_leave_its_string() -> None:
-    assert names.quote('a"b\\c') == '"a\\"b\\\\c"'
+    assert utf7.quote('a"b\\c') == '"a\\"b\\\\c"'
 
 
 @pytest.mark.parametrize(
@@ -54,42 +54,42 @@ def test_a_quote_or_backslash_cannot_leave_its_string() -> None:
     ],
 )
 def test_an_internaldate_is_read_as_utc(text: bytes, instant: datetime) -> None:
-    assert answers.instant(text) == instant
+    assert response_parser.instant(text) == instant
 
 
 @pytest.mark.parametrize("text", [b"", b"yesterday", b"31-Feb-2026 00:00:00 +0000", b"01-Jan-0001 00:00:00 +9959"])
 def test_a_date_that_is_none_counts_as_now(text: bytes) -> None:
-    assert abs(answers.instant(text) - datetime.now(UTC)) < timedelta(seconds=5)
+    assert abs(response_parser.instant(text) - datetime.now(UTC)) < timedelta(seconds=5)
 
 
 def test_a_body_may_be_a_literal_a_quoted_string_or_nil() -> None:
     literal = (b"1 FETCH (UID 5 BODY[] {3}", bytearray(b"a(b"), b" FLAGS (\\Seen))")
     quoted = (rb'2 FETCH (BODY[]<0> "5 * 3 :) \"so\" \\ {9}" UID 6)',)
     nil = (b"3 FETCH (UID 7 BODY[] NIL)",)
-    told = answers.fetched([literal, quoted, nil])
-    assert answers.body(told[5]) == b"a(b"
+    told = response_parser.fetched([literal, quoted, nil])
+    assert response_parser.body(told[5]) == b"a(b"
     assert told[5]["FLAGS"] == [b"\\Seen"]
-    assert answers.body(told[6]) == rb'5 * 3 :) "so" \ {9}'
-    assert answers.body(told[7]) is None
+    assert response_parser.body(told[6]) == rb'5 * 3 :) "so" \ {9}'
+    assert response_parser.body(told[7]) is None
 
 
 def test_what_is_told_in_two_responses_is_one_message() -> None:
-    told = answers.fetched([(b"1 FETCH (UID 5 RFC822.SIZE 10)",), (b"1 FETCH (UID 5 FLAGS (\\Seen))",)])
+    told = response_parser.fetched([(b"1 FETCH (UID 5 RFC822.SIZE 10)",), (b"1 FETCH (UID 5 FLAGS (\\Seen))",)])
     assert told == {5: {"UID": b"5", "RFC822.SIZE": b"10", "FLAGS": [b"\\Seen"]}}
 
 
 @pytest.mark.parametrize("line", [b"1 FETCH (UID 5", b"1 FETCH (UID 5))", b'1 FETCH (BODY[] "a)', b"1 FETCH (UID)"])
 def test_a_broken_response_is_an_error_and_no_guess(line: bytes) -> None:
-    with pytest.raises(ValueError, match=r"closed|opened|shorter"):
-        answers.fetched([(line,)])
+    with pytest.raises(ValueError, match=r"closed|without a list|shorter"):
+        response_parser.fetched([(line,)])
 
 
 @given(st.binary(max_size=60))
 def test_nonsense_raises_nothing_but_value_errors(nonsense: bytes) -> None:
     for line in (b"1 FETCH (" + nonsense, b"LIST (" + nonsense):
         try:
-            answers.fetched([(line,)])
-            answers.folders([(line,)])
+            response_parser.fetched([(line,)])
+            response_parser.folders([(line,)])
         except ValueError:
             continue
 
@@ -103,7 +103,7 @@ def test_folders_are_listed_with_their_use_whatever_form_their_names_take() -> N
         (rb'LIST () "/" "a" ("CHILDINFO" ("SUBSCRIBED"))',),
         (b"5 EXISTS",),
     ]
-    assert [folder for folder, _ in answers.folders(lines)] == [
+    assert [folder for folder, _ in response_parser.folders(lines)] == [
         FolderInfo("INBOX"),
         FolderInfo('Spam "x"', r"\junk"),
         FolderInfo("R&D", r"\junk"),

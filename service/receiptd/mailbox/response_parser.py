@@ -1,4 +1,4 @@
-"""Read the server's answers: lists, strings, literals, response codes, dates (RFC 9051 §7)."""
+"""Parse the server's responses: lists, strings, literals, response codes, dates (RFC 9051 §7)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TypeAlias
 
-from receiptd.mailbox import names
+from receiptd.mailbox import utf7
 from receiptd.mailbox.values import FolderInfo, Summary
 
 Pieces: TypeAlias = Sequence[bytes | bytearray]
@@ -23,7 +23,7 @@ _DATE = re.compile(r"\s*(\d{1,2})-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _CODE = re.compile(rb"\s*\[([A-Za-z-]+)[ \]]")
 _TEMPORARY = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "OVERQUOTA", "THROTTLED", "ALERT"}
-"""Codes of a server that has a bad hour (RFC 5530, and Gmail's own): nothing follows for password or message."""
+"""Codes of a temporary problem (RFC 5530, and Gmail's own): they say nothing about password or message."""
 
 
 def values(pieces: Pieces) -> list[Value]:
@@ -64,12 +64,12 @@ def _read_line(line: bytes, stack: list[list[Value]]) -> None:
 
 def _close(stack: list[list[Value]]) -> None:
     if len(stack) == 1:
-        raise ValueError("a list that was never opened")
+        raise ValueError("a closing parenthesis without a list")
     stack.pop()
 
 
 def fetched(responses: Iterable[Pieces]) -> dict[int, dict[str, Value]]:
-    """Return by UID what FETCH responses tell; those without a UID are the server's own news, and passed over."""
+    """Return by UID what FETCH responses say; those without a UID are unsolicited and ignored."""
     by_uid: dict[int, dict[str, Value]] = {}
     for pieces in responses:
         if re.match(rb"\d+ FETCH \(", pieces[0], re.IGNORECASE):
@@ -87,7 +87,7 @@ def _items(listed: Value) -> dict[str, Value]:
 
 
 def summary(uid: int, items: dict[str, Value]) -> Summary | None:
-    """Return the summary that *items* hold, or None if they are only the server's news of a flag."""
+    """Return the summary that *items* hold, or None if they are an unsolicited change of flags."""
     size, date, flags = items.get("RFC822.SIZE"), items.get("INTERNALDATE"), items.get("FLAGS")
     if not isinstance(size, bytes) or not isinstance(date, bytes):
         return None
@@ -105,7 +105,7 @@ def body(items: dict[str, Value]) -> bytes | None:
 
 
 def instant(text: bytes) -> datetime:
-    """Return an INTERNALDATE in UTC; a date that is none counts as now, the moment we saw the message."""
+    """Return an INTERNALDATE in UTC; an invalid one counts as now, when we saw the message."""
     return _parsed(text) or datetime.now(UTC)
 
 
@@ -149,7 +149,7 @@ def code(text: bytes) -> str:
 
 
 def is_temporary(text: bytes) -> bool:
-    """Whether the NO with *text* may be a yes later."""
+    """Whether a NO with *text* may become an OK later."""
     return code(text) in _TEMPORARY
 
 
@@ -185,12 +185,12 @@ def folders(responses: Iterable[Pieces]) -> tuple[tuple[FolderInfo, str], ...]:
 
 
 def personal_prefix(responses: Iterable[Pieces]) -> str:
-    """Return what the names of the user's own folders begin with (RFC 2342), "" where the server says nothing."""
+    """Return the prefix of the user's own folders (RFC 2342), "" where the server says nothing."""
     for pieces in responses:
         if re.match(rb"NAMESPACE ", pieces[0], re.IGNORECASE):
             match values(pieces)[1:2]:
                 case [[[bytes(prefix), *_], *_]]:
-                    return names.decode(prefix)
+                    return utf7.decode(prefix)
     return ""
 
 
@@ -201,8 +201,8 @@ def _folder(attributes: list[Value], raw: bytes) -> FolderInfo | None:
     words = {word.decode("ascii", "replace").lower() for word in attributes if isinstance(word, bytes)}
     if words & {r"\noselect", r"\nonexistent"}:
         return None
-    if r"\spam" in words:  # Gmail's word, older than RFC 6154
+    if r"\spam" in words:  # Gmail's name for it, older than RFC 6154
         words.add(r"\junk")
-    name = names.decode(raw)
+    name = utf7.decode(raw)
     special = r"\junk" if r"\junk" in words else min(words & _SPECIAL, default=None)
-    return FolderInfo("INBOX" if names.is_inbox(name) else name, special)
+    return FolderInfo("INBOX" if utf7.is_inbox(name) else name, special)

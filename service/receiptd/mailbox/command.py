@@ -1,4 +1,4 @@
-"""One command and its answer: every response kept whole, framed by its literals alone."""
+"""One command and its response: every untagged response kept whole, framed by its literals alone."""
 
 from __future__ import annotations
 
@@ -7,48 +7,48 @@ from collections import deque
 from dataclasses import dataclass
 
 import aioimaplib
-from aioimaplib.aioimaplib import Command
+from aioimaplib.aioimaplib import Command as AioimaplibCommand
 
-from receiptd.mailbox.answers import Pieces
+from receiptd.mailbox.response_parser import Pieces
 
 _LITERAL = re.compile(rb"\{\d+\}$")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The outcome of a command: OK or NO, the text behind it, and every untagged response that came before."""
+class Response:
+    """The response to a command: OK or NO, its text, and every untagged response that came before it."""
 
     is_ok: bool
     text: bytes
-    responses: tuple[Pieces, ...]
+    untagged: tuple[Pieces, ...]
 
 
-class Question(Command):
-    """A command that keeps each response whole: its lines and the literals between them."""
+class Command(AioimaplibCommand):
+    """A command that keeps each untagged response whole: its lines and the literals between them."""
 
     def __init__(self, name: str, tag: str, *args: str, prefix: str | None, replies: tuple[bytes, ...]) -> None:
         super().__init__(name, tag, *args, prefix=prefix)
         self.replies = deque(replies)
-        self.responses: list[list[bytes | bytearray]] = []
+        self.untagged: list[list[bytes | bytearray]] = []
         self.text = b""
         self.may_go_on = False
         self.was_ended = False
         self._is_open = False
 
     def append_to_resp(self, line: bytes | bytearray, result: str = "Pending") -> None:
-        """Take a line, a literal (bytearray) or, where *result* says so, the end of the answer."""
+        """Take a line, a literal (bytearray) or, where *result* says so, the tagged response."""
         self._resp_result = result
         if result != "Pending":
             self.text = bytes(line)
             return
         if self._is_open:
-            self.responses[-1].append(line)
+            self.untagged[-1].append(line)
         else:
-            self.responses.append([line])
+            self.untagged.append([line])
         self._is_open = isinstance(line, bytearray) or _LITERAL.search(line) is not None
 
     def wait_data(self) -> bool:
-        """Whether the response goes on: in a literal, or on the line behind one."""
+        """Whether the response continues: in a literal, or on the line after one."""
         return bool(self.wait_literal_data()) or self._is_open
 
     @property

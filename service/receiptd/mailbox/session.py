@@ -1,4 +1,4 @@
-"""A mailbox we are logged in to: folders, searching, fetching, tidying up, waiting for news."""
+"""A mailbox session after login: folders, search, fetch, delete and move, waiting for news."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TypeVar
 import structlog
 from aioimaplib.aioimaplib import AUTH, SELECTED
 
-from receiptd.mailbox import answers, names, portions
+from receiptd.mailbox import portions, response_parser, utf7
+from receiptd.mailbox.command import Response
+from receiptd.mailbox.connection import Connection
 from receiptd.mailbox.faults import (
     FolderClosed,
     FolderMissing,
@@ -19,16 +21,14 @@ from receiptd.mailbox.faults import (
     MessageWithheld,
     printable,
 )
-from receiptd.mailbox.question import Answer
 from receiptd.mailbox.values import Fetched, FolderInfo, Look, Selected, Summary
-from receiptd.mailbox.wire import Wire
 
 BEGINNING = 2 << 20
-"""What is fetched of a message beyond max_report; nothing behind it is ever interpreted."""
+"""Bytes fetched of a message larger than max_report; nothing after them is ever interpreted."""
 HEADER = 128 << 10
-"""What is fetched of a header: fifty of them stay within what one FETCH may bring."""
+"""Bytes fetched of a header: fifty of them stay within what one FETCH may return."""
 LONGEST_IDLE = 300.0
-"""Seconds. Middleboxes forget a silent connection soon after; the renewal notices a dead one."""
+"""Seconds. Middleboxes drop an idle connection soon after; the renewal notices a dead one."""
 LAST_UID = (1 << 32) - 1
 
 T = TypeVar("T")
@@ -37,11 +37,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Mailbox:
-    """A mailbox, used by one task at a time; every call may raise MailboxDown, after which it is of no more use."""
+    """A mailbox, used by one task at a time; every call may raise MailboxDown, after which it can't be used."""
 
-    def __init__(self, wire: Wire, capabilities: frozenset[str], *, may_idle: bool) -> None:
+    def __init__(self, connection: Connection, capabilities: frozenset[str], *, may_idle: bool) -> None:
         self.capabilities = capabilities
-        self._wire = wire
+        self._connection = connection
         self.folder: str | None = None
         """What the server calls the folder that is open."""
         self._has_idle = may_idle and "IDLE" in capabilities
@@ -60,7 +60,7 @@ class Mailbox:
         """
         listed = await self._listed()
         known = {folder.name for folder, _ in listed}
-        wanted = "INBOX" if names.is_inbox(name) else name
+        wanted = "INBOX" if utf7.is_inbox(name) else name
         if wanted in known or wanted == "INBOX":
             return wanted
         if name.casefold() == "junk":
@@ -74,7 +74,7 @@ class Mailbox:
         return await self._opened("SELECT", name)
 
     async def examine(self, name: str) -> Selected:
-        """Open the folder *name* as `select` does, for reading alone: nothing in it loses even its \\Recent."""
+        """Open the folder *name* as `select` does, read-only: its messages keep even their \\Recent."""
         return await self._opened("EXAMINE", name)
 
     async def open(self, name: str, *, unchanged: bool) -> Selected:
@@ -91,32 +91,32 @@ class Mailbox:
             return await self.examine(name)
 
     async def _opened(self, verb: str, name: str) -> Selected:
-        self._wire.forget_counts()
-        answer = await self._wire.ask(verb, names.quoted(name))
-        if not answer.is_ok:
-            self._wire.state, self.folder = AUTH, None
-            await self._explain_no_folder(name, answer)
-        self._wire.state, self._wire.has_news, self.folder = SELECTED, False, name
-        validity, following, exists, is_read_only = answers.selected(answer.responses, answer.text)
+        self._connection.forget_counts()
+        response = await self._connection.ask(verb, utf7.quoted(name))
+        if not response.is_ok:
+            self._connection.state, self.folder = AUTH, None
+            await self._explain_no_folder(name, response)
+        self._connection.state, self._connection.has_news, self.folder = SELECTED, False, name
+        validity, following, exists, is_read_only = response_parser.selected(response.untagged, response.text)
         if not validity:
             raise MailboxDown(
-                f"The mailbox server {self._wire.server} gives {name} no UIDVALIDITY: "
+                f"The mailbox server {self._connection.server} gives {name} no UIDVALIDITY: "
                 "it can't be known which messages are new.",
                 permanent=True,
             )
         return Selected(validity, following, exists, is_read_only)
 
-    async def _explain_no_folder(self, name: str, answer: Answer) -> None:
+    async def _explain_no_folder(self, name: str, response: Response) -> None:
         if name not in {folder.name for folder in await self.folders()}:
             raise FolderMissing(f"The mailbox has no folder {name!r}: make it, or correct folders in [[mailbox]].")
         raise FolderClosed(
-            f"The mailbox server {self._wire.server} won't open {name}: {printable(answer.text)}. Check the user's "
-            "rights to it, or leave it out of folders in [[mailbox]]."
+            f"The mailbox server {self._connection.server} won't open {name}: {printable(response.text)}. "
+            "Check the user's rights to it, or leave it out of folders in [[mailbox]]."
         )
 
     async def _listed(self) -> tuple[tuple[FolderInfo, str], ...]:
         returned = ("RETURN (SPECIAL-USE)",) if self.capabilities >= {"SPECIAL-USE", "LIST-EXTENDED"} else ()
-        return self._understand(answers.folders, await self._read("LIST", '""', '"*"', *returned))
+        return self._understand(response_parser.folders, await self._read("LIST", '""', '"*"', *returned))
 
     # Reading.
 
@@ -126,19 +126,19 @@ class Mailbox:
             return []
         # Dovecot searches what it has already announced; a NOOP makes it look first (RFC 9051 §6.1.2).
         await self._read("NOOP")
-        self._wire.has_news = False
+        self._connection.has_news = False
         # Not `n:*`: that means `*:n` where n is beyond the end (RFC 9051 §9, seq-range), and GNU imap4d finds nothing.
         criteria = [f"UID {max(uid, 1)}:{LAST_UID}", *(["SINCE", portions.imap_date(since)] if since else [])]
-        found = answers.found_uids((await self._read("SEARCH", *criteria, by_uid=True)).responses)
-        if not found and uid <= 1 and since is None and self._wire.exists:
+        found = response_parser.found_uids((await self._read("SEARCH", *criteria, by_uid=True)).untagged)
+        if not found and uid <= 1 and since is None and self._connection.exists:
             raise MailboxDown(
-                f"The mailbox server {self._wire.server} says that {self.folder} holds messages "
-                f"({self._wire.exists}) and finds none of them: what it finds can't be relied on."
+                f"The mailbox server {self._connection.server} says that {self.folder} has messages "
+                f"({self._connection.exists}) and finds none of them: its search can't be relied on."
             )
         return sorted(one for one in found if one >= uid)
 
     async def look(self, uids: Iterable[int]) -> Look:
-        """Return what the server tells of *uids*; those that a second SEARCH denies are gone, and left out."""
+        """Return what the server says about *uids*; those that a second SEARCH doesn't list are gone and left out."""
         there, withheld = list[Summary](), set[int]()
         for batch in portions.batches(uids):
             told = await self.told(batch)
@@ -151,7 +151,7 @@ class Mailbox:
     async def summaries(self, uids: Iterable[int]) -> list[Summary]:
         """Return size, date and flags of *uids*; those that are gone are left out.
 
-        Raises MessageWithheld where the server lists one and tells nothing of it.
+        Raises MessageWithheld where the server lists one and returns nothing for it.
         """
         look = await self.look(uids)
         if look.withheld:
@@ -159,18 +159,20 @@ class Mailbox:
         return list(look.there)
 
     def withheld(self, uids: Iterable[int]) -> MessageWithheld:
-        """Return the fault that says which messages the server lists and doesn't hand over."""
+        """Return the error that says which messages the server lists and doesn't return."""
         return MessageWithheld(
-            f"The mailbox server {self._wire.server} lists messages in {self.folder} and doesn't hand them over "
+            f"The mailbox server {self._connection.server} lists messages in {self.folder} and doesn't hand them over "
             f"(UID {portions.uid_set(sorted(uids)[:10])}): look at them with another program, and move them "
             "out of the folder."
         )
 
     async def told(self, uids: Iterable[int]) -> dict[int, Summary]:
-        """Return what one FETCH tells of at most 50 *uids*; nothing follows for those that it leaves out."""
-        answer = await self._read("FETCH", portions.uid_set(uids), "(UID FLAGS INTERNALDATE RFC822.SIZE)", by_uid=True)
-        items = self._understand(answers.fetched, answer)
-        told = {uid: answers.summary(uid, items[uid]) for uid in items}
+        """Return what one FETCH says about at most 50 *uids*; it proves nothing about those it leaves out."""
+        response = await self._read(
+            "FETCH", portions.uid_set(uids), "(UID FLAGS INTERNALDATE RFC822.SIZE)", by_uid=True
+        )
+        items = self._understand(response_parser.fetched, response)
+        told = {uid: response_parser.summary(uid, items[uid]) for uid in items}
         return {uid: summary for uid, summary in told.items() if summary is not None}
 
     async def _still_listed(self, uids: Iterable[int]) -> list[int]:
@@ -178,8 +180,8 @@ class Mailbox:
         asked = sorted(uids)
         if not asked:
             return []
-        listed = answers.found_uids(
-            (await self._read("SEARCH", f"UID {portions.uid_set(asked)}", by_uid=True)).responses
+        listed = response_parser.found_uids(
+            (await self._read("SEARCH", f"UID {portions.uid_set(asked)}", by_uid=True)).untagged
         )
         return [uid for uid in asked if uid in listed]
 
@@ -206,7 +208,7 @@ class Mailbox:
         contents = await self._bodies(group, section, most)
         missing = [one for one in group if one.uid not in contents]
         if missing:
-            contents |= await self._hard_to_get(missing, section, most)
+            contents |= await self._one_by_one(missing, section, most)
         for one in group:
             if (raw := contents.get(one.uid)) is not None:
                 is_cut = (most is not None and len(raw) >= most) or (not raw and one.size > 0)
@@ -215,18 +217,21 @@ class Mailbox:
     async def _bodies(self, group: list[Summary], section: str, most: int | None) -> dict[int, bytes]:
         """Return the contents by UID; any may be left out, also for a NO to one of them."""
         expected = sum(min(one.size, most or one.size) for one in group)
-        answer = await self._wire.ask(
+        response = await self._connection.ask(
             "FETCH", portions.uid_set(one.uid for one in group), f"(UID {section})", by_uid=True, expected=expected
         )
-        if not answer.is_ok and answers.is_temporary(answer.text):
-            raise self._blind("FETCH", answer)
-        bodies = {uid: answers.body(items) for uid, items in self._understand(answers.fetched, answer).items()}
+        if not response.is_ok and response_parser.is_temporary(response.text):
+            raise self._blind("FETCH", response)
+        bodies = {
+            uid: response_parser.body(items)
+            for uid, items in self._understand(response_parser.fetched, response).items()
+        }
         return {uid: raw for uid, raw in bodies.items() if raw is not None}
 
-    async def _hard_to_get(self, missing: list[Summary], section: str, most: int | None) -> dict[int, bytes]:
+    async def _one_by_one(self, missing: list[Summary], section: str, most: int | None) -> dict[int, bytes]:
         """Return the contents of messages that a FETCH left out; nothing of those that are gone.
 
-        One that is there and can't be had is empty: it must be seen, and may not stop the ones behind it.
+        One that exists and can't be fetched is empty: it must be noticed, and may not stop the ones after it.
         """
         there = await self._still_listed(one.uid for one in missing)
         contents = {}
@@ -235,25 +240,25 @@ class Mailbox:
                 contents[one.uid] = (await self._bodies([one], section, most)).get(one.uid, b"")
         return contents
 
-    async def _read(self, name: str, *args: str, by_uid: bool = False) -> Answer:
-        """Ask; a NO to a question that only reads means that we can't see."""
-        answer = await self._wire.ask(name, *args, by_uid=by_uid)
-        if not answer.is_ok:
-            raise self._blind(name, answer)
-        return answer
+    async def _read(self, name: str, *args: str, by_uid: bool = False) -> Response:
+        """Send a command that only reads: a NO to it means that the mailbox can't be read."""
+        response = await self._connection.ask(name, *args, by_uid=by_uid)
+        if not response.is_ok:
+            raise self._blind(name, response)
+        return response
 
-    def _blind(self, name: str, answer: Answer) -> MailboxDown:
-        self._wire.drop(f"it refuses {name}: {printable(answer.text)}")
-        return self._wire.down()
+    def _blind(self, name: str, response: Response) -> MailboxDown:
+        self._connection.drop(f"it refuses {name}: {printable(response.text)}")
+        return self._connection.down()
 
-    def _understand(self, read: Callable[[Iterable[answers.Pieces]], T], answer: Answer) -> T:
+    def _understand(self, read: Callable[[Iterable[response_parser.Pieces]], T], response: Response) -> T:
         try:
-            return read(answer.responses)
+            return read(response.untagged)
         except ValueError as odd:
-            self._wire.drop(f"it sent what is no IMAP: {odd}")
-            raise self._wire.down() from odd
+            self._connection.drop(f"it sent what isn't valid IMAP: {odd}")
+            raise self._connection.down() from odd
 
-    # Tidying up.
+    # Changing.
 
     async def mark_seen(self, uids: Iterable[int]) -> None:
         """Mark *uids* as read."""
@@ -270,9 +275,9 @@ class Mailbox:
         target, refusal = await self._target(folder)
         for batch in portions.batches(uids):
             how = "MOVE" if "MOVE" in self.capabilities else "COPY"
-            answer = await self._wire.ask(how, portions.uid_set(batch), names.quoted(target), by_uid=True)
-            if not answer.is_ok:
-                raise refusal or self._refused(how, answer)
+            response = await self._connection.ask(how, portions.uid_set(batch), utf7.quoted(target), by_uid=True)
+            if not response.is_ok:
+                raise refusal or self._refused(how, response)
             if how == "COPY":
                 await self._remove(batch)
 
@@ -281,19 +286,19 @@ class Mailbox:
         if (known := await self.resolve(folder)) is not None:
             return known, None
         target = await self.new_name(folder)
-        answer = await self._wire.ask("CREATE", names.quoted(target))
-        if answer.is_ok or answers.code(answer.text) == "ALREADYEXISTS":
+        response = await self._connection.ask("CREATE", utf7.quoted(target))
+        if response.is_ok or response_parser.code(response.text) == "ALREADYEXISTS":
             return target, None
         return target, MailboxRefused(
-            f"The mailbox server {self._wire.server} won't make the folder {target} ({printable(answer.text)}): "
-            "make it yourself, or name one that is there in after of [[mailbox]]."
+            f"The mailbox server {self._connection.server} won't create the folder {target} "
+            f"({printable(response.text)}): create it yourself, or name one that is there in after of [[mailbox]]."
         )
 
     async def new_name(self, folder: str) -> str:
         """Return what a folder *folder* that isn't there yet is to be called: some servers keep all below INBOX."""
-        if "NAMESPACE" not in self.capabilities or names.is_inbox(folder):
+        if "NAMESPACE" not in self.capabilities or utf7.is_inbox(folder):
             return folder
-        prefix = self._understand(answers.personal_prefix, await self._read("NAMESPACE"))
+        prefix = self._understand(response_parser.personal_prefix, await self._read("NAMESPACE"))
         return folder if folder.startswith(prefix) else prefix + folder
 
     async def _remove(self, batch: list[int]) -> None:
@@ -304,21 +309,21 @@ class Mailbox:
         else:
             _log.warning(
                 "mailbox.left_deleted",
-                server=self._wire.server,
+                server=self._connection.server,
                 folder=self.folder,
                 count=len(batch),
                 reason="the server has no UIDPLUS: they stay, marked as deleted, until somebody expunges them",
             )
 
     async def _change(self, name: str, *args: str, by_uid: bool = True) -> None:
-        answer = await self._wire.ask(name, *args, by_uid=by_uid)
-        if not answer.is_ok:
-            raise self._refused(name, answer)
+        response = await self._connection.ask(name, *args, by_uid=by_uid)
+        if not response.is_ok:
+            raise self._refused(name, response)
 
-    def _refused(self, name: str, answer: Answer) -> MailboxRefused:
+    def _refused(self, name: str, response: Response) -> MailboxRefused:
         return MailboxRefused(
-            f"The mailbox server {self._wire.server} refuses {name} in {self.folder}: {printable(answer.text)}; "
-            "check the user's rights there, the quota and after in [[mailbox]]."
+            f"The mailbox server {self._connection.server} refuses {name} in {self.folder}: "
+            f"{printable(response.text)}; check the user's rights there, the quota and after in [[mailbox]]."
         )
 
     # Waiting.
@@ -329,20 +334,20 @@ class Mailbox:
         It ends early too when *wake* is set. Only a hint: whoever waits must search afterwards in either case.
         Without IDLE nothing else ends it early, but for the loss of the connection.
         """
-        clock = self._wire.loop.time
+        clock = self._connection.loop.time
         end = clock() + seconds
         rousing = asyncio.ensure_future(self._rouse_at(wake or asyncio.Event()))
         try:
-            while not self._wire.has_news and (left := end - clock()) > 0:
+            while not self._connection.has_news and (left := end - clock()) > 0:
                 if self._has_idle:
-                    self._has_idle = await self._wire.idle(min(left, LONGEST_IDLE))
+                    self._has_idle = await self._connection.idle(min(left, LONGEST_IDLE))
                 else:
-                    await self._wire.rest(left)
+                    await self._connection.rest(left)
         finally:
             rousing.cancel()
-        news, self._wire.has_news = bool(self._wire.has_news), False
+        news, self._connection.has_news = bool(self._connection.has_news), False
         return news
 
     async def _rouse_at(self, wake: asyncio.Event) -> None:
         await wake.wait()
-        self._wire.rouse()
+        self._connection.rouse()
