@@ -1,4 +1,4 @@
-"""A scriptable SMTP server on loopback: it says what it is told and records the wire."""
+"""An SMTP server on loopback that follows its script and records the dialogue."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Drop:
-    """Close the connection instead of answering, perhaps with last words."""
+    """Close the connection instead of replying, perhaps with last words."""
 
     words: str = ""
 
 
 @dataclass(frozen=True)
 class Hang:
-    """Never answer."""
+    """Never reply."""
 
 
 @dataclass(frozen=True)
 class Later:
-    """Answer after *seconds* of the loop's clock."""
+    """Reply after *seconds* of the loop's clock."""
 
     seconds: float
     reply: str
@@ -48,7 +48,7 @@ class Later:
 
 @dataclass(frozen=True)
 class When:
-    """Answer once *told* is set: a test that must be faster than the server needs no luck."""
+    """Reply once *told* is set: a test that must be faster than the server needs no luck."""
 
     told: asyncio.Event
     reply: str
@@ -214,7 +214,7 @@ class Session:
             self.offered = self.fake.after_auth
 
     async def answer(self, verb: str, default: str | None = None) -> bool:
-        """Answer as scripted; return whether that is what a willing server says."""
+        """Reply as scripted; return whether that is the usual reply."""
         steps = self.fake.script.get(verb)
         step = steps.pop(0) if steps else None
         usual = default or DEFAULTS.get(verb, "500 5.5.2 Error: command not recognized")

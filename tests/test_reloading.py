@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from receiptd.settings import Reloaded, Settings, take_over
-from receiptd.smtp.rate import Bucket
+from receiptd.smtp.rate import SlidingWindow
 from tests.stage import settings_in
 
 
@@ -49,9 +49,9 @@ def test_what_connections_and_sockets_were_made_of_stays_and_is_named_again_each
     assert (again.changed, again.need_restart) == ((), reloaded.need_restart)
 
 
-def test_a_bucket_of_another_size_knows_what_was_given_out() -> None:
-    bucket = Bucket(2, 60)
-    assert [bucket.reserve(0), bucket.reserve(0)] == [0, 0]
-    smaller, larger = bucket.resized(1, 60), bucket.resized(3, 60)
+def test_a_window_of_another_size_keeps_its_starts() -> None:
+    window = SlidingWindow(2, 60)
+    assert [window.reserve(0), window.reserve(0)] == [0, 0]
+    smaller, larger = window.resized(1, 60), window.resized(3, 60)
     assert smaller.reserve(1) == 60
     assert [larger.reserve(1), larger.reserve(1)] == [1, 60]

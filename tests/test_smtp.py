@@ -16,12 +16,12 @@ import pytest
 
 from receiptd.errors import BadData
 from receiptd.settings import Submission
-from receiptd.smtp import Accepted, Dialogue, Refused, Relay, RelayDown, Transaction, Uncertain
+from receiptd.smtp import Accepted, Dialogue, Envelope, Refused, Relay, RelayDown, Uncertain
 from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Later, Step
 
 TOKEN = "k3jabcdefghijklmnopqrst2"
 CONTENT = b"From: me@a.test\r\nTo: bob@b.test\r\nSubject: Contract\r\n\r\nHello.\r\n"
-LETTER = Transaction(
+LETTER = Envelope(
     return_path=f"receipts+{TOKEN}@a.test", recipient="bob@b.test", content=CONTENT, envelope_id=TOKEN, longest_line=20
 )
 WITHOUT_DSN = tuple(word for word in EVERYTHING if word != "DSN")
@@ -52,7 +52,7 @@ async def a_relay(
 
 
 async def submit(
-    relay: Relay, letter: Transaction = LETTER, before_data: Callable[[Dialogue], Awaitable[None]] = go_on
+    relay: Relay, letter: Envelope = LETTER, before_data: Callable[[Dialogue], Awaitable[None]] = go_on
 ) -> Accepted | Refused | Uncertain:
     return await relay.submit(letter, before_data=before_data)
 
@@ -99,7 +99,7 @@ async def test_a01_without_dsn_refuse_fails_the_recipient_before_mail() -> None:
     async with a_relay(ehlo=WITHOUT_DSN, without_dsn="refuse") as (relay, fake):
         outcome = await submit(relay)
     assert isinstance(outcome, Refused)
-    assert (outcome.place, outcome.permanent) == ("dsn", True)
+    assert (outcome.stage, outcome.permanent) == ("dsn", True)
     assert fake.said("MAIL") == []
 
 
@@ -140,7 +140,7 @@ async def test_refused_dsn_parameters_fail_the_recipient_where_without_dsn_is_re
     async with a_relay({"RCPT": ["555 5.5.4 no"]}, without_dsn="refuse") as (relay, fake):
         outcome = await submit(relay)
     assert isinstance(outcome, Refused)
-    assert outcome.place == "dsn"
+    assert outcome.stage == "dsn"
     assert fake.messages == []
 
 
@@ -148,12 +148,12 @@ async def test_a_bad_address_stays_refused_without_the_parameters() -> None:
     async with a_relay({"RCPT": ["501 5.1.3 bad address", "501 5.1.3 bad address"]}) as (relay, _):
         outcome = await submit(relay)
     assert isinstance(outcome, Refused)
-    assert (outcome.place, outcome.permanent) == ("rcpt", True)
+    assert (outcome.stage, outcome.permanent) == ("rcpt", True)
 
 
 @both_ways
 @pytest.mark.parametrize(
-    ("script", "place", "permanent"),
+    ("script", "stage", "permanent"),
     [
         ({"RCPT": ["550 5.1.1 no such user"]}, "rcpt", True),
         ({"RCPT": ["450 4.2.0 greylisted"]}, "rcpt", False),
@@ -168,13 +168,13 @@ async def test_a_bad_address_stays_refused_without_the_parameters() -> None:
     ],
 )
 async def test_a_refusal_about_the_message_says_where_and_whether_it_is_final(
-    script: dict[str, list[str]], place: str, permanent: bool, ehlo: tuple[str, ...]
+    script: dict[str, list[str]], stage: str, permanent: bool, ehlo: tuple[str, ...]
 ) -> None:
     [[reply]] = script.values()
     async with a_relay(script, ehlo=ehlo) as (relay, fake):
         outcome = await submit(relay)
         assert isinstance(outcome, Refused)
-        assert (outcome.place, outcome.permanent) == (place, permanent)
+        assert (outcome.stage, outcome.permanent) == (stage, permanent)
         assert str(outcome.reply) == reply
         assert f"S: {reply}" in outcome.dialogue
         assert isinstance(await submit(relay), Accepted), "one refusal must not spoil the next transaction"
@@ -184,7 +184,7 @@ async def test_a_refusal_about_the_message_says_where_and_whether_it_is_final(
 
 @both_ways
 @pytest.mark.parametrize(
-    ("script", "place", "permanent"),
+    ("script", "stage", "permanent"),
     [
         ({"CONNECT": ["554 5.7.1 go away"]}, "connect", True),
         ({"CONNECT": ["421 4.3.2 busy"]}, "connect", False),
@@ -208,12 +208,12 @@ async def test_a_refusal_about_the_message_says_where_and_whether_it_is_final(
     ],
 )
 async def test_a_failure_that_is_about_us_fails_no_message(
-    script: dict[str, list[Step]], place: str, permanent: bool, ehlo: tuple[str, ...]
+    script: dict[str, list[Step]], stage: str, permanent: bool, ehlo: tuple[str, ...]
 ) -> None:
     async with a_relay(script, ehlo=ehlo) as (relay, _):
         with pytest.raises(RelayDown) as down:
             await submit(relay)
-        assert (down.value.place, down.value.permanent) == (place, permanent)
+        assert (down.value.stage, down.value.permanent) == (stage, permanent)
         assert str(relay.server) in str(down.value)
         assert isinstance(await submit(relay), Accepted), "the next transaction gets a new connection"
 
@@ -232,7 +232,7 @@ async def test_354_after_a_refused_mail_ends_the_connection_without_a_dot() -> N
     async with a_relay({"MAIL": ["550 5.7.1 no"], "RCPT": ["354 go ahead"]}) as (relay, fake):
         with pytest.raises(RelayDown) as down:
             await submit(relay)
-        assert down.value.place == "rcpt"
+        assert down.value.stage == "rcpt"
         await asyncio.sleep(0)
         assert not {"DATA", ".", "QUIT"} & set(fake.lines)
 
@@ -414,14 +414,14 @@ async def interrupted(words: bytes) -> tuple[Accepted | Refused | Uncertain | Re
 async def test_a_refusal_in_the_middle_of_the_content_ends_it_without_a_dot() -> None:
     outcome, tail = await interrupted(b"552 5.3.4 that will do\r\n")
     assert isinstance(outcome, Refused)
-    assert (outcome.place, outcome.permanent) == ("size", True)
+    assert (outcome.stage, outcome.permanent) == ("size", True)
     assert not tail.endswith(b".\r\n")
 
 
 async def test_an_acceptance_in_the_middle_of_the_content_is_none() -> None:
     outcome, tail = await interrupted(b"250 2.0.0 Ok, enough\r\n")
     assert isinstance(outcome, RelayDown)
-    assert outcome.place == "data"
+    assert outcome.stage == "data"
     assert not tail.endswith(b".\r\n")
 
 
@@ -482,7 +482,7 @@ async def test_a_quoted_local_part_may_hold_a_space() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "ehlo", "place", "word"),
+    ("change", "ehlo", "stage", "word"),
     [
         ({"longest_line": 999}, EVERYTHING, "message", "998"),
         ({"needs_8bitmime": True}, ("DSN",), "message", "8BITMIME"),
@@ -493,12 +493,12 @@ async def test_a_quoted_local_part_may_hold_a_space() -> None:
     ids=["line over 998", "8-bit", "UTF-8 header", "d04 UTF-8 local part", "SIZE"],
 )
 async def test_what_the_relay_cant_take_is_refused_before_mail(
-    change: dict[str, Any], ehlo: tuple[str, ...], place: str, word: str
+    change: dict[str, Any], ehlo: tuple[str, ...], stage: str, word: str
 ) -> None:
     async with a_relay(ehlo=ehlo) as (relay, fake):
         outcome = await submit(relay, replace(LETTER, **change))
     assert isinstance(outcome, Refused)
-    assert (outcome.place, outcome.permanent, outcome.reply) == (place, True, None)
+    assert (outcome.stage, outcome.permanent, outcome.reply) == (stage, True, None)
     assert word in outcome.reason
     assert fake.said("MAIL") == []
 

@@ -129,7 +129,7 @@ async def test_submission_without_starttls_sends_nothing_in_the_clear(password_f
     settings = {"password_file": password_file}
     async with a_relay_with_tls(user="me", ehlo=("AUTH PLAIN", *EVERYTHING), settings=settings) as (relay, fake):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("starttls", True)
+    assert (error.stage, error.permanent) == ("starttls", True)
     assert "offers no STARTTLS" in str(error)
     assert fake.said("AUTH") == []
 
@@ -138,7 +138,7 @@ async def test_a_refused_starttls_is_about_us(ca_file: Path) -> None:
     script = {"STARTTLS": ["454 4.7.0 TLS not available"]}
     async with a_relay_with_tls(ehlo=STARTTLS, script=script, settings={"ca_file": ca_file}) as (relay, fake):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("starttls", False)
+    assert (error.stage, error.permanent) == ("starttls", False)
     assert fake.said("MAIL") == []
 
 
@@ -150,7 +150,7 @@ async def test_plaintext_behind_starttls_is_never_believed(ca_file: Path) -> Non
         try:
             offered = await relay.probe()
         except RelayDown as error:
-            assert error.place in ("starttls", "ehlo")  # noqa: PT017
+            assert error.stage in ("starttls", "ehlo")  # noqa: PT017
         else:
             assert not offered.dsn
 
@@ -169,7 +169,7 @@ async def test_a_bad_certificate_is_named_with_the_way_out(
 ) -> None:
     async with a_relay_with_tls(scheme, context=context, ehlo=STARTTLS, settings={"ca_file": ca_file}) as (relay, _):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("starttls", True)
+    assert (error.stage, error.permanent) == ("starttls", True)
     assert "certificate" in str(error)
     assert words in str(error)
     assert "ca_file" in str(error)
@@ -177,7 +177,7 @@ async def test_a_bad_certificate_is_named_with_the_way_out(
 
 async def test_without_ca_file_the_systems_authorities_decide() -> None:
     async with a_relay_with_tls(ehlo=STARTTLS, settings={}) as (relay, _):
-        assert (await down(relay)).place == "starttls"
+        assert (await down(relay)).stage == "starttls"
 
 
 async def test_smtp_takes_a_certificate_nobody_vouches_for_where_plain_would_do() -> None:
@@ -209,7 +209,7 @@ async def test_a_password_never_crosses_the_network_in_the_clear(
         "smtp", user="me", ehlo=("AUTH PLAIN",), users={"me": PASSWORD}, settings={"password_file": password_file}
     ) as (relay, fake):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("auth", True)
+    assert (error.stage, error.permanent) == ("auth", True)
     assert "in the clear" in str(error)
     assert fake.said("AUTH") == []
 
@@ -228,14 +228,14 @@ async def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
     for path in (empty, tmp_path / "missing.pem"):
         async with a_relay_with_tls(ehlo=STARTTLS, settings={"ca_file": path}) as (relay, _):
             error = await down(relay)
-        assert (error.place, error.permanent) == ("starttls", True)
+        assert (error.stage, error.permanent) == ("starttls", True)
         assert str(path) in str(error)
 
 
 async def test_tls_on_a_plain_port_is_trouble_with_tls(ca_file: Path) -> None:
     async with FakeSMTP() as fake:
         relay = Relay(Submission(url=f"submissions://127.0.0.1:{fake.port}", ca_file=ca_file))
-        assert (await down(relay)).place == "starttls"
+        assert (await down(relay)).stage == "starttls"
 
 
 async def test_a_closed_port_is_named() -> None:
@@ -244,7 +244,7 @@ async def test_a_closed_port_is_named() -> None:
         port = taken.getsockname()[1]
     relay = Relay(Submission(url=f"smtp://127.0.0.1:{port}"))
     error = await down(relay)
-    assert (error.place, error.permanent) == ("connect", False)
+    assert (error.stage, error.permanent) == ("connect", False)
     assert f"127.0.0.1:{port} can't be reached (Connection refused)" in str(error)
 
 
@@ -254,7 +254,7 @@ async def test_an_unknown_name_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
     error = await down(Relay(Submission(url="smtp://mail.nowhere.test")))
-    assert (error.place, error.permanent) == ("connect", True)
+    assert (error.stage, error.permanent) == ("connect", True)
     assert "mail.nowhere.test isn't found in DNS" in str(error)
 
 
@@ -278,7 +278,7 @@ async def test_a_changed_password_file_is_read_at_the_next_login(password_file: 
         "smtp", user="me", ehlo=("AUTH PLAIN",), users={"me": "new"}, settings={"password_file": password_file}
     ) as (relay, _):
         error = await down(relay)
-        assert (error.place, error.permanent) == ("auth", True)
+        assert (error.stage, error.permanent) == ("auth", True)
         password_file.write_text("new")
         await relay.probe()
 
@@ -300,7 +300,7 @@ async def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
         "smtp", user="me", ehlo=("AUTH PLAIN",), settings={"password_file": tmp_path / "gone"}
     ) as (relay, _):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("auth", True)
+    assert (error.stage, error.permanent) == ("auth", True)
     assert str(tmp_path / "gone") in str(error)
 
 
@@ -312,8 +312,8 @@ async def test_a_password_file_that_is_not_text_is_named_without_its_octets(tmp_
         _,
     ):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("auth", True)
-    assert "not UTF-8" in str(error)
+    assert (error.stage, error.permanent) == ("auth", True)
+    assert "isn't UTF-8" in str(error)
     assert "xfe" not in str(error)
 
 
@@ -340,7 +340,7 @@ async def test_a_failed_login_says_whether_a_person_must_act(
         "smtp", user="me", ehlo=ehlo, script=script, settings={"password_file": password_file}
     ) as (relay, fake):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("auth", permanent)
+    assert (error.stage, error.permanent) == ("auth", permanent)
     assert word in str(error)
     assert fake.said("MAIL") == []
 
@@ -404,7 +404,7 @@ async def test_an_access_token_that_is_refused_twice_is_about_us_and_not_about_a
         _,
     ):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("auth", True)
+    assert (error.stage, error.permanent) == ("auth", True)
     assert "refuses our access token" in str(error)
     assert "user and password" not in str(error)
     assert source.left == ["three"]
@@ -417,7 +417,7 @@ async def test_a_server_without_xoauth2_gets_no_token() -> None:
         fake,
     ):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("auth", True)
+    assert (error.stage, error.permanent) == ("auth", True)
     assert "XOAUTH2" in str(error)
     assert fake.said("AUTH") == []
 
@@ -439,7 +439,7 @@ async def test_no_token_to_be_had_is_about_us(permanent: bool) -> None:
         _,
     ):
         error = await down(relay)
-    assert (error.place, error.permanent) == ("auth", permanent)
+    assert (error.stage, error.permanent) == ("auth", permanent)
     assert str(error) == "the refresh token has expired"
 
 

@@ -136,7 +136,7 @@ async def test_a_transaction_under_way_outlives_close() -> None:
 
 
 async def test_close_does_not_wait_for_a_server_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_FAREWELL_SECONDS", 0.05)
+    monkeypatch.setattr(pool, "_QUIT_SECONDS", 0.05)
 
     async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 x\r\n")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiptd.smtp import Accepted
-from receiptd.smtp.rate import Bucket
+from receiptd.smtp.rate import SlidingWindow
 from tests.test_smtp import LeapingClock, a_relay, submit
 
 # Times in sixteenths of a second are exact in binary, so that the laws can be exact too.
@@ -22,8 +22,8 @@ asked = st.lists(st.integers(0, 16 * 30).map(lambda ticks: ticks / 16), min_size
 
 @given(counts, periods, asked)
 def test_no_window_of_one_period_holds_more_than_count_starts(count: int, period: float, times: list[float]) -> None:
-    bucket = Bucket(count, period)
-    starts = [bucket.reserve(now) for now in times]
+    window = SlidingWindow(count, period)
+    starts = [window.reserve(now) for now in times]
     for first in starts:
         assert len([start for start in starts if first <= start < first + period]) <= count
 
@@ -32,16 +32,16 @@ def test_no_window_of_one_period_holds_more_than_count_starts(count: int, period
 def test_starts_keep_their_order_and_are_never_before_they_were_asked_for(
     count: int, period: float, times: list[float]
 ) -> None:
-    bucket = Bucket(count, period)
-    starts = [bucket.reserve(now) for now in times]
+    window = SlidingWindow(count, period)
+    starts = [window.reserve(now) for now in times]
     assert starts == sorted(starts)
     assert all(start >= now for start, now in zip(starts, times, strict=True))
 
 
 @given(counts, periods, asked)
 def test_nobody_waits_longer_than_the_law_needs(count: int, period: float, times: list[float]) -> None:
-    bucket = Bucket(count, period)
-    starts = [bucket.reserve(now) for now in times]
+    window = SlidingWindow(count, period)
+    starts = [window.reserve(now) for now in times]
     for index, (start, now) in enumerate(zip(starts, times, strict=True)):
         before = starts[index - count] + period if index >= count else 0.0
         previous = starts[index - 1] if index else 0.0

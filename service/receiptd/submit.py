@@ -19,7 +19,7 @@ from receiptd.interpret import causes
 from receiptd.models import Attempt
 from receiptd.pulse import Pulse
 from receiptd.recipients import Entry, Provenance, SideEffects, attempts, record_one
-from receiptd.smtp import Accepted, Dialogue, Outcome, Refused, Relay, RelayDown, Transaction, Uncertain
+from receiptd.smtp import Accepted, Dialogue, Envelope, Outcome, Refused, Relay, RelayDown, Uncertain
 from receiptd.store import Store, is_down, queue, reason_of
 from receiptd.store.monitors import Health
 from receiptd.store.queue import Work
@@ -190,10 +190,10 @@ async def _transact(store: Store, relay: Relay, work: Work, attempt: Attempt) ->
         if store.ledger is not None:
             store.ledger.note(turn, begun.id)
 
-    return await relay.submit(_transaction(store, work), before_data=before_data)
+    return await relay.submit(_envelope(store, work), before_data=before_data)
 
 
-def _transaction(store: Store, work: Work) -> Transaction:
+def _envelope(store: Store, work: Work) -> Envelope:
     receipts, row, message = store.settings.receipts, work.recipient, work.message
     return_path = compose.return_path(receipts.address, receipts.subaddress, row.token)
     content = compose.for_recipient(
@@ -201,7 +201,7 @@ def _transaction(store: Store, work: Work) -> Transaction:
         disposition_notification_to=return_path if row.mdn_requested else None,
         receipt_token=None if receipts.subaddress else row.token,
     )
-    return Transaction(
+    return Envelope(
         return_path=return_path,
         recipient=row.address,
         content=content,
@@ -222,7 +222,7 @@ async def _put_back(store: Store, health: Health, attempt: Attempt, fault: Relay
     """
     now = store.now()
     if health.is_up:
-        _log.warning("the relay can't be used", reason=str(fault), place=fault.place)
+        _log.warning("the relay can't be used", reason=str(fault), place=fault.stage)
     if health.may_try(now):  # else one of those that were under way beside it has told already
         health.down(now, str(fault), permanent=fault.permanent)
     telemetry.SUBMISSIONS.labels("relay_down").inc()
@@ -294,13 +294,13 @@ async def _refused(session: AsyncSession, store: Store, work: Work, attempt: Att
         fact = _fact(work, EventKind.FAILED, outcome, variant=attempt.id, trust=Trust.WEAK)
     else:
         fact = _fact(work, EventKind.FAILED, outcome, variant=attempt.id)
-    if outcome.place == "dsn":
+    if outcome.stage == "dsn":
         changes["dsn_requested"] = False
     await _record(session, store, work, Provenance(attempt.id, attempt.started_at), fact, changes)
 
 
 def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust: Trust = Trust.KEYED) -> Fact:
-    detail: dict[str, Any] = {"reason": outcome.reason, "place": outcome.place, "dialogue": outcome.dialogue}
+    detail: dict[str, Any] = {"reason": outcome.reason, "place": outcome.stage, "dialogue": outcome.dialogue}
     if outcome.reply is not None:
         detail |= {
             "status": outcome.reply.enhanced,
@@ -308,7 +308,7 @@ def _fact(work: Work, kind: EventKind, outcome: Refused, *, variant: str, trust:
             "diagnostic_code": f"smtp; {outcome.reply}",
             "cause": causes.of(outcome.reply.text, outcome.reply.enhanced, outcome.reply.code),
         }
-    if outcome.place == "size":
+    if outcome.stage == "size":
         detail["cause"] = Cause.TOO_BIG
     return Fact(work.recipient.id, kind, Source.SMTP, trust=trust, detail=detail, variant=variant)
 

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import telemetry, token
+from receiptd import correlation_token, telemetry
 from receiptd.facts import AlertType
 from receiptd.identifiers import id_of
 from receiptd.models import Alert, Dispatch, Message, Recipient
@@ -63,7 +63,7 @@ def recipient_data(
             "deadline": rfc3339(row.deadline_at),
         },
         "escalation": level,
-        "reason": token.mask(reason)[:_LONGEST_TEXT],
+        "reason": correlation_token.mask(reason)[:_LONGEST_TEXT],
         "unproven": unproven,
         "evidence": evidence,
         "link": link(settings, message.id),

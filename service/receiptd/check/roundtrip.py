@@ -17,7 +17,7 @@ from receiptd.errors import ReceiptdError
 from receiptd.facts import Action, Report, ReportedRecipient, ReportKind
 from receiptd.mailbox import Mailbox
 from receiptd.settings import Settings
-from receiptd.smtp import Accepted, Dialogue, Outcome, Refused, Transaction
+from receiptd.smtp import Accepted, Dialogue, Envelope, Outcome, Refused
 
 WHAT = "round trip"
 PATIENCE = 60
@@ -85,7 +85,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> list[_Watch]:
 async def _submit(settings: Settings, address: str, mark: str) -> Outcome:
     relay = open_relay(settings)
     try:
-        return await relay.submit(_transaction(settings, address, mark), before_data=_nothing_to_commit)
+        return await relay.submit(_envelope(settings, address, mark), before_data=_nothing_to_commit)
     finally:
         await relay.close()
 
@@ -94,7 +94,7 @@ async def _nothing_to_commit(_: Dialogue) -> None:
     """This message is nobody's: there is no row about it."""
 
 
-def _transaction(settings: Settings, address: str, mark: str) -> Transaction:
+def _envelope(settings: Settings, address: str, mark: str) -> Envelope:
     receipts = settings.receipts
     letter = _letter(settings, address)
     return_path = compose.return_path(receipts.address, receipts.subaddress, mark)
@@ -103,7 +103,7 @@ def _transaction(settings: Settings, address: str, mark: str) -> Transaction:
         disposition_notification_to=None if receipts.mdn == "never" else return_path,
         receipt_token=None if receipts.subaddress else mark,
     )
-    return Transaction(
+    return Envelope(
         return_path=return_path,
         recipient=address,
         content=content,

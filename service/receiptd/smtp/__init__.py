@@ -1,7 +1,8 @@
-"""The only room that knows aiosmtplib: transaction, DSN parameters, pool."""
+"""The only package that knows aiosmtplib: transactions, DSN parameters, pool."""
 
 from receiptd.smtp.connection import TokenSource
-from receiptd.smtp.outcome import Accepted, Outcome, Refused, RelayDown, Transaction, Uncertain
+from receiptd.smtp.envelope import Envelope
+from receiptd.smtp.outcome import Accepted, Outcome, Refused, RelayDown, Uncertain
 from receiptd.smtp.relay import Relay
 from receiptd.smtp.reply import Capabilities, Dialogue, Reply, replaces_return_path
 from receiptd.smtp.server import Server, parse_url
@@ -10,6 +11,7 @@ __all__ = [
     "Accepted",
     "Capabilities",
     "Dialogue",
+    "Envelope",
     "Outcome",
     "Refused",
     "Relay",
@@ -17,7 +19,6 @@ __all__ = [
     "Reply",
     "Server",
     "TokenSource",
-    "Transaction",
     "Uncertain",
     "parse_url",
     "replaces_return_path",

@@ -1,4 +1,4 @@
-"""Connect, TLS, AUTH (by aiosmtplib), and what the relay then offers."""
+"""Connect, TLS, AUTH (by aiosmtplib), and the capabilities after that."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from typing import Protocol, cast
 import aiosmtplib
 
 from receiptd import masking
-from receiptd.smtp.fault import OAUTH_REFUSED, blaming, reason
+from receiptd.smtp.fault import OAUTH_REFUSED, reason, translate_errors
 from receiptd.smtp.outcome import RelayDown
 from receiptd.smtp.reply import Capabilities, Reply, printable, read_capabilities
 from receiptd.smtp.server import Server
 from receiptd.smtp.wire import Wire
 
-_PATIENCE = 300
+_TIMEOUT = 300
 """Seconds for the greeting and for each command before the first MAIL (RFC 5321 §4.5.3.2.1)."""
 
 
 class TokenSource(Protocol):
-    """Where an OAuth access token comes from; *rejected* is one that the relay has just refused."""
+    """The source of OAuth access tokens; *rejected* is one that the relay has just refused."""
 
     def __call__(self, rejected: str | None = None, /) -> Awaitable[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What proves who we are; a file is read at every login, so that a new password needs no restart."""
+    """Our credentials; a file is read at every login, so that a new password needs no restart."""
 
     password: str | None = field(default=None, repr=False)
     password_file: Path | None = None
@@ -46,7 +46,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Whose certificates are trusted: *ca_file*'s alone, else the system's; without *verify* anybody's."""
+    """Which certificates are trusted: *ca_file*'s alone, else the system's; without *verify* any."""
 
     ca_file: Path | None
     verify: bool
@@ -77,7 +77,7 @@ class Connection:
     opening: str
     """How the dialogue began: banner, TLS, AUTH, capabilities."""
     needs_reset: bool = False
-    """A transaction was left half done; RSET goes before the next."""
+    """A transaction was left unfinished; RSET goes before the next."""
     idle_since: float = 0.0
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Connection:
 
 
 async def connect(server: Server, login: Login, ca_file: Path | None) -> Connection:
-    """Open a connection ready for MAIL; raise RelayDown, whose place tells how far it came."""
+    """Open a connection ready for MAIL; raise RelayDown, whose stage says how far it came."""
     tls = Tls(ca_file, verify=_must_verify(server, login, ca_file))
     client = aiosmtplib.SMTP(
         hostname=server.host,
@@ -94,7 +94,7 @@ async def connect(server: Server, login: Login, ca_file: Path | None) -> Connect
         start_tls=False,
         tls_context=await tls.context() if server.scheme == "submissions" else None,
         local_hostname=await asyncio.to_thread(_own_name),
-        timeout=_PATIENCE,
+        timeout=_TIMEOUT,
     )
     try:
         return await _prepare(client, server, login, tls)
@@ -104,20 +104,20 @@ async def connect(server: Server, login: Login, ca_file: Path | None) -> Connect
 
 
 async def _prepare(client: aiosmtplib.SMTP, server: Server, login: Login, tls: Tls) -> Connection:
-    with blaming("connect", server):
+    with translate_errors("connect", server):
         banner = printable((await client.connect()).message)
     opening = [f"S: 220 {banner}"]
     capabilities = await _greet(client, server, banner)
     if server.scheme != "submissions" and await _secure(client, server, tls):
         opening += ["C: STARTTLS", "S: 220"]
-        # RFC 3207 §4.2: what was offered in the clear may be a stranger's word.
+        # RFC 3207 §4.2: what was offered in the clear may be forged.
         capabilities = await _greet(client, server, banner)
     if login.is_given:
         opening += ["C: AUTH (elided)", f"S: {await _authenticate(client, server, login)}"]
-        # RFC 4954 §4: a server may offer more to whom it knows.
+        # RFC 4954 §4: a server may offer more after AUTH.
         capabilities = await _greet(client, server, banner)
     opening += [f"({capabilities.tls or 'no TLS'})", "C: EHLO", *(f"S: 250 {line}" for line in capabilities.lines)]
-    with blaming("ehlo", server):
+    with translate_errors("ehlo", server):
         if client.transport is None:
             raise aiosmtplib.SMTPServerDisconnected("the server closed the connection")
         wire = Wire(cast(asyncio.Transport, client.transport))
@@ -125,7 +125,7 @@ async def _prepare(client: aiosmtplib.SMTP, server: Server, login: Login, tls: T
 
 
 async def _greet(client: aiosmtplib.SMTP, server: Server, banner: str) -> Capabilities:
-    with blaming("ehlo", server):
+    with translate_errors("ehlo", server):
         reply = await client.ehlo()
         protocol = client.get_transport_info("ssl_object")
         tls = protocol.version() if protocol is not None else None
@@ -133,7 +133,7 @@ async def _greet(client: aiosmtplib.SMTP, server: Server, banner: str) -> Capabi
 
 
 async def _secure(client: aiosmtplib.SMTP, server: Server, tls: Tls) -> bool:
-    """Turn TLS on where it is required or offered, and return whether it was."""
+    """Start TLS where it is required or offered, and return whether it did."""
     if not client.supports_extension("starttls"):
         if server.scheme == "smtp":
             return False
@@ -144,7 +144,7 @@ async def _secure(client: aiosmtplib.SMTP, server: Server, tls: Tls) -> bool:
             permanent=True,
         )
     context = await tls.context()
-    with blaming("starttls", server):
+    with translate_errors("starttls", server):
         await client.starttls(tls_context=context)
     return True
 
@@ -158,7 +158,7 @@ async def _authenticate(client: aiosmtplib.SMTP, server: Server, login: Login) -
             f"{server} offers no TLS, so the password would cross the network in the clear; use submission://",
             permanent=True,
         )
-    with blaming("auth", server, refused=OAUTH_REFUSED if login.access_token else None):
+    with translate_errors("auth", server, refused=OAUTH_REFUSED if login.access_token else None):
         if login.access_token is not None:
             reply = await _authenticate_by_token(client, server.user, login.access_token)
         else:
@@ -170,7 +170,7 @@ async def _authenticate(client: aiosmtplib.SMTP, server: Server, login: Login) -
 
 @contextmanager
 def _hiding(secret: str) -> Iterator[None]:
-    """Take *secret* out of what the relay says in a refusal."""
+    """Mask *secret* in the relay's refusal."""
     try:
         yield
     except aiosmtplib.SMTPResponseException as error:
@@ -179,7 +179,7 @@ def _hiding(secret: str) -> Iterator[None]:
 
 
 async def _authenticate_by_token(client: aiosmtplib.SMTP, user: str, source: TokenSource) -> aiosmtplib.SMTPResponse:
-    """Log in by XOAUTH2; a token that is refused was perhaps revoked early, so fetch another, once."""
+    """Log in by XOAUTH2; a refused token may have been revoked early, so fetch another, once."""
     if "xoauth2" not in client.server_auth_methods:
         raise aiosmtplib.SMTPNotSupported("it doesn't offer XOAUTH2")
     access_token = await source()
@@ -202,16 +202,16 @@ def _password(login: Login) -> str:
     try:
         return login.password_file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
-        why = reason(error) if isinstance(error, OSError) else "it is not UTF-8"  # no octet of it, please
+        why = reason(error) if isinstance(error, OSError) else "it isn't UTF-8"  # and none of its bytes
         sentence = f"the password in {login.password_file} can't be read: {why}"
         raise RelayDown("auth", sentence, permanent=True) from error
 
 
 def _must_verify(server: Server, login: Login, ca_file: Path | None) -> bool:
-    """Whether the certificate must be the server's.
+    """Whether the server's certificate must be verified.
 
-    smtp:// takes what is offered, plain included; a certificate nobody vouches for is no worse, unless
-    a password goes over it to another machine.
+    smtp:// takes what is offered, even plain text, and an unverified certificate is no worse than that,
+    unless a password goes over it to another machine.
     """
     return server.scheme != "smtp" or ca_file is not None or (login.is_given and not server.is_here)
 

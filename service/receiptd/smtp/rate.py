@@ -1,4 +1,4 @@
-"""How many transactions may start in a period: a bucket that knows no clock."""
+"""How many transactions may start in a period: a sliding window without a clock of its own."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections import deque
 from itertools import takewhile
 
 
-class Bucket:
+class SlidingWindow:
     """At most *count* starts in any *period* seconds, wherever that period begins.
 
-    A refilling bucket would allow twice the rate in its first period; providers count plainly and answer
-    with a penalty. A burst up to *count* costs no waiting.
+    A token bucket would allow twice the rate in its first period, and providers penalise that. A burst
+    up to *count* doesn't wait.
     """
 
     def __init__(self, count: int, period: float) -> None:
         self._period = period
         self._starts: deque[float] = deque(maxlen=count)
 
-    def resized(self, count: int, period: float) -> Bucket:
-        """Return a bucket of another size that knows what this one gave out."""
-        other = Bucket(count, period)
+    def resized(self, count: int, period: float) -> SlidingWindow:
+        """Return a window of another size that keeps this one's starts."""
+        other = SlidingWindow(count, period)
         other._starts.extend(self._starts)
         return other
 
     def reserve(self, now: float) -> float:
-        """Take the next start for the caller and return when it is, in *now*'s clock: never before *now*."""
+        """Reserve the next start and return its time, on *now*'s clock: never before *now*."""
         start = now
         if self._starts:
             start = max(start, self._starts[-1])
@@ -34,8 +34,8 @@ class Bucket:
         return start
 
     def turns(self, now: float, until: float, most: int) -> int:
-        """Return how many starts, *most* at most, could be taken from *now* to *until*; takes none."""
-        trial = Bucket(0, self._period)
+        """Return how many starts, at most *most*, are free from *now* to *until*; reserves none."""
+        trial = SlidingWindow(0, self._period)
         trial._starts = self._starts.copy()
         starts = (trial.reserve(now) for _ in range(most))
         return sum(1 for _ in takewhile(lambda start: start <= until, starts))

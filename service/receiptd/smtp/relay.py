@@ -1,4 +1,4 @@
-"""The relay: a bounded pool of connections that stay open, under one rate."""
+"""The relay: a bounded pool of persistent connections, under one rate."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from datetime import timedelta
 from receiptd import settings
 from receiptd.errors import ReceiptdError
 from receiptd.smtp.connection import Connection, Login, TokenSource, connect
-from receiptd.smtp.outcome import Dropped, Outcome, Transaction
-from receiptd.smtp.rate import Bucket
+from receiptd.smtp.envelope import Envelope
+from receiptd.smtp.outcome import Dropped, Outcome
+from receiptd.smtp.rate import SlidingWindow
 from receiptd.smtp.reply import Capabilities
 from receiptd.smtp.server import parse_url
-from receiptd.smtp.transact import BeforeData, Exchange, Patience, too_long
+from receiptd.smtp.transaction import BeforeData, Timeouts, Transaction, too_long
 
 _IDLE_SECONDS = 60
-"""Servers hang up on silence after 5 minutes (RFC 5321 §4.5.3.2.7), some sooner; a fresh connection is cheap."""
-_FAREWELL_SECONDS = 2
+"""Servers close idle connections after 5 minutes (RFC 5321 §4.5.3.2.7), some sooner; a new one is cheap."""
+_QUIT_SECONDS = 2
 _FRESH_SECONDS, _ANSWER_SECONDS = 60, 5
-"""How long what the relay offers is taken as known, and how long somebody waits to hear it again."""
+"""How long the relay's capabilities stay current, and how long to wait for an update."""
 
 
 class Relay:
@@ -47,55 +48,55 @@ class Relay:
         self._login = Login(password, submission.password_file, access_token)
         self._ca_file = submission.ca_file
         self._without_dsn = submission.without_dsn
-        self._patience = Patience(final=final_reply)
+        self._timeouts = Timeouts(final=final_reply)
         self._slots = asyncio.Semaphore(submission.connections)
         self._idle: list[Connection] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self._bucket: Bucket | None = None
+        self._window: SlidingWindow | None = None
         self.set_rate(submission.rate_limit)
 
     def set_rate(self, limit: tuple[int, timedelta] | None) -> None:
-        """Start at most so many messages in so long a time from now on; what has its turn keeps it."""
-        known = self._bucket or Bucket(0, 0)
-        self._bucket = known.resized(limit[0], limit[1].total_seconds()) if limit else None
+        """Limit the rate from now on; what has its turn keeps it."""
+        known = self._window or SlidingWindow(0, 0)
+        self._window = known.resized(limit[0], limit[1].total_seconds()) if limit else None
 
-    async def submit(self, transaction: Transaction, *, before_data: BeforeData) -> Outcome:
+    async def submit(self, envelope: Envelope, *, before_data: BeforeData) -> Outcome:
         """Carry one message to one recipient and return what became of it.
 
         *before_data* is awaited after RCPT was accepted and before DATA; if it raises, DATA is never said.
-        Raises RelayDown for what is about us (nothing was sent then) and BadData for what must not reach the
-        wire. Cancellation closes the connection: where DATA had begun, the outcome is unknown.
+        Raises RelayDown for what is about us (nothing was sent then) and BadData for what must not be sent.
+        Cancellation closes the connection: where DATA had begun, the outcome is unknown.
         """
-        transaction.check()
-        if refused := too_long(transaction):
+        envelope.check()
+        if refused := too_long(envelope):
             return refused
-        if self._bucket is not None:
-            await self._wait_for_turn(self._bucket)
+        if self._window is not None:
+            await self._wait_for_turn(self._window)
         async with self._slots:
             if (used := self._take_idle()) is not None:
                 try:
-                    return await self._run(used, transaction, before_data)
+                    return await self._run(used, envelope, before_data)
                 except Dropped:
-                    # It lay idle and the server had hung up, or had enough of it: nothing was sent.
+                    # The server had closed the idle connection, or refuses more on it: nothing was sent.
                     pass
-            return await self._run(await self._connect(), transaction, before_data)
+            return await self._run(await self._connect(), envelope, before_data)
 
     def turns(self, within: timedelta, most: int) -> int:
-        """Return how many transactions, *most* at most, could start *within* that time under the rate."""
-        if self._bucket is None:
+        """Return how many transactions, at most *most*, could start *within* that time under the rate."""
+        if self._window is None:
             return most
         now = asyncio.get_running_loop().time()
-        return self._bucket.turns(now, now + within.total_seconds(), most)
+        return self._window.turns(now, now + within.total_seconds(), most)
 
     async def probe(self) -> Capabilities:
-        """Connect, log in and take leave; return what the relay offers, raise RelayDown where it fails."""
+        """Connect, log in and quit; return the relay's capabilities, or raise RelayDown."""
         connection = await self._connect()
-        await _take_leave([connection])
+        await _quit([connection])
         return connection.capabilities
 
     async def ask_again(self) -> Capabilities | None:
-        """Return what the relay offers now; what it last did, where that was just heard or it doesn't answer soon."""
+        """Return the relay's capabilities now; the last known, where they are fresh or it doesn't answer soon."""
         if asyncio.get_running_loop().time() - self._asked_at > _FRESH_SECONDS:
             self._note_asked()
             with contextlib.suppress(ReceiptdError, TimeoutError):
@@ -107,17 +108,17 @@ class Relay:
         self._asked_at = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
-        """Take leave on all idle connections; those in use are closed when their transaction ends."""
+        """Close all idle connections with QUIT; those in use are closed when their transaction ends."""
         self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
         idle, self._idle = self._idle, []
-        await _take_leave(idle)
+        await _quit(idle)
 
-    async def _run(self, connection: Connection, transaction: Transaction, before_data: BeforeData) -> Outcome:
+    async def _run(self, connection: Connection, envelope: Envelope, before_data: BeforeData) -> Outcome:
         try:
-            exchange = Exchange(connection, transaction, self._patience)
-            outcome = await exchange.run(before_data, without_dsn=self._without_dsn)
+            transaction = Transaction(connection, envelope, self._timeouts)
+            outcome = await transaction.run(before_data, without_dsn=self._without_dsn)
         except BaseException:
             connection.close()
             raise
@@ -131,7 +132,7 @@ class Relay:
         return connection
 
     def _take_idle(self) -> Connection | None:
-        """Return the connection used last that is alive and fresh; the others may grow old."""
+        """Return the most recently used connection that is alive and fresh; the others may time out."""
         oldest = asyncio.get_running_loop().time() - _IDLE_SECONDS
         while self._idle:
             connection = self._idle.pop()
@@ -153,7 +154,7 @@ class Relay:
         self._sweep = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._sweep_idle)
 
     def _sweep_idle(self) -> None:
-        """Close what lay idle too long."""
+        """Close what was idle too long."""
         oldest = asyncio.get_running_loop().time() - _IDLE_SECONDS
         for connection in [old for old in self._idle if old.idle_since <= oldest]:
             self._idle.remove(connection)
@@ -162,18 +163,18 @@ class Relay:
         if self._idle:
             self._sweep_later()
 
-    async def _wait_for_turn(self, bucket: Bucket) -> None:
+    async def _wait_for_turn(self, window: SlidingWindow) -> None:
         now = asyncio.get_running_loop().time()
-        await asyncio.sleep(bucket.reserve(now) - now)
+        await asyncio.sleep(window.reserve(now) - now)
 
 
-async def _take_leave(connections: list[Connection]) -> None:
-    """Say QUIT and wait a moment for the connections to end."""
+async def _quit(connections: list[Connection]) -> None:
+    """Send QUIT and wait a moment for the connections to end."""
     for connection in connections:
         connection.close()
     try:
-        async with asyncio.timeout(_FAREWELL_SECONDS):
+        async with asyncio.timeout(_QUIT_SECONDS):
             await asyncio.gather(*(connection.wire.wait_closed() for connection in connections))
     except TimeoutError:
         for connection in connections:
-            connection.wire.abort("the server didn't hang up")
+            connection.wire.abort("the server didn't close the connection")

@@ -1,4 +1,4 @@
-"""What a server answers, what it offers, and the dialogue kept as evidence."""
+"""A server's replies and capabilities, and the dialogue kept as evidence."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the last EHLO of a connection offered, and how it was protected.
+    """The capabilities of a connection's last EHLO, and its TLS.
 
     *size* is None where SIZE isn't offered and 0 where it names no limit (RFC 1870 §4); *tls* is the
     protocol's version, None in the clear.
@@ -67,7 +67,7 @@ class Capabilities:
 
 
 def read_capabilities(ehlo: str, *, banner: str, tls: str | None) -> Capabilities:
-    """Return what the text of an EHLO reply offers; its first line only greets (RFC 5321 §4.1.1.1)."""
+    """Return the capabilities in the text of an EHLO reply; its first line only greets (RFC 5321 §4.1.1.1)."""
     lines = tuple(line.strip() for line in printable(ehlo).split("\n"))
     offered = {}
     for line in lines[1:]:
@@ -87,9 +87,9 @@ def read_capabilities(ehlo: str, *, banner: str, tls: str | None) -> Capabilitie
 
 
 class Dialogue:
-    """The lines of one transaction as they crossed the wire, without content and secrets.
+    """The lines of one transaction as sent and received, without content and secrets.
 
-    *opening* tells how the connection began (banner, TLS, capabilities). It is the first to be cut
+    *opening* is how the connection began (banner, TLS, capabilities). It is the first to be cut
     when the text would exceed 2 kB: the last reply carries the relay's queue id.
     """
 
@@ -98,17 +98,17 @@ class Dialogue:
         self._lines: list[str] = []
 
     def client(self, line: str) -> None:
-        """Keep a command of ours."""
+        """Add a command of ours."""
         self._lines.append(f"C: {line}"[:_LONGEST_LINE])
 
     def server(self, reply: Reply) -> None:
-        """Keep a reply, each of its lines."""
+        """Add a reply, each of its lines."""
         *others, last = reply.text.split("\n")
         self._lines += [f"S: {reply.code}-{line}"[:_LONGEST_LINE] for line in others]
         self._lines.append(f"S: {reply.code} {last}".rstrip()[:_LONGEST_LINE])
 
     def note(self, text: str) -> None:
-        """Keep what neither side said: the elided content, an end without a reply."""
+        """Add a remark: the omitted content, an end without a reply."""
         self._lines.append(f"({text})"[:_LONGEST_LINE])
 
     def text(self) -> str:
@@ -135,15 +135,15 @@ _MICROSOFT_ID = re.compile(r"2\.6\.0 (<[^<>\s@]{1,200}@[^<>\s@]{1,200}>) \[Inter
 
 
 def replaces_return_path(host: str) -> bool:
-    """Whether the relay *host* is known to put a return path of its own in place of every other: Amazon SES does."""
+    """Whether the relay *host* is known to replace every return path with its own: Amazon SES does."""
     return _SES_HOST.fullmatch(host) is not None
 
 
 def alias_message_id(reply: Reply, host: str) -> str | None:
-    """Return the Message-ID under which the relay *host* goes on with the message, if its 250 tells one.
+    """Return the new Message-ID that the relay *host* gives the message, if its 250 names one.
 
-    Amazon SES tells the local part only; the domain is the region's, `email` for us-east-1, the oldest.
-    Microsoft 365 tells the whole id. Gmail renames silently.
+    Amazon SES names the local part only; the domain is the region's, `email` for us-east-1, the oldest.
+    Microsoft 365 names the whole id. Gmail doesn't say.
     """
     region, name = _SES_HOST.fullmatch(host), _SES_ID.match(reply.text)
     if region and name:

@@ -1,4 +1,4 @@
-"""Where the relay is: the submission URL taken apart."""
+"""The relay's address: the parsed submission URL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Server:
 
     @property
     def is_here(self) -> bool:
-        """Whether what we tell it never leaves this machine."""
+        """Whether what we send it never leaves this machine."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

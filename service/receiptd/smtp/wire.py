@@ -1,4 +1,4 @@
-"""Commands out, replies in: a bounded reply queue on a connection that is already open."""
+"""Commands out, replies in: a bounded reply queue on an open connection."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _BLOCK_SECONDS = 180
 """For one block of content to leave (RFC 5321 §4.5.3.2.5)."""
 
 
-class Lost(Exception):
-    """The connection ended, or what came over it is no SMTP; the text says which."""
+class ConnectionLost(Exception):
+    """The connection ended, or what came over it isn't SMTP; the text says which."""
 
 
 class Wire(asyncio.Protocol):
     """The client's side of the wire, with one future for every reply that is owed.
 
-    It takes over the transport of a library that awaits every reply before the next command and would
-    drop what a pipelining server answers. A reply that nobody is owed (421 before an idle server hangs up)
-    makes the wire unusable, so that it can't be taken for the answer to a later command.
+    It takes over the transport from aiosmtplib, which awaits each reply before the next command and would
+    drop the replies to pipelined ones. A reply to no command (421 before an idle server closes) makes the
+    wire unusable, so that it can't be mistaken for the reply to a later command.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -50,30 +50,30 @@ class Wire(asyncio.Protocol):
         return self.expect()
 
     def expect(self) -> asyncio.Future[Reply]:
-        """Return the future of the next reply that nobody waits for yet."""
+        """Return the future of the next reply that isn't expected yet."""
         owed: asyncio.Future[Reply] = self._loop.create_future()
         self._owed.append(owed)
         return owed
 
     def write(self, block: bytes | memoryview) -> None:
-        """Hand *block* to the transport; raise Lost where it has ended, and nothing of it was sent."""
+        """Pass *block* to the transport; raise ConnectionLost where it has ended, and nothing of it was sent."""
         if self._end is not None or self._transport.is_closing():
-            raise Lost(self._end or "the connection was closed")
+            raise ConnectionLost(self._end or "the connection was closed")
         self._transport.write(block)
 
     async def receive(self, owed: asyncio.Future[Reply], seconds: float) -> Reply:
-        """Await a reply; raise Lost if the connection ends or *seconds* pass."""
+        """Await a reply; raise ConnectionLost if the connection ends or *seconds* pass."""
         try:
             async with asyncio.timeout(seconds):
                 return await owed
         except TimeoutError:
             self.abort(f"no reply within {seconds:g} seconds")
-            raise Lost(f"no reply within {seconds:g} seconds") from None
+            raise ConnectionLost(f"no reply within {seconds:g} seconds") from None
 
     async def send_content(self, content: bytes) -> asyncio.Future[Reply]:
         """Write the content with its final dot and return the future of the reply.
 
-        Raises Lost only where the dot didn't leave. A server that refuses before the dot gets no dot: the
+        Raises ConnectionLost only where the dot wasn't sent. A server that refuses before the dot gets no dot: the
         future is done, and the connection has ended.
         """
         block = memoryview(stuff_dots(content))
@@ -96,7 +96,7 @@ class Wire(asyncio.Protocol):
             self.abort(f"the server took no content for {_BLOCK_SECONDS} seconds")
 
     def close(self) -> None:
-        """Take leave where the server listens, and close."""
+        """Send QUIT where the server listens, and close."""
         if self.is_usable:
             self._transport.write(b"QUIT\r\n")
             self._end = "the connection was closed"
@@ -119,8 +119,8 @@ class Wire(asyncio.Protocol):
         while self._owed:
             owed = self._owed.popleft()
             if not owed.done():
-                owed.set_exception(Lost(self._end))
-                owed.exception()  # nobody may ever wait for the second of two pipelined replies
+                owed.set_exception(ConnectionLost(self._end))
+                owed.exception()  # the second of two pipelined replies may never be awaited
 
     # asyncio.Protocol
 
@@ -128,7 +128,7 @@ class Wire(asyncio.Protocol):
         self._size += len(data)
         self._buffer += data
         if self._size > _LONGEST_REPLY:
-            self.abort("the server's reply has no end")
+            self.abort("the server's reply is too long")
             return
         *lines, rest = self._buffer.split(b"\n")
         self._buffer = rest
@@ -139,7 +139,7 @@ class Wire(asyncio.Protocol):
     def _take(self, line: str) -> None:
         code = line[:3]
         if not (code.isascii() and code.isdigit() and line[3:4] in {"", " ", "-"}):
-            self.abort("what the server answers is no SMTP")
+            self.abort("what the server answers isn't SMTP")
             return
         self._lines.append(line[4:])
         if line[3:4] == "-":
