@@ -75,9 +75,9 @@ class Desk:
         )
         self.stage.store.settings = settings.model_copy(update={"webhook": hooks})
 
-    async def bad_news(self, address: str = "bob@b.test", **wish: Any) -> Alert:
+    async def bad_news(self, address: str = "bob@b.test", **options: Any) -> Alert:
         """Let a report say that a letter failed; return the alert."""
-        taken = await self.stage.submitted(address, **wish)
+        taken = await self.stage.submitted(address, **options)
         await self.stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1", recipient=address))
         return (await self.stage.alerts())[-1]
 

@@ -90,7 +90,7 @@ def letter(**changes: Any) -> Json:
 
 
 @asynccontextmanager
-async def opened(folder: Path, **changes: Any) -> AsyncIterator[Home]:
+async def open_api(folder: Path, **changes: Any) -> AsyncIterator[Home]:
     """Open the doors of a house in *folder*; *changes* are tables of its settings."""
     tokens, ports = [], Ports(["tcp"])
     for name, scopes in TOKENS.items():

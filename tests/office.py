@@ -295,7 +295,9 @@ def event(shown: Json, kind: str) -> Json:
 
 
 @contextmanager
-def opened(nursery: Nursery, tables: Tables, secrets: Mapping[str, str], *, start: bool = True) -> Iterator[Office]:
+def open_daemon(
+    nursery: Nursery, tables: Tables, secrets: Mapping[str, str], *, start: bool = True
+) -> Iterator[Office]:
     """Open an office, and close it whatever happens."""
     office = Office(nursery, tables, secrets)
     try:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from receiptd.accept import Taken
+from receiptd.accept import AcceptedMessage
 from receiptd.models import Recipient
 
 FOLDER = Path(__file__).parent / "fixtures" / "reports"
@@ -26,7 +26,7 @@ def recorded(name: str) -> bytes:
 
 def about(
     name: str,
-    taken: Taken,
+    taken: AcceptedMessage,
     recipient: Recipient | None = None,
     *,
     token: str | None = None,

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from sqlmodel import select
 
 from receiptd import compose
-from receiptd.accept import Taken, Wish, accept
+from receiptd.accept import AcceptedMessage, SubmitOptions, accept
 from receiptd.escalate import escalate, folders_to_read
 from receiptd.facts import EventKind, Fact, Source
 from receiptd.models import Alert, Dispatch, Recipient
@@ -72,17 +72,17 @@ class Stage:
     def pass_time(self, **length: float) -> None:
         self.instant += timedelta(**length)
 
-    async def take(self, *to: str, **wish: Any) -> Taken:
+    async def take(self, *to: str, **options: Any) -> AcceptedMessage:
         """Accept a letter."""
         letter = compose.compose(
             compose.Draft(from_="office@a.test", to=to or ("bob@b.test",), subject="An invoice", text="Good day."),
             now=self.instant,
         )
-        return await accept(self.store, letter, Wish(owner="uid:1000", **wish))
+        return await accept(self.store, letter, SubmitOptions(owner="uid:1000", **options))
 
-    async def submitted(self, *to: str, **wish: Any) -> Taken:
+    async def submitted(self, *to: str, **options: Any) -> AcceptedMessage:
         """Accept a letter, and let the relay have accepted every copy now."""
-        taken = await self.take(*to, **wish)
+        taken = await self.take(*to, **options)
         for row in taken.recipients:
             await self.tell(
                 row.id,
@@ -126,13 +126,13 @@ class Stage:
         await self.read_all()
         return await escalate(self.store)
 
-    async def whole(self, taken: Taken) -> Whole:
+    async def whole(self, taken: AcceptedMessage) -> Whole:
         async with self.store.read() as session:
             found = await messages.whole(session, taken.message.id)
         assert found is not None
         return found
 
-    async def recipient(self, taken: Taken, number: int = 0) -> Recipient:
+    async def recipient(self, taken: AcceptedMessage, number: int = 0) -> Recipient:
         return (await self.whole(taken)).recipients[number]
 
     async def alerts(self) -> list[Alert]:

@@ -12,7 +12,7 @@ import pytest
 from sqlmodel import func, select
 
 from receiptd import compose, errors
-from receiptd.accept import KeyReused, Taken, TooBig, Wish, accept
+from receiptd.accept import AcceptedMessage, KeyReused, SubmitOptions, TooBig, accept
 from receiptd.facts import EventKind, Level, Source, Trust
 from receiptd.models import Evidence, Message, Recipient
 from tests.stage import START, Stage, dsn, staged, watching
@@ -24,13 +24,13 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         yield stage
 
 
-async def _take(stage: Stage, draft: dict[str, Any] | None = None, **wish: Any) -> Taken:
+async def _take(stage: Stage, draft: dict[str, Any] | None = None, **options: Any) -> AcceptedMessage:
     words: dict[str, Any] = {"from_": "office@a.test", "to": ("bob@b.test",), "text": "x"} | (draft or {})
-    return await accept(stage.store, compose.compose(compose.Draft(**words), now=stage.instant), _wish(**wish))
+    return await accept(stage.store, compose.compose(compose.Draft(**words), now=stage.instant), _options(**options))
 
 
-def _wish(**wish: Any) -> Wish:
-    return Wish(**({"owner": "uid:1000"} | wish))
+def _options(**options: Any) -> SubmitOptions:
+    return SubmitOptions(**({"owner": "uid:1000"} | options))
 
 
 async def _stored(stage: Stage) -> list[int]:
@@ -102,7 +102,7 @@ async def test_the_same_address_twice_is_one_recipient_in_its_strongest_role(sta
 
 
 @pytest.mark.parametrize(
-    ("receipts", "wish", "asked"),
+    ("receipts", "options", "asked"),
     [
         ({}, {}, True),
         ({}, {"mdn": False}, False),
@@ -122,15 +122,15 @@ async def test_the_same_address_twice_is_one_recipient_in_its_strongest_role(sta
     ],
 )
 async def test_a_read_receipt_is_asked_for_where_settings_and_sender_want_it(
-    tmp_path: Path, receipts: dict[str, Any], wish: dict[str, Any], asked: bool
+    tmp_path: Path, receipts: dict[str, Any], options: dict[str, Any], asked: bool
 ) -> None:
     async with staged(tmp_path, receipts={"address": "receipts@a.test"} | receipts) as stage:
-        assert (await _take(stage, **wish)).recipients[0].mdn_requested is asked
+        assert (await _take(stage, **options)).recipients[0].mdn_requested is asked
 
 
 async def test_no_receipt_is_asked_for_a_report_and_the_sender_is_told(stage: Stage) -> None:
     raw = b"From: a@a.test\nTo: bob@b.test\nAuto-Submitted: auto-replied (vacation)\n\nx\n"
-    taken = await accept(stage.store, compose.adopt(raw, now=START), _wish(mdn=True))
+    taken = await accept(stage.store, compose.adopt(raw, now=START), _options(mdn=True))
     (row,) = taken.recipients
     assert (row.require, row.mdn_requested) == (Level.ACCEPTED, False)
     assert "no receipt is asked" in taken.message.warnings[0]
@@ -138,7 +138,7 @@ async def test_no_receipt_is_asked_for_a_report_and_the_sender_is_told(stage: St
 
 async def test_what_a_program_generates_is_tracked_like_any_other(stage: Stage) -> None:
     raw = b"From: erp@a.test\nTo: bob@b.test\nAuto-Submitted: auto-generated\n\nx\n"
-    taken = await accept(stage.store, compose.adopt(raw, now=START), _wish())
+    taken = await accept(stage.store, compose.adopt(raw, now=START), _options())
     assert taken.recipients[0].require is Level.RELAYED
     assert taken.message.warnings == []
 
@@ -146,11 +146,11 @@ async def test_what_a_program_generates_is_tracked_like_any_other(stage: Stage) 
 # --- warnings -----------------------------------------------------------------------------------------------------
 
 
-async def _ended(stage: Stage, number: int, *, met: bool, domain: str = "b.test", **wish: Any) -> None:
+async def _ended(stage: Stage, number: int, *, met: bool, domain: str = "b.test", **options: Any) -> None:
     """Let so many requests at *domain* end, one after the other: of the same instant none is the last."""
     for _ in range(number):
         stage.pass_time(seconds=1)
-        taken = await stage.submitted(f"someone@{domain}", **wish)
+        taken = await stage.submitted(f"someone@{domain}", **options)
         await stage.tell(taken.recipients[0].id, EventKind.CONFIRMED if met else EventKind.FAILED)
 
 
@@ -189,7 +189,7 @@ async def test_a_level_that_was_proven_counts_though_more_was_required(stage: St
 
 
 @pytest.mark.parametrize(
-    ("wish", "warned"),
+    ("options", "warned"),
     [
         ({"require": Level.DISPLAYED}, False),
         ({"require": Level.DISPLAYED, "mdn": False}, True),
@@ -197,10 +197,10 @@ async def test_a_level_that_was_proven_counts_though_more_was_required(stage: St
     ],
 )
 async def test_who_requires_displayed_and_asks_no_reader_for_it_is_warned(
-    tmp_path: Path, wish: dict[str, Any], warned: bool
+    tmp_path: Path, options: dict[str, Any], warned: bool
 ) -> None:
     async with staged(tmp_path, mailbox=watching(tmp_path, "office@a.test")) as stage:
-        warnings = (await _take(stage, **wish)).message.warnings
+        warnings = (await _take(stage, **options)).message.warnings
         assert warnings == [UNASKED.format("bob@b.test")] * warned
 
 
@@ -229,10 +229,10 @@ async def test_a_higher_level_that_was_met_speaks_for_a_lower_one(stage: Stage) 
 
 
 async def _refused(
-    stage: Stage, kind: type[errors.ReceiptdError], draft: dict[str, Any] | None = None, **wish: Any
+    stage: Stage, kind: type[errors.ReceiptdError], draft: dict[str, Any] | None = None, **options: Any
 ) -> str:
     with pytest.raises(kind) as refusal:
-        await _take(stage, draft, **wish)
+        await _take(stage, draft, **options)
     assert refusal.value.exit_status == 65
     assert await _stored(stage) == [0, 0, 0]
     return str(refusal.value)
@@ -260,9 +260,9 @@ async def test_a_reply_may_be_required_where_a_watched_mailbox_gets_the_answers(
         assert (await _take(stage, require=Level.REPLIED)).recipients[0].require is Level.REPLIED
         assert (await _take(stage, policy="chat")).recipients[0].require is Level.REPLIED
         elsewhere = {"from_": "sales@a.test"}
-        for wish in ({"require": Level.REPLIED}, {"policy": "chat"}, {"policy": "some"}):
+        for options in ({"require": Level.REPLIED}, {"policy": "chat"}, {"policy": "some"}):
             with pytest.raises(errors.BadData, match=r"sales@a\.test"):
-                await _take(stage, elsewhere, **wish)
+                await _take(stage, elsewhere, **options)
         await _take(stage, elsewhere | {"headers": (("Reply-To", "office@A.TEST"),)}, require=Level.REPLIED)
         await _take(stage, elsewhere, policy="chat", require=Level.RELAYED)
 
@@ -274,22 +274,22 @@ CHATTY = {
 
 
 @pytest.mark.parametrize(
-    ("draft", "wish"),
+    ("draft", "options"),
     [
         ({"to": ("carol@c.test",)}, {"policy": "some"}),
         ({"to": (), "bcc": ("bob@b.test",)}, {"require": Level.REPLIED}),
     ],
 )
 async def test_no_answer_is_missed_where_no_recipient_has_to_give_one(
-    tmp_path: Path, draft: dict[str, Any], wish: dict[str, Any]
+    tmp_path: Path, draft: dict[str, Any], options: dict[str, Any]
 ) -> None:
     async with staged(tmp_path, policy=CHATTY) as stage:
-        rows = (await _take(stage, draft, **wish)).recipients
+        rows = (await _take(stage, draft, **options)).recipients
         assert Level.REPLIED not in {row.require for row in rows}
 
 
 @pytest.mark.parametrize(
-    ("draft", "wish"),
+    ("draft", "options"),
     [
         ({"to": ("carol@c.test", "bob@B.test")}, {"policy": "some"}),
         ({"to": ("carol@c.test",), "cc": ("bob@b.test",)}, {"policy": "some"}),
@@ -299,10 +299,10 @@ async def test_no_answer_is_missed_where_no_recipient_has_to_give_one(
     ],
 )
 async def test_one_recipient_who_has_to_answer_unseen_refuses_the_message(
-    tmp_path: Path, draft: dict[str, Any], wish: dict[str, Any]
+    tmp_path: Path, draft: dict[str, Any], options: dict[str, Any]
 ) -> None:
     async with staged(tmp_path, policy=CHATTY) as stage:
-        sentence = await _refused(stage, errors.BadData, draft, **wish)
+        sentence = await _refused(stage, errors.BadData, draft, **options)
         assert "office@a.test" in sentence
 
 
@@ -329,7 +329,7 @@ async def test_one_reader_whom_mdn_never_spares_refuses_a_message_that_everyone_
 async def test_an_automatic_answer_is_taken_though_the_policy_wants_a_reply(tmp_path: Path) -> None:
     async with staged(tmp_path, policy=CHATTY) as stage:
         raw = b"From: a@a.test\nTo: bob@b.test\nAuto-Submitted: auto-replied\n\nx\n"
-        taken = await accept(stage.store, compose.adopt(raw, now=START), _wish(policy="chat"))
+        taken = await accept(stage.store, compose.adopt(raw, now=START), _options(policy="chat"))
         assert taken.recipients[0].require is Level.ACCEPTED
 
 

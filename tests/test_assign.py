@@ -12,7 +12,7 @@ import pytest
 from sqlmodel import col, select
 
 from receiptd import errors
-from receiptd.accept import Taken
+from receiptd.accept import AcceptedMessage
 from receiptd.assign import assign
 from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Delivery, Disposition, Event, EventKind, Level, Receipt, Source, Trust, Verdict
@@ -49,7 +49,7 @@ async def _assign(
     return await assign(stage.store, report.id, recipient.id, by="uid:0", reason=reason)
 
 
-async def _told(stage: Stage, taken: Taken) -> list[Event]:
+async def _told(stage: Stage, taken: AcceptedMessage) -> list[Event]:
     """Return what reports told."""
     ours = (Source.SMTP, Source.PERSON, Source.CLOCK)
     return [event for event in (await stage.whole(taken)).events if event.source not in ours]

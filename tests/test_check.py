@@ -25,7 +25,7 @@ from receiptd.models import Alert, Dispatch
 from receiptd.sandbox.mailworld import World
 from receiptd.smtp import Capabilities, parse_url
 from tests.fake_imap import CAPABILITY, FakeImap, Message
-from tests.house import opened
+from tests.house import open_api
 from tests.receiver import Receiver
 from tests.stage import settings_in
 
@@ -36,8 +36,8 @@ Check = Callable[..., Awaitable[tuple[int, Lines]]]
 
 @pytest.fixture
 async def embedded() -> AsyncIterator[World]:
-    async with sandbox.world() as opened:
-        yield opened
+    async with sandbox.world() as open_api:
+        yield open_api
 
 
 @pytest.fixture
@@ -332,7 +332,7 @@ async def test_what_systemd_makes_at_the_start_is_a_warning_before(tmp_path: Pat
 
 
 async def test_a_daemon_that_runs_is_known_at_its_sockets(tmp_path: Path) -> None:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         found = [finding async for finding in check.sockets.findings(home.stage.store.settings)]
     assert {finding.mark for finding in found} == {"OK"}
     assert all("a receiptd listens on" in finding.sentence for finding in found)
@@ -389,11 +389,11 @@ async def test_alerts_that_nobody_took_are_a_failure(checked: Check, tmp_path: P
     await checked()
     loaded = settings.load(tmp_path / "receiptd.toml")
     store.ensure(loaded.service.database)
-    opened = store.Store(loaded)
-    async with opened.write() as session:
+    open_api = store.Store(loaded)
+    async with open_api.write() as session:
         alert = Alert(id="a", type="receipt.failed", created_at=store.utcnow(), kind="failed", undelivered=True)
         session.add(alert)
-    await opened.close()
+    await open_api.close()
     status, lines = await checked()
     assert status == 1
     assert said(lines, "FAIL") == [
@@ -405,12 +405,12 @@ async def test_a_webhook_that_is_off_is_a_failure_that_says_how_to_put_it_on(che
     await checked()
     loaded = settings.load(tmp_path / "receiptd.toml")
     store.ensure(loaded.service.database)
-    opened = store.Store(loaded)
-    async with opened.write() as session:
+    open_api = store.Store(loaded)
+    async with open_api.write() as session:
         session.add(Alert(id="a", type="receipt.failed", created_at=store.utcnow(), kind="failed"))
         await session.flush()
         session.add(Dispatch(id="d", alert="a", webhook="ops", outcome="gone", finished_at=store.utcnow()))
-    await opened.close()
+    await open_api.close()
     status, lines = await checked()
     assert status == 1
     (sentence,) = said(lines, "FAIL")

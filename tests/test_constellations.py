@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from receiptd import correlation_token
-from receiptd.accept import Taken
+from receiptd.accept import AcceptedMessage
 from receiptd.facts import Event, MatchedBy, Source, Trust
 from receiptd.models import Attempt, Recipient
 from receiptd.smtp.reply import Reply, alias_message_id
@@ -42,7 +42,7 @@ async def bare(tmp_path: Path) -> AsyncIterator[Stage]:
         yield stage
 
 
-async def heard(stage: Stage, taken: Taken, raw: bytes, number: int = 0) -> tuple[str, str, str, str]:
+async def heard(stage: Stage, taken: AcceptedMessage, raw: bytes, number: int = 0) -> tuple[str, str, str, str]:
     """Let *raw* come; return a recipient's delivery and receipt, and by which key and how surely the report was his."""
     await stage.receive(raw.replace(b"\n", b"\r\n"))
     row = await stage.recipient(taken, number)
@@ -50,13 +50,13 @@ async def heard(stage: Stage, taken: Taken, raw: bytes, number: int = 0) -> tupl
     return str(row.delivery), str(row.receipt), str(event.matched_by), str(event.trust)
 
 
-async def _last_told(stage: Stage, taken: Taken, row: Recipient) -> Event:
+async def _last_told(stage: Stage, taken: AcceptedMessage, row: Recipient) -> Event:
     whole = await stage.whole(taken)
     reports = [one for one in whole.events if one.recipient == row.id and one.source in (Source.DSN, Source.MDN)]
     return reports[-1]
 
 
-def without_key(name: str, taken: Taken) -> bytes:
+def without_key(name: str, taken: AcceptedMessage) -> bytes:
     """Return the recorded report without token anywhere, and with a Message-ID that is none of ours."""
     return about(name, taken, token="", message_id="<renamed@relay.test>")
 
@@ -144,7 +144,7 @@ async def test_without_any_key_it_fits_nobody(bare: Stage) -> None:
 # --- a relay that renames messages --------------------------------------------------------------------------------
 
 
-async def renamed(stage: Stage, taken: Taken, host: str, reply: str) -> str:
+async def renamed(stage: Stage, taken: AcceptedMessage, host: str, reply: str) -> str:
     """Let the relay *host* have accepted the message with *reply*; return the Message-ID that it tells."""
     alias = alias_message_id(Reply(250, reply), host)
     assert alias is not None

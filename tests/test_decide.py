@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
 from receiptd import compose, decide, errors
-from receiptd.accept import Taken, Wish, accept
+from receiptd.accept import AcceptedMessage, SubmitOptions, accept
 from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Delivery, Event, EventKind, Level, Receipt, Source, Trust
 from receiptd.models import Attempt, Evidence, Message
@@ -35,7 +35,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 class Person:
     """Somebody who decides about the recipients of one message."""
 
-    def __init__(self, stage: Stage, taken: Taken) -> None:
+    def __init__(self, stage: Stage, taken: AcceptedMessage) -> None:
         self.stage, self.taken, self.row = stage, taken, taken.recipients[0].id
 
     async def acknowledge(
@@ -55,7 +55,7 @@ class Person:
     async def retry(self) -> int:
         return await decide.retry(self.stage.store, self.taken.message.id)
 
-    async def resend(self) -> Taken:
+    async def resend(self) -> AcceptedMessage:
         return await decide.resend(self.stage.store, self.taken.message.id, by="uid:0")
 
     async def said(self) -> list[Event]:
@@ -391,9 +391,11 @@ async def test_each_recipient_of_a_copy_keeps_its_role(stage: Stage) -> None:
     assert b"eve@e.test" not in await _content(stage, await stage.whole(copy))
 
 
-async def _sent(stage: Stage, draft: compose.Draft, **wish: Any) -> Person:
+async def _sent(stage: Stage, draft: compose.Draft, **options: Any) -> Person:
     """Let the relay have accepted every copy of *draft*."""
-    taken = await accept(stage.store, compose.compose(draft, now=stage.instant), Wish(owner="uid:1000", **wish))
+    taken = await accept(
+        stage.store, compose.compose(draft, now=stage.instant), SubmitOptions(owner="uid:1000", **options)
+    )
     for row in taken.recipients:
         await stage.tell(row.id, EventKind.ACCEPTED, source=Source.SMTP, submitted_at=stage.instant)
     return Person(stage, taken)
@@ -403,7 +405,7 @@ OF_EACH = {"require": "delivered", "within": "4h", "minimum_trust": "keyed"}
 SLOW = {"name": "slow.test", "require": "accepted", "within": "5d"}
 
 
-def _terms(taken: Taken) -> list[tuple[str, str, int, bool]]:
+def _terms(taken: AcceptedMessage) -> list[tuple[str, str, int, bool]]:
     return [(row.address, row.require, row.within, row.mdn_requested) for row in taken.recipients]
 
 
@@ -423,7 +425,7 @@ async def test_each_recipient_of_a_copy_keeps_what_was_asked_of_it(tmp_path: Pat
         assert {(row.require, row.mdn_requested) for row in copy.recipients} == {(Level.DISPLAYED, False)}
 
 
-async def _fail(stage: Stage, taken: Taken) -> None:
+async def _fail(stage: Stage, taken: AcceptedMessage) -> None:
     for row in taken.recipients:
         await stage.tell(row.id, EventKind.FAILED)
 
@@ -556,7 +558,7 @@ async def test_pressing_twice_is_one_copy(stage: Stage) -> None:
         await asyncio.gather(*(person.resend() for _ in range(5)), return_exceptions=True),
         key=lambda one: isinstance(one, Exception),
     )
-    assert isinstance(first, Taken)
+    assert isinstance(first, AcceptedMessage)
     for other in others:
         assert isinstance(other, Pointless)
         assert f"copy {first.message.id} is still awaited" in str(other)
@@ -609,7 +611,7 @@ async def test_a_copy_to_one_says_nothing_of_another(stage: Stage) -> None:
 # --- a copy's receipt ---------------------------------------------------------------------------------------------
 
 
-async def _received(stage: Stage, copy: Taken, **report: str) -> None:
+async def _received(stage: Stage, copy: AcceptedMessage, **report: str) -> None:
     """Let the relay have taken a copy, and a report of it come."""
     row = copy.recipients[0]
     await stage.tell(row.id, EventKind.ACCEPTED, source=Source.SMTP, submitted_at=stage.instant)

@@ -17,7 +17,7 @@ from receiptd import errors, systemd
 from receiptd.models import Message
 from receiptd.settings import Settings
 from receiptd.web import doors
-from tests.house import Home, opened
+from tests.house import Home, open_api
 from tests.stage import settings_in
 
 
@@ -93,7 +93,7 @@ def test_a_port_that_is_taken_is_a_sentence_and_opens_no_other_door(tmp_path: Pa
 
 
 async def test_the_sockets_are_gone_when_the_daemon_is(tmp_path: Path) -> None:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         await home.send()
         assert (tmp_path / "send.sock").is_socket()
     assert not (tmp_path / "send.sock").exists()
@@ -102,7 +102,7 @@ async def test_the_sockets_are_gone_when_the_daemon_is(tmp_path: Path) -> None:
 
 async def test_an_answer_that_is_under_way_is_finished(tmp_path: Path) -> None:
     """The request is read, and the doors close before it is answered."""
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(tmp_path / "api.sock"))
         await home.send()  # the server has accepted the connection before this one's answer
@@ -113,7 +113,7 @@ async def test_an_answer_that_is_under_way_is_finished(tmp_path: Path) -> None:
 
 
 async def test_who_is_at_the_other_end_is_the_kernels_word(tmp_path: Path) -> None:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         forged = {"x-forwarded-for": "uid:12345", "forwarded": "for=uid:12345", "authorization": "Bearer x"}
         sent = await home.sender.post(
             "/v1/messages", json={"from": "a@a.test", "to": "b@b.test", "text": "x"}, headers=forged
@@ -131,7 +131,7 @@ async def _owner(home: Home, message: str) -> str:
 async def test_another_user_gets_a_name_of_its_own() -> None:
     folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
     folder.chmod(0o755)
-    async with opened(folder) as home:
+    async with open_api(folder) as home:
         mine = await home.send(home.sender)
         reader, writer = await asyncio.open_connection(sock=_as_user(12345, folder / "send.sock"))
         writer.write(b"GET /v1/messages HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -161,7 +161,7 @@ async def test_a_socket_that_systemd_passed_is_served_and_left_to_systemd(
     passed.bind(str(path))
     passed.listen()
     monkeypatch.setattr(systemd, "passed_sockets", lambda: {"api": passed})
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         await home.send()
     assert path.is_socket()
     assert not (tmp_path / "send.sock").exists()
@@ -177,7 +177,7 @@ async def test_an_answer_over_tcp_is_sent_at_once(tmp_path: Path, monkeypatch: p
         seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     monkeypatch.setattr(doors.PeerProtocol, "connection_made", note)
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         await home.over_tcp().get("/healthz")
     assert seen == [1]
 
@@ -185,7 +185,7 @@ async def test_an_answer_over_tcp_is_sent_at_once(tmp_path: Path, monkeypatch: p
 async def test_a_token_that_became_too_short_or_went_away_lets_nobody_in_and_shuts_nobody_else_out(
     tmp_path: Path,
 ) -> None:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         assert (await home.over_tcp("erp").get("/v1/messages")).status_code == 200
         (tmp_path / "erp").write_text("x")
         answer = await home.over_tcp("erp").get("/v1/messages")

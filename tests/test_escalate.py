@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from receiptd import decide
-from receiptd.accept import Taken
+from receiptd.accept import AcceptedMessage
 from receiptd.escalate import escalate, monitor
 from receiptd.facts import EventKind, Level, Receipt, Source
 from receiptd.lifecycle import reasons
@@ -323,7 +323,7 @@ async def test_a_person_who_waives_ends_the_incident(stage: Stage) -> None:
     assert (await stage.recipient(taken)).receipt is Receipt.WAIVED
 
 
-async def _flooded(stage: Stage) -> Taken:
+async def _flooded(stage: Stage) -> AcceptedMessage:
     """Let a holder of the return path send more delay reports than are kept."""
     taken = await stage.submitted()
     token = taken.recipients[0].token

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlmodel import col, select
 
 from receiptd import compose, telemetry
-from receiptd.accept import Wish, accept
+from receiptd.accept import SubmitOptions, accept
 from receiptd.assign import assign
 from receiptd.facts import Delivery, EventKind, MatchedBy, Verdict
 from receiptd.interpret import interpret
@@ -24,7 +24,7 @@ from receiptd.settle import settle
 from receiptd.store import evidence, reports
 from receiptd.store.reports import Raw
 from tests import recorded
-from tests.house import opened
+from tests.house import open_api
 from tests.stage import START, Stage, dsn, staged
 
 STRANGE = "z" * 24
@@ -191,7 +191,7 @@ async def test_bytes_on_which_something_else_rests_stay_whole(stage: Stage) -> N
 
 async def test_our_own_message_stays_whole_though_it_comes_back(stage: Stage) -> None:
     draft = compose.Draft(from_="office@a.test", to=("bob@b.test",), subject="A report", text="Word. " * LARGE)
-    taken = await accept(stage.store, compose.compose(draft, now=stage.instant), Wish(owner="uid:1000"))
+    taken = await accept(stage.store, compose.compose(draft, now=stage.instant), SubmitOptions(owner="uid:1000"))
     async with stage.store.read() as session:
         content = (await session.get_one(Evidence, taken.message.evidence)).content
     await stage.receive(content)
@@ -499,7 +499,7 @@ async def test_one_sweep_takes_so_many_and_leaves_the_rest_to_the_next(
 
 
 async def test_who_asks_for_a_report_is_told_how_much_of_it_is_kept(tmp_path: Path) -> None:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         (bob,) = (await home.stage.submitted()).recipients
         raws = {
             "unmatched": _padded(dsn(STRANGE)),
@@ -524,7 +524,7 @@ async def test_who_asks_for_a_report_is_told_how_much_of_it_is_kept(tmp_path: Pa
 
 
 async def test_what_exceeded_max_report_is_shown_as_truncated_though_it_matched(tmp_path: Path) -> None:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         (bob,) = (await home.stage.submitted()).recipients
         raw = dsn(bob.token)
         first = Raw(1, home.stage.instant, 60 << 20, raw, truncated=True)
@@ -539,7 +539,7 @@ async def test_what_exceeded_max_report_is_shown_as_truncated_though_it_matched(
 
 @pytest.mark.usefixtures("few")
 async def test_an_event_says_how_much_is_kept_of_the_report_it_rests_on(tmp_path: Path) -> None:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         taken = await home.stage.submitted("bob@b.test", "carol@c.test")
         bob, carol = taken.recipients
         proof = dsn(carol.token, recipient="carol@c.test")

@@ -16,7 +16,7 @@ import pytest
 from sqlmodel import col, select
 
 from receiptd import decide
-from receiptd.accept import Taken
+from receiptd.accept import AcceptedMessage
 from receiptd.facts import Delivery, Disposition, Event, EventKind, Level, Receipt, Source, Trust, Verdict
 from receiptd.models import EventRow, Evidence, Recipient, ReportRow
 from tests.recorded import about, recorded
@@ -52,7 +52,7 @@ async def came(stage: Stage, *raws: bytes, folder: str = "INBOX") -> Verdict | N
     return rows[0].verdict
 
 
-async def moved_nothing(stage: Stage, raw: bytes, *messages: Taken) -> Verdict | None:
+async def moved_nothing(stage: Stage, raw: bytes, *messages: AcceptedMessage) -> Verdict | None:
     """Let *raw* come, which must leave every recipient of *messages* as it is; return what became of it."""
     before = [_standing(row) for taken in messages for row in (await stage.whole(taken)).recipients]
     verdict = await came(stage, raw)
@@ -69,7 +69,7 @@ async def alarms(stage: Stage) -> list[tuple[str, bool]]:
     return [(alert.type.removeprefix("receipt."), alert.data.get("unproven", False)) for alert in await stage.alerts()]
 
 
-async def told(stage: Stage, taken: Taken) -> list[Event]:
+async def told(stage: Stage, taken: AcceptedMessage) -> list[Event]:
     """Return what reports told of *taken*."""
     reports = (Source.DSN, Source.BOUNCE, Source.MDN, Source.REPLY, Source.FEEDBACK)
     return [event for event in (await stage.whole(taken)).events if event.source in reports]
@@ -255,7 +255,7 @@ async def test_a_report_that_holds_two_tokens(stage: Stage, claim: Claim, same_m
 # --- somebody else's mail to our return path ----------------------------------------------------------------------
 
 
-def joe_job(taken: Taken) -> bytes:
+def joe_job(taken: AcceptedMessage) -> bytes:
     """Return the bounce of spam that somebody sent in the name of our return path: nothing in it is ours but that."""
     raw = about("failed-unknown-exim", taken, message_id="<spam@e.test>", address="victim@exim.test")
     raw = raw.replace(b"<office@a.test>", b"<pills@e.test>")

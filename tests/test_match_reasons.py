@@ -11,7 +11,7 @@ from hypothesis import given
 
 from receiptd.facts import Action, FoundToken, MatchedBy, Report, ReportKind, Verdict
 from receiptd.match import Candidate, match, reason, reasons
-from tests.house import Home, opened
+from tests.house import Home, open_api
 from tests.stage import dsn as raw_dsn
 from tests.test_match import BOB, CAROL, ID, OTHER, REPORTS, STRANGE, TRIO, block, candidate, dsn, found, reply
 
@@ -76,7 +76,7 @@ def test_whatever_is_unmatched_or_suspicious_has_a_reason_and_nothing_else_has(r
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         yield home
 
 

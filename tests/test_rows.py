@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from receiptd import decide
-from receiptd.accept import Taken
+from receiptd.accept import AcceptedMessage
 from receiptd.facts import Event, EventKind, Level, Source, Trust
 from receiptd.models import Recipient
 from receiptd.settings import Settings
@@ -35,7 +35,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         yield stage
 
 
-async def come(stage: Stage, taken: Taken, *raws: bytes) -> Recipient:
+async def come(stage: Stage, taken: AcceptedMessage, *raws: bytes) -> Recipient:
     """Let *raws* come, a minute apart, their lines ended as IMAP ends them; return the first recipient."""
     for raw in raws:
         stage.pass_time(minutes=1)
@@ -43,9 +43,9 @@ async def come(stage: Stage, taken: Taken, *raws: bytes) -> Recipient:
     return await stage.recipient(taken)
 
 
-async def after(stage: Stage, *names: str, address: str = BOB, **wish: Any) -> Recipient:
+async def after(stage: Stage, *names: str, address: str = BOB, **options: Any) -> Recipient:
     """Let a message be submitted to *address* and the recorded reports *names* come about it."""
-    taken = await stage.submitted(address, **wish)
+    taken = await stage.submitted(address, **options)
     return await come(stage, taken, *(about(name, taken, address=address) for name in names))
 
 
@@ -62,7 +62,7 @@ async def told(stage: Stage) -> list[tuple[str, bool]]:
     return [(alert.type.removeprefix("receipt."), alert.data["unproven"]) for alert in await stage.alerts()]
 
 
-async def event(stage: Stage, taken: Taken, kind: EventKind) -> Event:
+async def event(stage: Stage, taken: AcceptedMessage, kind: EventKind) -> Event:
     (found,) = [event for event in (await stage.whole(taken)).events if event.kind is kind]
     return found
 
@@ -310,7 +310,9 @@ async def test_a_report_names_another_recipient_of_the_message_too(tmp_path: Pat
 # --- answers and complaints ---------------------------------------------------------------------------------------
 
 
-def answer(taken: Taken, *lines: str, to: str = "office@a.test", sender: str = BOB, text: str = "Thanks.") -> bytes:
+def answer(
+    taken: AcceptedMessage, *lines: str, to: str = "office@a.test", sender: str = BOB, text: str = "Thanks."
+) -> bytes:
     """Return an answer as Thunderbird writes it, with further header *lines*."""
     header = (
         f"Return-Path: <{sender}>",

@@ -14,7 +14,7 @@ from sqlmodel import select
 from structlog.testing import capture_logs
 
 from receiptd import compose, decide
-from receiptd.accept import Taken, Wish, accept
+from receiptd.accept import AcceptedMessage, SubmitOptions, accept
 from receiptd.facts import Cause, Delivery, Event, EventKind, Level, Receipt, Trust
 from receiptd.models import Attempt, Message, Recipient
 from receiptd.pulse import Pulse
@@ -42,10 +42,10 @@ class Post:
     async def submit(self) -> int:
         return await submit(self.stage.store, self.relay, self.health, wake=self.wake, stop=self.stop, pulse=self.pulse)
 
-    async def events(self, taken: Taken) -> list[Event]:
+    async def events(self, taken: AcceptedMessage) -> list[Event]:
         return list((await self.stage.whole(taken)).events)
 
-    async def kinds(self, taken: Taken) -> list[EventKind]:
+    async def kinds(self, taken: AcceptedMessage) -> list[EventKind]:
         return [event.kind for event in await self.events(taken)]
 
     async def attempts(self, row: Recipient) -> list[Attempt]:
@@ -53,7 +53,7 @@ class Post:
             found = (await session.exec(select(Attempt).where(Attempt.recipient == row.id))).all()
         return sorted(found, key=lambda attempt: attempt.id)
 
-    async def standing(self, taken: Taken, number: int = 0) -> tuple[Delivery, Receipt]:
+    async def standing(self, taken: AcceptedMessage, number: int = 0) -> tuple[Delivery, Receipt]:
         row = await self.stage.recipient(taken, number)
         return row.delivery, row.receipt
 
@@ -117,7 +117,7 @@ async def test_a_read_receipt_asked_of_one_recipient_stands_in_no_other_copy(tmp
     async with posted(tmp_path, receipts={"address": "receipts@a.test", "mdn": "required"}) as post:
         draft = compose.Draft(from_="office@a.test", to=("bob@b.test",), bcc=("eve@e.test",), text="x")
         letter = compose.compose(draft, now=START)
-        taken = await accept(post.stage.store, letter, Wish(owner="uid:1", require=Level.DISPLAYED))
+        taken = await accept(post.stage.store, letter, SubmitOptions(owner="uid:1", require=Level.DISPLAYED))
         assert await post.submit() == 2
         assert [row.mdn_requested for row in taken.recipients] == [True, False]
         (asking,) = [raw for raw in post.smtp.messages if b"Disposition-Notification-To" in raw]
@@ -160,7 +160,7 @@ async def test_where_the_settings_say_refuse_a_relay_without_dsn_fails_the_messa
 
 async def test_a_report_or_automatic_answer_asks_for_no_receipt(post: Post) -> None:
     raw = b"From: office@a.test\nTo: bob@b.test\nAuto-Submitted: auto-replied\nSubject: away\n\nI am away.\n"
-    taken = await accept(post.stage.store, compose.adopt(raw, now=START), Wish(owner="uid:1"))
+    taken = await accept(post.stage.store, compose.adopt(raw, now=START), SubmitOptions(owner="uid:1"))
     await post.submit()
     (row,) = taken.recipients
     assert (row.require, row.mdn_requested) == ("accepted", False)
@@ -425,7 +425,7 @@ async def test_while_the_relay_is_asked_whether_it_is_back_nobody_else_asks(post
 # --- uncertain ----------------------------------------------------------------------------------------------------
 
 
-async def _uncertain(post: Post) -> Taken:
+async def _uncertain(post: Post) -> AcceptedMessage:
     taken = await post.stage.take()
     post.smtp.script["."] = [Drop()]
     assert await post.submit() == 1
@@ -509,7 +509,9 @@ async def test_an_attempt_that_a_crash_left_in_data_is_uncertain_at_the_next_sta
 # --- between claim and DATA ---------------------------------------------------------------------------------------
 
 
-async def _held_at_rcpt(post: Post, reply: str = "250 2.1.5 Ok") -> tuple[Taken, asyncio.Task[int], asyncio.Event]:
+async def _held_at_rcpt(
+    post: Post, reply: str = "250 2.1.5 Ok"
+) -> tuple[AcceptedMessage, asyncio.Task[int], asyncio.Event]:
     """Claim a recipient, and let the relay answer RCPT once the event is set."""
     taken, told = await post.stage.take(), asyncio.Event()
     post.smtp.script["RCPT"] = [When(told, reply)]

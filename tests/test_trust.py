@@ -16,7 +16,7 @@ from alembic import command
 from sqlalchemy import create_engine
 
 from receiptd import decide
-from receiptd.accept import Taken
+from receiptd.accept import AcceptedMessage
 from receiptd.facts import Delivery, Disposition, EventKind, Level, Receipt, Trust, Verdict
 from receiptd.pages import alert_page
 from receiptd.store import schema, upgrade
@@ -34,13 +34,13 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         yield stage
 
 
-def forged(name: str, taken: Taken, *, address: str = "") -> bytes:
+def forged(name: str, taken: AcceptedMessage, *, address: str = "") -> bytes:
     """Return what a holder of the copy can write: everything but the envelope id."""
     return about(name, taken, envelope_id="", address=address)
 
 
 def answer(
-    taken: Taken,
+    taken: AcceptedMessage,
     sender: str = BOB,
     *,
     results: str = "",

@@ -26,7 +26,7 @@ from receiptd.models import Alert, Dispatch, Message
 from receiptd.smtp import Capabilities
 from receiptd.store import reports
 from receiptd.web import doors
-from tests.house import Home, Json, instant, letter, opened
+from tests.house import Home, Json, instant, letter, open_api
 from tests.stage import START, dsn
 
 RFC822 = {"content-type": "message/rfc822"}
@@ -47,7 +47,7 @@ EVENT_SHAPE = {
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         yield home
 
 
@@ -943,7 +943,7 @@ async def test_nobody_at_a_real_socket_is_refused_before_his_message_is_taken() 
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:  # nobody may look into pytest's own folders
         folder = Path(name)
         folder.chmod(0o755)
-        async with opened(folder) as home:
+        async with open_api(folder) as home:
             knock = socket.socket(socket.AF_UNIX)
             os.seteuid(65534)
             try:

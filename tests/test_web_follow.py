@@ -17,7 +17,7 @@ import pytest
 from receiptd.identifiers import serials
 from receiptd.store import events
 from receiptd.web import follow
-from tests.house import Home, Json, opened
+from tests.house import Home, Json, open_api
 from tests.stage import dsn
 
 
@@ -66,7 +66,7 @@ async def following(client: httpx2.AsyncClient, since: str | None = None, **quer
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         yield home
 
 
@@ -143,7 +143,7 @@ async def test_a_heartbeat_comes_where_nothing_happens(home: Home, monkeypatch: 
 
 
 async def test_no_stream_keeps_the_daemon_from_its_end(tmp_path: Path) -> None:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(tmp_path / "api.sock"))
         connection.sendall(b"GET /v1/events?stream&after=0 HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -17,7 +17,7 @@ from receiptd import errors
 from receiptd.client import find
 from receiptd.web import api, doors, requests
 from receiptd.web.bounds import Busy, HourlyQuota, Share
-from tests.house import Home, letter, opened
+from tests.house import Home, letter, open_api
 
 POST = b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Type: message/rfc822\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
@@ -29,7 +29,7 @@ async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(doors, "_BODY_SECONDS", 0.3)
     monkeypatch.setattr(doors, "_READING_SECONDS", 0.3)
     monkeypatch.setattr(requests, "_PATIENCE", 0.05)
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         yield home
 
 
@@ -198,7 +198,7 @@ async def metered(folder: Path, **limits: Any) -> AsyncIterator[Home]:
         {"unix": str(folder / "send.sock"), "mode": "0666", "scope": "send"},
         {"unix": str(folder / "api.sock"), "scope": "operate"},
     ]
-    async with opened(
+    async with open_api(
         folder, service={"database": f"sqlite:///{folder}/receiptd.db", "listen": listen, **limits}
     ) as home:
         yield home
@@ -297,7 +297,7 @@ async def test_beyond_the_bound_a_message_must_wait_and_the_command_says_75(
     crowded: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "_PATIENCE", 0.05)
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         answer = await home.api.post("/v1/messages", json=letter())
         assert (answer.status_code, answer.json()["exit_status"]) == (429, 75)
         assert int(answer.headers["retry-after"]) > 0

@@ -14,7 +14,7 @@ from receiptd import correlation_token
 from receiptd.facts import EventKind, Source
 from receiptd.models import Recipient
 from receiptd.web import api
-from tests.house import TOKENS, Home, opened
+from tests.house import TOKENS, Home, open_api
 from tests.stage import dsn
 
 _ACCOUNT = "http://www.open-spf.org/Why?s=mfrom;id=receipts%2B{}%40a.test;ip=127.0.0.1"
@@ -23,7 +23,7 @@ _ACCOUNT = "http://www.open-spf.org/Why?s=mfrom;id=receipts%2B{}%40a.test;ip=127
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    async with opened(tmp_path) as home:
+    async with open_api(tmp_path) as home:
         yield home
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receiptd import compose
-from receiptd.accept import Wish, accept
+from receiptd.accept import SubmitOptions, accept
 from receiptd.facts import EventKind
 from receiptd.webhook.body import body_of
 from tests.desk import Desk, desk_in
@@ -50,7 +50,9 @@ async def test_a_message_whose_header_is_as_long_as_its_sender_liked_is_told_in_
         f"Message-ID: <{'i' * 900}@a.test>\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\n\r\nGood day.\r\n"
     )
     labels = {f"{n:03}": '"\\' * 100 for n in range(1000)}
-    taken = await accept(desk.stage.store, compose.adopt(raw.encode(), now=START), Wish(owner="uid:1", labels=labels))
+    taken = await accept(
+        desk.stage.store, compose.adopt(raw.encode(), now=START), SubmitOptions(owner="uid:1", labels=labels)
+    )
     await desk.stage.tell(taken.recipients[0].id, EventKind.FAILED)
     assert await desk.deliver() == 1
     (got,) = desk.receiver.alerts

@@ -12,7 +12,7 @@ from receiptd.facts import AlertType
 from receiptd.models import Alert
 from receiptd.store import handover, monitors
 from tests.desk import Desk, desk_in
-from tests.house import opened
+from tests.house import open_api
 from tests.stage import Stage, dsn
 
 ALL = ["receipt.*", "monitor.*"]
@@ -38,7 +38,7 @@ async def test_a_replay_of_an_alert_that_nobody_takes_says_so_and_what_to_do(tmp
     hook = {
         "name": "ops", "url": "http://127.0.0.1:1/", "secret_file": str(tmp_path / "secret"), "events": ["receipt.*"],
     }  # fmt: skip
-    async with opened(tmp_path, webhook=[hook], policy={}) as home:
+    async with open_api(tmp_path, webhook=[hook], policy={}) as home:
         alert = await _set_aside(home.stage)
         answer = await home.api.post(f"/v1/alerts/{alert.id}/replay")
         assert (answer.status_code, answer.json()["exit_status"]) == (409, 65)

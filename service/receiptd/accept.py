@@ -23,7 +23,7 @@ _MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SubmitOptions:
     """What a user wants beside the message itself; None means what the policy says.
 
     *owner* is who asks (`uid:1000`, `token:erp`). *fingerprint* is a hash of the whole request: the
@@ -43,7 +43,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AcceptedMessage:
     """What was committed; *is_new* is False where the idempotency key had brought it before."""
 
     message: Message
@@ -52,7 +52,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RecipientTerms:
     """What is asked of one recipient: how much, within which time of the first final dot, and of its reader."""
 
     addressee: compose.Addressee
@@ -79,22 +79,24 @@ def too_big(most: int) -> TooBig:
     )
 
 
-async def accept(store: Store, letter: compose.Letter, wish: Wish, warnings: Sequence[str] = ()) -> Taken:
+async def accept(
+    store: Store, letter: compose.Letter, options: SubmitOptions, warnings: Sequence[str] = ()
+) -> AcceptedMessage:
     """Commit *letter* for every recipient, with *warnings* that are known already; return when it is on disk.
 
     Raises BadData with a sentence for what can't be taken; nothing is stored then.
     """
-    _check(store.settings, letter, wish)
-    asked = [_asked(store.settings, letter, addressee, wish) for addressee in letter.recipients]
-    check_answers(store.settings, letter, asked)
+    _check(store.settings, letter, options)
+    terms = [_terms(store.settings, letter, addressee, options) for addressee in letter.recipients]
+    check_answers(store.settings, letter, terms)
     try:
-        return await store.promptly(lambda session: _take(session, store, letter, wish, asked, warnings))
+        return await store.promptly(lambda session: _take(session, store, letter, options, terms, warnings))
     except IntegrityError:
         # Two requests with one idempotency key at the same moment: the other one won.
-        return await store.promptly(lambda session: _take(session, store, letter, wish, asked, warnings))
+        return await store.promptly(lambda session: _take(session, store, letter, options, terms, warnings))
 
 
-def _check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
+def _check(settings: Settings, letter: compose.Letter, options: SubmitOptions) -> None:
     """Refuse what could not be sent, before anything is stored."""
     if not letter.recipients:
         raise errors.BadData("the message has no recipient: name one in To, Cc, Bcc or on the command line")
@@ -103,12 +105,12 @@ def _check(settings: Settings, letter: compose.Letter, wish: Wish) -> None:
     if len(letter.content) > settings.service.max_message:
         raise too_big(settings.service.max_message)
     compose.check_fitness(letter)
-    if wish.policy not in settings.policy:
+    if options.policy not in settings.policy:
         known = ", ".join(sorted(settings.policy))
-        raise errors.BadData(f"there is no policy {wish.policy!r}; the settings have {known}")
+        raise errors.BadData(f"there is no policy {options.policy!r}; the settings have {known}")
 
 
-def check_answers(settings: Settings, letter: compose.Letter, asked: Sequence[Asked]) -> None:
+def check_answers(settings: Settings, letter: compose.Letter, terms: Sequence[RecipientTerms]) -> None:
     """Refuse to wait for an answer that would go where nobody looks (docs/design.md §6)."""
     if _sees_answers(settings, letter):
         return
@@ -116,9 +118,9 @@ def check_answers(settings: Settings, letter: compose.Letter, asked: Sequence[As
         f'no [[mailbox]] with role = "replies" is that of '
         f"{' or '.join(letter.reply_to or (letter.from_address,))}, where the answers go"
     )
-    if any(one.require is Level.REPLIED for one in asked):
+    if any(one.require is Level.REPLIED for one in terms):
         raise errors.BadData(f"a reply can't be required: {unseen}")
-    unasked = [one.addressee.address for one in asked if one.require is Level.DISPLAYED and not one.mdn]
+    unasked = [one.addressee.address for one in terms if one.require is Level.DISPLAYED and not one.mdn]
     if unasked:
         remedy = "ask for one (--mdn), or require less" if letter.may_request_mdn else "require less"
         raise errors.BadData(
@@ -134,32 +136,34 @@ def _sees_answers(settings: Settings, letter: compose.Letter) -> bool:
     )
 
 
-def _asked(settings: Settings, letter: compose.Letter, addressee: compose.Addressee, wish: Wish) -> Asked:
-    terms = policy.effective(
+def _terms(
+    settings: Settings, letter: compose.Letter, addressee: compose.Addressee, options: SubmitOptions
+) -> RecipientTerms:
+    agreed = policy.effective(
         settings,
-        wish.policy,
+        options.policy,
         addressee.address,
-        require=wish.require,
-        within=wish.within,
+        require=options.require,
+        within=options.within,
         role=addressee.role,
-        require_all=wish.require_all,
+        require_all=options.require_all,
     )
-    is_wished = wish.require is not None and (addressee.role is Role.TO or wish.require_all)
-    require = terms.require if letter.may_request or is_wished else Level.ACCEPTED
-    return Asked(
+    is_chosen = options.require is not None and (addressee.role is Role.TO or options.require_all)
+    require = agreed.require if letter.may_request or is_chosen else Level.ACCEPTED
+    return RecipientTerms(
         addressee=addressee,
         require=require,
-        within=terms.within,
-        minimum_trust=terms.minimum_trust,
-        onward=terms.onward,
-        mdn=letter.may_request_mdn and _asks_for_mdn(settings.receipts, addressee, require, wish.mdn),
+        within=agreed.within,
+        minimum_trust=agreed.minimum_trust,
+        onward=agreed.onward,
+        mdn=letter.may_request_mdn and _asks_for_mdn(settings.receipts, addressee, require, options.mdn),
     )
 
 
-def _asks_for_mdn(receipts: Receipts, addressee: compose.Addressee, require: Level, wished: bool | None) -> bool:
+def _asks_for_mdn(receipts: Receipts, addressee: compose.Addressee, require: Level, chosen: bool | None) -> bool:
     """Whether this copy asks its reader for a read receipt (RFC 8098 §2.1)."""
-    if wished is not None:
-        return wished
+    if chosen is not None:
+        return chosen
     if receipts.mdn == "never" or _matches_any(addressee.address, receipts.mdn_never):
         return False
     return receipts.mdn == "always" or require.at_least(Level.DISPLAYED)
@@ -175,14 +179,14 @@ async def _take(
     session: AsyncSession,
     store: Store,
     letter: compose.Letter,
-    wish: Wish,
-    asked: Sequence[Asked],
+    options: SubmitOptions,
+    terms: Sequence[RecipientTerms],
     warnings: Sequence[str],
-) -> Taken:
-    if wish.idempotency_key and (known := await _known(session, wish, store.now())):
+) -> AcceptedMessage:
+    if options.idempotency_key and (known := await _known(session, options, store.now())):
         return known
     warnings = [*warnings, *await _repeated_id(session, letter.message_id)]
-    return await put(session, store, letter, wish, asked, warnings=warnings)
+    return await put(session, store, letter, options, terms, warnings=warnings)
 
 
 async def _repeated_id(session: AsyncSession, message_id: str) -> list[str]:
@@ -195,62 +199,62 @@ async def _repeated_id(session: AsyncSession, message_id: str) -> list[str]:
     ]
 
 
-async def _known(session: AsyncSession, wish: Wish, now: datetime) -> Taken | None:
-    key = wish.idempotency_key or ""
-    message = await messages.by_idempotency_key(session, wish.owner, key)
+async def _known(session: AsyncSession, options: SubmitOptions, now: datetime) -> AcceptedMessage | None:
+    key = options.idempotency_key or ""
+    message = await messages.by_idempotency_key(session, options.owner, key)
     if message is None:
         return None
     if now - message.created_at > messages.IDEMPOTENCY:
         await messages.free_key(session, message)
         return None
-    if message.idempotency_hash != (wish.fingerprint or None):
+    if message.idempotency_hash != (options.fingerprint or None):
         raise KeyReused(
             f"the idempotency key {key!r} was used for another message ({message.id}): take a new key for a new message"
         )
     whole = await messages.whole(session, message.id)
-    return Taken(message, whole.recipients if whole else (), is_new=False)
+    return AcceptedMessage(message, whole.recipients if whole else (), is_new=False)
 
 
 async def put(
     session: AsyncSession,
     store: Store,
     letter: compose.Letter,
-    wish: Wish,
-    asked: Sequence[Asked],
+    options: SubmitOptions,
+    terms: Sequence[RecipientTerms],
     *,
     resent_from: str | None = None,
     warnings: Sequence[str] = (),
-) -> Taken:
-    """Write *letter* for those of whom something is *asked*, in the caller's transaction."""
+) -> AcceptedMessage:
+    """Write *letter* for those whom *terms* name, in the caller's transaction."""
     now = store.now()
     message = Message(
         id=new_id(now),
         created_at=now,
-        owner=wish.owner,
+        owner=options.owner,
         from_address=letter.from_address,
-        sender=None if wish.sender is None or address.same(wish.sender, letter.from_address) else wish.sender,
+        sender=None if options.sender is None or address.same(options.sender, letter.from_address) else options.sender,
         subject=letter.subject,
         message_id=letter.message_id,
-        policy=wish.policy,
-        labels=dict(wish.labels),
+        policy=options.policy,
+        labels=dict(options.labels),
         evidence=await evidence.put(session, letter.content, now),
         may_request=letter.may_request,
         may_request_mdn=letter.may_request_mdn,
         needs_8bitmime=letter.needs_8bitmime,
         needs_smtputf8=letter.needs_smtputf8,
         longest_line=letter.longest_line,
-        idempotency_key=wish.idempotency_key,
-        idempotency_hash=wish.fingerprint or None,
+        idempotency_key=options.idempotency_key,
+        idempotency_hash=options.fingerprint or None,
         resent_from=resent_from,
     )
-    recipients = [_recipient(store.settings, message, position, one) for position, one in enumerate(asked)]
+    recipients = [_recipient(store.settings, message, position, one) for position, one in enumerate(terms)]
     message.warnings = [*warnings, *await _warnings(session, recipients), *_unasked(message, recipients)]
     await messages.insert(session, message, recipients)
-    return Taken(message, tuple(recipients))
+    return AcceptedMessage(message, tuple(recipients))
 
 
-def _recipient(settings: Settings, message: Message, position: int, asked: Asked) -> Recipient:
-    addressee = asked.addressee
+def _recipient(settings: Settings, message: Message, position: int, terms: RecipientTerms) -> Recipient:
+    addressee = terms.addressee
     submit_by = message.created_at + settings.submission.submit_within
     return Recipient(
         id=new_id(message.created_at),
@@ -261,11 +265,11 @@ def _recipient(settings: Settings, message: Message, position: int, asked: Asked
         role=addressee.role,
         token=correlation_token.make(),
         envelope_id=correlation_token.make(),
-        require=asked.require,
-        within=int(asked.within.total_seconds()),
-        minimum_trust=asked.minimum_trust,
-        onward=asked.onward,
-        mdn_requested=asked.mdn,
+        require=terms.require,
+        within=int(terms.within.total_seconds()),
+        minimum_trust=terms.minimum_trust,
+        onward=terms.onward,
+        mdn_requested=terms.mdn,
         give_up_at=message.created_at + settings.submission.give_up,
         submit_by=submit_by,
         next_attempt_at=message.created_at,
@@ -278,9 +282,9 @@ async def _warnings(session: AsyncSession, recipients: Sequence[Recipient]) -> l
     warnings = []
     for domain, require in sorted({(row.domain, row.require) for row in recipients}):
         enough = [level for level in Level if level.at_least(require)]
-        asked, met = await messages.has_met(session, domain, enough)
-        if asked >= 10 and met == 0:
-            warnings.append(f"{domain} has met {require} in none of the last {asked} requests")
+        requested, met = await messages.has_met(session, domain, enough)
+        if requested >= 10 and met == 0:
+            warnings.append(f"{domain} has met {require} in none of the last {requested} requests")
     return warnings
 
 

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import compose, errors, policy
-from receiptd.accept import Asked, Taken, Wish, a_few, check_answers, put
+from receiptd.accept import AcceptedMessage, RecipientTerms, SubmitOptions, a_few, check_answers, put
 from receiptd.alert import rfc3339
 from receiptd.facts import Delivery, EventKind, Fact, Receipt, Source
 from receiptd.identifiers import new_id
@@ -152,7 +152,7 @@ async def retry(store: Store, message: str) -> int:
     return await store.promptly(work)
 
 
-async def resend(store: Store, message: str, *, by: str) -> Taken:
+async def resend(store: Store, message: str, *, by: str) -> AcceptedMessage:
     """Send a new copy, with new tokens and a new Message-ID, to those whom the first left without its receipt.
 
     The same Message-ID would be swallowed by duplicate filters (Exchange has one). Copy and link are written
@@ -173,7 +173,9 @@ async def _renewed(store: Store, message: str) -> compose.Letter:
     return await asyncio.to_thread(compose.renew, content, everyone, now=store.now())
 
 
-async def _resend(session: AsyncSession, store: Store, message: str, letter: compose.Letter, by: str) -> Taken:
+async def _resend(
+    session: AsyncSession, store: Store, message: str, letter: compose.Letter, by: str
+) -> AcceptedMessage:
     rows = await _recipients(session, message)
     sent_again = await session.run_sync(lambda inner: resends.of(cast(Session, inner), rows))
     left_out = {row.id: why for row in rows if (why := _why_no_copy(row, sent_again.get(row.address, ())))}
@@ -181,11 +183,11 @@ async def _resend(session: AsyncSession, store: Store, message: str, letter: com
     if not again:
         raise Pointless(f"nobody is left to send it to again ({'; '.join(_told(rows, left_out))})")
     old = await session.get_one(Message, message)
-    asked = [_asked_again(store.settings, old.policy, row) for row in again]
-    letter = replace(letter, recipients=tuple(one.addressee for one in asked))
-    check_answers(store.settings, letter, asked)
-    wish = Wish(owner=old.owner, policy=old.policy, labels=old.labels, sender=old.sender)
-    taken = await put(session, store, letter, wish, asked, resent_from=old.id)
+    terms = [_terms_again(store.settings, old.policy, row) for row in again]
+    letter = replace(letter, recipients=tuple(one.addressee for one in terms))
+    check_answers(store.settings, letter, terms)
+    options = SubmitOptions(owner=old.owner, policy=old.policy, labels=old.labels, sender=old.sender)
+    taken = await put(session, store, letter, options, terms, resent_from=old.id)
     told = _told((row for row in rows if not _is_settled(row)), left_out)
     taken.message.warnings = [*taken.message.warnings, *(f"not sent again to {one}" for one in told)]
     detail = {"copy": taken.message.id}
@@ -225,15 +227,15 @@ def _told(rows: Iterable[Recipient], left_out: Mapping[str, str]) -> list[str]:
     return [f"{a_few(those)}: {why}" for why, those in addresses.items()]
 
 
-def _asked_again(settings: Settings, name: str, row: Recipient) -> Asked:
+def _terms_again(settings: Settings, name: str, row: Recipient) -> RecipientTerms:
     """Return what was asked of this recipient at first; how reports are judged is what the settings say now."""
-    terms = policy.effective(settings, name if name in settings.policy else "default", row.address)
-    return Asked(
+    agreed = policy.effective(settings, name if name in settings.policy else "default", row.address)
+    return RecipientTerms(
         addressee=compose.Addressee(row.address, row.role),
         require=row.require,
         within=timedelta(seconds=row.within),
-        minimum_trust=terms.minimum_trust,
-        onward=terms.onward,
+        minimum_trust=agreed.minimum_trust,
+        onward=agreed.onward,
         mdn=row.mdn_requested,
     )
 

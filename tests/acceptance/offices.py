@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from tests.nursery import Nursery
-from tests.office import Office, Tables, opened
+from tests.office import Office, Tables, open_daemon
 from tests.servers.world import World
 
 
@@ -40,7 +40,7 @@ def office_in(
         last=boss,
     )
     passwords = {"password": world.password, "relay-password": world.password}
-    with opened(nursery, tables, passwords | dict(secrets or {}), start=start) as office:
+    with open_daemon(nursery, tables, passwords | dict(secrets or {}), start=start) as office:
         yield office
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from tests.nursery import Nursery
-from tests.office import Tables, environment, opened
+from tests.office import Tables, environment, open_daemon
 
 NOBODY = Tables(
     submission='url = "smtp://127.0.0.1:1"',
@@ -31,7 +31,7 @@ def seconds(command: Sequence[str]) -> float:
 
 def main(runs: int) -> None:
     """Run both in turn, and print medians and their ratio."""
-    with closing(Nursery(environment())) as nursery, opened(nursery, NOBODY, {"password": "secret"}) as office:
+    with closing(Nursery(environment())) as nursery, open_daemon(nursery, NOBODY, {"password": "secret"}) as office:
         words = ("-f", "me@a.test", "-s", "Contract", "--config", str(office.config), "bob@b.test")
         send = (sys.executable, "-m", "receiptd.send", *words)
         bare = (sys.executable, "-c", "pass")

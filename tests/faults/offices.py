@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.faults.peers import Peers, tables
 from tests.nursery import Nursery
-from tests.office import Office, opened
+from tests.office import Office, open_daemon
 
 
 @contextmanager
@@ -16,5 +16,5 @@ def office_with(
 ) -> Iterator[Office]:
     """Open an office on fake *peers*; the arguments are further lines of its settings."""
     told = tables(peers.smtp_port, peers.imap.port, service=service, submission=submission)
-    with opened(nursery, told, {"password": "sesame"}, start=start) as office:
+    with open_daemon(nursery, told, {"password": "sesame"}, start=start) as office:
         yield office

@@ -14,7 +14,7 @@ import time_machine
 from sqlmodel import col, select
 
 from receiptd import compose, settings, webhook
-from receiptd.accept import Wish, accept
+from receiptd.accept import SubmitOptions, accept
 from receiptd.collect import Progress, collect
 from receiptd.escalate import escalate, monitor
 from receiptd.mailbox import open_mailbox
@@ -72,7 +72,7 @@ class Workshop:
     async def send(self, recipient: str, *, text: str = "Good day.\n") -> str:
         """Accept a letter to *recipient*; return the recipient's id."""
         draft = compose.Draft(from_="office@a.test", to=(recipient,), subject="An invoice", text=text)
-        taken = await accept(self.store, compose.compose(draft, now=self.clock()), Wish(owner="uid:0"))
+        taken = await accept(self.store, compose.compose(draft, now=self.clock()), SubmitOptions(owner="uid:0"))
         return taken.recipients[0].id
 
     async def submit(self) -> int:

@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.responses import PlainTextResponse
 
-from receiptd.accept import Taken, accept
+from receiptd.accept import AcceptedMessage, accept
 from receiptd.decide import NoSuchThing
 from receiptd.facts import Receipt
 from receiptd.models import Evidence
@@ -50,10 +50,12 @@ async def post_message(
     async with requests.holding_body(request, caller, request.app.state.bodies, most):
         if quota:
             await quota.check(store, caller.owner)
-        letter, wish = await requests.read_message(request, caller, most, store.now(), terms, idempotency_key or None)
+        letter, options = await requests.read_message(
+            request, caller, most, store.now(), terms, idempotency_key or None
+        )
         if quota:
             await quota.check(store, caller.owner, len(letter.content))
-        taken = await accept(store, letter, wish, await foresee(house, letter))
+        taken = await accept(store, letter, options, await foresee(house, letter))
     if taken.is_new:
         if quota:
             quota.note(caller.owner, taken.message.created_at, len(letter.content))
@@ -62,14 +64,14 @@ async def post_message(
     return taken_answer(house, taken)
 
 
-def tell(taken: Taken) -> None:
+def tell(taken: AcceptedMessage) -> None:
     """Write to the journal that a message was taken: by its id, for addresses and subjects are nobody's there."""
     row = taken.message
     copied = {"copy_of": row.resent_from} if row.resent_from else {}
     _log.info("a message was taken", message=row.id, recipients=len(taken.recipients), policy=row.policy, **copied)
 
 
-def taken_answer(house: House, taken: Taken) -> schemas.AcceptedMessage:
+def taken_answer(house: House, taken: AcceptedMessage) -> schemas.AcceptedMessage:
     return shapes.accepted(taken.message, taken.recipients, [*taken.message.warnings, *house.warnings()])
 
 

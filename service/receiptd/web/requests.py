@@ -28,7 +28,7 @@ from pydantic.config import JsonDict
 from starlette.requests import Request
 
 from receiptd import compose, duration
-from receiptd.accept import TooBig, Wish, too_big
+from receiptd.accept import SubmitOptions, TooBig, too_big
 from receiptd.errors import BadData
 from receiptd.facts import Level
 from receiptd.web import description
@@ -201,8 +201,8 @@ async def read_body(request: Request, most: int, refusal: TooBig) -> bytes:
 
 async def read_message(
     request: Request, caller: Caller, most: int, now: datetime, query: QueryTerms, key: str | None
-) -> tuple[compose.Letter, Wish]:
-    """Return the letter and the wish that a POST of a message carries."""
+) -> tuple[compose.Letter, SubmitOptions]:
+    """Return the letter and the options that a POST of a message carries."""
     kind = _kind(request)
     terms: Terms = query
     if kind == "message/rfc822":
@@ -220,7 +220,7 @@ async def read_message(
         letter = await _beside(raw, lambda: compose.compose(_draft(body), now=now))
     else:
         raise BadData("send a message as application/json or message/rfc822 (Content-Type)")
-    return _storable(letter), _wish(request, caller, terms, labels, key, raw)
+    return _storable(letter), _options(request, caller, terms, labels, key, raw)
 
 
 def _storable(letter: compose.Letter) -> compose.Letter:
@@ -296,11 +296,13 @@ def _attachment(body: AttachmentBody) -> compose.Attachment:
     return compose.Attachment(body.filename, body.content_type, content)
 
 
-def _wish(request: Request, caller: Caller, terms: Terms, labels: dict[str, str], key: str | None, raw: bytes) -> Wish:
+def _options(
+    request: Request, caller: Caller, terms: Terms, labels: dict[str, str], key: str | None, raw: bytes
+) -> SubmitOptions:
     if key is not None and caller.is_anybody:
         raise Forbidden("this socket can't tell who you are, so it can't tell whose the idempotency key is")
     asked = b"\0".join((_kind(request).encode(), request.scope.get("query_string", b""), raw))
-    return Wish(
+    return SubmitOptions(
         owner=caller.owner,
         policy=terms.policy,
         require=terms.require,
