@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.nursery import Nursery
-from tests.office import environment
+from tests.daemon_process import environment
+from tests.fork_server import ForkServer
 from tests.servers.availability import why_not
 from tests.servers.world import World
 
@@ -55,10 +55,10 @@ def _guarded(connect: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def fork_server() -> Iterator[ForkServer]:
     """Return where daemons and commands are forked."""
-    with closing(Nursery(environment())) as nursery:
-        yield nursery
+    with closing(ForkServer(environment())) as fork_server:
+        yield fork_server
 
 
 # --- the real mail servers ------------------------------------------------------------------------------------------

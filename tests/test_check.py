@@ -24,10 +24,10 @@ from receiptd.errors import UsageError
 from receiptd.models import Alert, Dispatch
 from receiptd.sandbox.mailworld import World
 from receiptd.smtp import Capabilities, parse_url
+from tests.api_fixture import open_api
 from tests.fake_imap import CAPABILITY, FakeImap, Message
-from tests.house import open_api
 from tests.receiver import Receiver
-from tests.stage import settings_in
+from tests.steps_fixture import settings_in
 
 Lines = list[tuple[str, str, str]]
 NOBODY = 65534
@@ -332,8 +332,8 @@ async def test_what_systemd_makes_at_the_start_is_a_warning_before(tmp_path: Pat
 
 
 async def test_a_daemon_that_runs_is_known_at_its_sockets(tmp_path: Path) -> None:
-    async with open_api(tmp_path) as home:
-        found = [finding async for finding in check.sockets.findings(home.stage.store.settings)]
+    async with open_api(tmp_path) as server:
+        found = [finding async for finding in check.sockets.findings(server.steps.store.settings)]
     assert {finding.mark for finding in found} == {"OK"}
     assert all("a receiptd listens on" in finding.sentence for finding in found)
 

@@ -32,7 +32,7 @@ from receiptd.settle import settle
 from receiptd.store import reports
 from receiptd.store.monitors import Health
 from tests.fake_imap import Conversation, FakeImap, Message, hang_up
-from tests.stage import START, Stage, dsn, settings_in, staged
+from tests.steps_fixture import START, StepsFixture, dsn, open_steps, settings_in
 
 DATE = "24-Nov-2026 09:00:00 +0000"
 BOTH = '* LIST () "/" INBOX\r\n* LIST (\\Junk) "/" Spam\r\n'
@@ -40,11 +40,11 @@ RENUMBERED = "* 3 EXISTS\r\n* OK [UIDVALIDITY 8] new\r\n* OK [UIDNEXT 4] next\r\
 
 
 class Post:
-    """A stage and the mailbox whose reports it collects."""
+    """The steps and the mailbox whose reports they collect."""
 
-    def __init__(self, stage: Stage, imap: FakeImap) -> None:
-        self.stage, self.imap = stage, imap
-        self.box = stage.store.settings.mailbox[0]
+    def __init__(self, steps: StepsFixture, imap: FakeImap) -> None:
+        self.steps, self.imap = steps, imap
+        self.box = steps.store.settings.mailbox[0]
         self.progress = Progress()
 
     def put(self, *raws: bytes) -> None:
@@ -53,14 +53,14 @@ class Post:
 
     async def collect(self) -> int:
         async with open_mailbox(self.box, password="sesame") as mailbox:
-            return await collect(self.stage.store, self.box, mailbox, self.progress)
+            return await collect(self.steps.store, self.box, mailbox, self.progress)
 
     async def rows(self) -> list[ReportRow]:
-        async with self.stage.store.read() as session:
+        async with self.steps.store.read() as session:
             return sorted((await session.exec(select(ReportRow))).all(), key=lambda row: row.uid)
 
     async def folder(self, name: str = "INBOX") -> Folder | None:
-        async with self.stage.store.read() as session:
+        async with self.steps.store.read() as session:
             return await session.get(Folder, ("receipts", name))
 
 
@@ -75,8 +75,8 @@ async def posted(folder: Path, *, box: dict[str, Any] | None = None, **changes: 
             "idle": False,
         }
         table = {key: value for key, value in (mailbox | (box or {})).items() if value is not None}
-        async with staged(folder, mailbox=[table], **changes) as stage:
-            yield Post(stage, imap)
+        async with open_steps(folder, mailbox=[table], **changes) as steps:
+            yield Post(steps, imap)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def _pass_while_it_reads(post: Post, monkeypatch: pytest.MonkeyPatch, **time: fl
     true = reports.keep
 
     async def keep(*args: Any, **words: Any) -> reports.Kept:
-        post.stage.pass_time(**time)
+        post.steps.pass_time(**time)
         return await true(*args, **words)
 
     monkeypatch.setattr(reports, "keep", keep)
@@ -259,7 +259,7 @@ async def test_the_defaults_junk_that_nobody_named_may_be_missing_and_is_told_on
     async with posted(tmp_path, box={"folders": None}) as post:
         for _ in range(3):
             await post.collect()
-            post.stage.pass_time(minutes=1)
+            post.steps.pass_time(minutes=1)
         folder = await post.folder("Junk")
         assert folder is not None
         assert folder.read_at == START + timedelta(minutes=2), "deadlines need not wait for it"
@@ -288,7 +288,7 @@ async def test_a_folder_that_was_read_before_and_is_missing_today_is_blindness(t
     async with posted(tmp_path, box={"folders": None}) as post:
         post.imap.listed = BOTH
         await post.collect()
-        post.stage.pass_time(minutes=1)
+        post.steps.pass_time(minutes=1)
         post.imap.listed = '* LIST () "/" INBOX\r\n'
         with pytest.raises(FolderMissing, match="read before") as fault:
             await post.collect()
@@ -365,7 +365,7 @@ async def test_a_message_that_every_fetch_leaves_out_holds_cursor_and_deadlines_
 async def test_a_message_whose_content_is_refused_for_a_minute_is_not_lost(tmp_path: Path, subaddress: str) -> None:
     receipts = {"address": "receipts@a.test", "subaddress": subaddress}
     async with posted(tmp_path, receipts=receipts) as post:
-        await post.stage.submitted()
+        await post.steps.submitted()
         post.put(*(dsn(token * 24).replace(b"\n", b"\r\n") for token in "abc"))
 
         async def all_but_the_second(conversation: Conversation, tag: str) -> None:
@@ -391,9 +391,9 @@ async def test_messages_whose_content_is_never_handed_over_are_set_aside_each_wi
         with pytest.raises(MessageWithheld):
             await post.collect()
     assert await post.collect() == 2
-    while await settle(post.stage.store):
+    while await settle(post.steps.store):
         pass
-    assert [alert.type for alert in await post.stage.alerts()] == ["monitor.set_aside"] * 2
+    assert [alert.type for alert in await post.steps.alerts()] == ["monitor.set_aside"] * 2
     assert await _cursor(post) == (2, True)
 
 
@@ -544,10 +544,10 @@ async def test_whatever_a_server_leaves_out_or_makes_up_every_message_is_stored_
 
 async def _matched(post: Post) -> None:
     """Collect one report that is matched and one that isn't; settle them."""
-    taken = await post.stage.submitted()
+    taken = await post.steps.submitted()
     post.put(dsn(taken.recipients[0].token).replace(b"\n", b"\r\n"), _mail(2))
     await post.collect()
-    while await settle(post.stage.store):
+    while await settle(post.steps.store):
         pass
     post.imap.got.clear()
 
@@ -611,7 +611,7 @@ async def test_after_a_renumbering_under_one_uidvalidity_the_old_numbers_touch_n
 
 async def test_of_a_mailbox_that_people_use_only_reports_and_answers_to_us_are_stored(tmp_path: Path) -> None:
     async with posted(tmp_path, receipts={"address": "receipts@a.test", "subaddress": ""}) as post:
-        taken = await post.stage.submitted()
+        taken = await post.steps.submitted()
         answer = f"From: bob@b.test\r\nIn-Reply-To: {taken.message.message_id}\r\nSubject: Re\r\n\r\nYes.\r\n"
         private = b"In-Reply-To: <x@y>\r\n\r\nprivate\r\n"
         post.put(_mail(1), dsn("a" * 24).replace(b"\n", b"\r\n"), answer.encode(), private)
@@ -631,7 +631,7 @@ async def test_of_a_mailbox_that_people_use_mail_that_only_looks_like_a_bounce_i
         b"I wasn't able to deliver your message.\r\n\r\n<bob@b.test>:\r\nNo mailbox here. (#5.1.1)\r\n"
     )
     async with posted(tmp_path, receipts={"address": "receipts@a.test", "subaddress": ""}) as post:
-        await post.stage.submitted()
+        await post.steps.submitted()
         post.put(parcel, away, bounce)
         assert await post.collect() == 1
         assert [row.uid for row in await post.rows()] == [3]
@@ -667,7 +667,7 @@ class Watcher:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[Watcher]:
-        store, box = self.post.stage.store, self.post.box
+        store, box = self.post.steps.store, self.post.box
         task = asyncio.create_task(
             watch(store, box, self.health, self._open, stop=self.stop, on_read=self._on_read, wake=self.wake)
         )

@@ -29,11 +29,11 @@ from receiptd.pulse import Pulse
 from receiptd.settle import settle
 from receiptd.step import Step
 from receiptd.store import Store, ensure, evidence, reports
+from tests.api_fixture import letter
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import FakeSMTP, Hang
-from tests.house import letter
 from tests.receiver import Receiver
-from tests.stage import dsn, settings_in
+from tests.steps_fixture import dsn, settings_in
 
 HOURLY = timedelta(hours=1)
 

@@ -25,10 +25,10 @@ from receiptd import client
 from receiptd.errors import ReceiptdError
 from receiptd.facts import Verdict
 from receiptd.store import reports
-from tests.nursery import Nursery
+from tests.fork_server import ForkServer
 from tests.schemathesis_hooks import UNIX
 from tests.servers.ports import Ports
-from tests.stage import dsn, staged
+from tests.steps_fixture import dsn, open_steps
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parent.parent
@@ -121,18 +121,18 @@ class Served:
 
 async def _filled(folder: Path) -> dict[str, list[str]]:
     """Put messages, reports and alerts into a new database; return ids by the parameter that takes them."""
-    async with staged(folder) as stage:
-        failed = await stage.submitted("bob@b.test", "carol@b.test", labels={"order": "17"})
-        await stage.submitted("dave@d.test")
-        queued = await stage.take("erin@e.test")
+    async with open_steps(folder) as steps:
+        failed = await steps.submitted("bob@b.test", "carol@b.test", labels={"order": "17"})
+        await steps.submitted("dave@d.test")
+        queued = await steps.take("erin@e.test")
         token = failed.recipients[0].token
-        await stage.receive(
+        await steps.receive(
             dsn(token, action="failed", status="5.1.1"), dsn(token, action="relayed"), dsn("a" * 24), dsn("b" * 24)
         )
-        stage.pass_time(hours=5)
-        await stage.judge()
-        alerts = [alert.id for alert in await stage.alerts()]
-        async with stage.store.read() as session:
+        steps.pass_time(hours=5)
+        await steps.judge()
+        alerts = [alert.id for alert in await steps.alerts()]
+        async with steps.store.read() as session:
             unmatched = await reports.newest(session, limit=9, verdicts=[Verdict.UNMATCHED])
     return {
         "message": [failed.message.id, queued.message.id],
@@ -143,7 +143,7 @@ async def _filled(folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def served(nursery: Nursery) -> Iterator[Served]:
+def served(fork_server: ForkServer) -> Iterator[Served]:
     folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
     ids = asyncio.run(_filled(folder))
     ports = Ports(["tcp", "closed"])
@@ -153,7 +153,7 @@ def served(nursery: Nursery) -> Iterator[Served]:
     text = _SETTINGS.format(folder=folder, tcp=ports["tcp"], closed=ports["closed"], tokens=tokens)
     (folder / "receiptd.toml").write_text(text)
     ports.release()
-    child = nursery.start(["run", "--config", str(folder / "receiptd.toml")], folder / "daemon.log")
+    child = fork_server.start(["run", "--config", str(folder / "receiptd.toml")], folder / "daemon.log")
     try:
         daemon = client.find(folder / "receiptd.toml")
         give_up = time.monotonic() + 30

@@ -17,8 +17,8 @@ from receiptd import errors, systemd
 from receiptd.models import Message
 from receiptd.settings import Settings
 from receiptd.web import doors
-from tests.house import Home, open_api
-from tests.stage import settings_in
+from tests.api_fixture import ApiFixture, open_api
+from tests.steps_fixture import settings_in
 
 
 def _settings(folder: Path, *listen: dict[str, Any]) -> Settings:
@@ -93,8 +93,8 @@ def test_a_port_that_is_taken_is_a_sentence_and_opens_no_other_door(tmp_path: Pa
 
 
 async def test_the_sockets_are_gone_when_the_daemon_is(tmp_path: Path) -> None:
-    async with open_api(tmp_path) as home:
-        await home.send()
+    async with open_api(tmp_path) as server:
+        await server.send()
         assert (tmp_path / "send.sock").is_socket()
     assert not (tmp_path / "send.sock").exists()
     assert not (tmp_path / "api.sock").exists()
@@ -102,28 +102,28 @@ async def test_the_sockets_are_gone_when_the_daemon_is(tmp_path: Path) -> None:
 
 async def test_an_answer_that_is_under_way_is_finished(tmp_path: Path) -> None:
     """The request is read, and the doors close before it is answered."""
-    async with open_api(tmp_path) as home:
+    async with open_api(tmp_path) as server:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(tmp_path / "api.sock"))
-        await home.send()  # the server has accepted the connection before this one's answer
+        await server.send()  # the server has accepted the connection before this one's answer
         connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
-        await home.send()
+        await server.send()
     assert connection.recv(100).startswith(b"HTTP/1.1 503")
     connection.close()
 
 
 async def test_who_is_at_the_other_end_is_the_kernels_word(tmp_path: Path) -> None:
-    async with open_api(tmp_path) as home:
+    async with open_api(tmp_path) as server:
         forged = {"x-forwarded-for": "uid:12345", "forwarded": "for=uid:12345", "authorization": "Bearer x"}
-        sent = await home.sender.post(
+        sent = await server.sender.post(
             "/v1/messages", json={"from": "a@a.test", "to": "b@b.test", "text": "x"}, headers=forged
         )
-        whole = await _owner(home, sent.json()["id"])
+        whole = await _owner(server, sent.json()["id"])
     assert whole == f"uid:{os.getuid()}"
 
 
-async def _owner(home: Home, message: str) -> str:
-    async with home.stage.store.read() as session:
+async def _owner(server: ApiFixture, message: str) -> str:
+    async with server.steps.store.read() as session:
         return (await session.get_one(Message, message)).owner
 
 
@@ -131,8 +131,8 @@ async def _owner(home: Home, message: str) -> str:
 async def test_another_user_gets_a_name_of_its_own() -> None:
     folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
     folder.chmod(0o755)
-    async with open_api(folder) as home:
-        mine = await home.send(home.sender)
+    async with open_api(folder) as server:
+        mine = await server.send(server.sender)
         reader, writer = await asyncio.open_connection(sock=_as_user(12345, folder / "send.sock"))
         writer.write(b"GET /v1/messages HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         said = await reader.read()
@@ -161,8 +161,8 @@ async def test_a_socket_that_systemd_passed_is_served_and_left_to_systemd(
     passed.bind(str(path))
     passed.listen()
     monkeypatch.setattr(systemd, "passed_sockets", lambda: {"api": passed})
-    async with open_api(tmp_path) as home:
-        await home.send()
+    async with open_api(tmp_path) as server:
+        await server.send()
     assert path.is_socket()
     assert not (tmp_path / "send.sock").exists()
 
@@ -177,20 +177,20 @@ async def test_an_answer_over_tcp_is_sent_at_once(tmp_path: Path, monkeypatch: p
         seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     monkeypatch.setattr(doors.PeerProtocol, "connection_made", note)
-    async with open_api(tmp_path) as home:
-        await home.over_tcp().get("/healthz")
+    async with open_api(tmp_path) as server:
+        await server.over_tcp().get("/healthz")
     assert seen == [1]
 
 
 async def test_a_token_that_became_too_short_or_went_away_lets_nobody_in_and_shuts_nobody_else_out(
     tmp_path: Path,
 ) -> None:
-    async with open_api(tmp_path) as home:
-        assert (await home.over_tcp("erp").get("/v1/messages")).status_code == 200
+    async with open_api(tmp_path) as server:
+        assert (await server.over_tcp("erp").get("/v1/messages")).status_code == 200
         (tmp_path / "erp").write_text("x")
-        answer = await home.over_tcp("erp").get("/v1/messages")
+        answer = await server.over_tcp("erp").get("/v1/messages")
         assert answer.status_code == 401
         assert str(tmp_path) not in answer.text
-        short = await home.over_tcp().get("/v1/messages", headers={"authorization": "Bearer x"})
+        short = await server.over_tcp().get("/v1/messages", headers={"authorization": "Bearer x"})
         assert short.status_code == 401
-        assert (await home.over_tcp("boss").get("/v1/messages")).status_code == 200
+        assert (await server.over_tcp("boss").get("/v1/messages")).status_code == 200

@@ -18,133 +18,133 @@ from receiptd.models import Recipient
 from receiptd.recipients.move import MOST_EVENTS
 from receiptd.store import reports
 from receiptd.store.monitors import Health, Sight, blind
-from tests.stage import Stage, dsn, staged
+from tests.steps_fixture import StepsFixture, dsn, open_steps
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(tmp_path) as stage:
-        yield stage
+async def steps(tmp_path: Path) -> AsyncIterator[StepsFixture]:
+    async with open_steps(tmp_path) as steps:
+        yield steps
 
 
-async def test_a_deadline_without_a_receipt_is_overdue_and_told_once(stage: Stage) -> None:
-    taken = await stage.submitted()
-    stage.pass_time(hours=4, seconds=1)
-    assert await stage.judge() == 1
-    assert await stage.judge() == 0
-    assert (await stage.recipient(taken)).receipt is Receipt.OVERDUE
-    assert await stage.told() == [("receipt.overdue", 1, ("ops",))]
+async def test_a_deadline_without_a_receipt_is_overdue_and_told_once(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
+    steps.pass_time(hours=4, seconds=1)
+    assert await steps.judge() == 1
+    assert await steps.judge() == 0
+    assert (await steps.recipient(taken)).receipt is Receipt.OVERDUE
+    assert await steps.told() == [("receipt.overdue", 1, ("ops",))]
 
 
-async def test_an_overdue_recipient_gives_the_reason_that_its_alert_gives(stage: Stage) -> None:
-    taken = await stage.submitted(require=Level.DELIVERED)
-    assert (await stage.recipient(taken)).reason is None
-    stage.pass_time(hours=4, seconds=1)
-    await stage.judge()
-    (alert,) = await stage.alerts()
-    reason = (await stage.recipient(taken)).reason
+async def test_an_overdue_recipient_gives_the_reason_that_its_alert_gives(steps: StepsFixture) -> None:
+    taken = await steps.submitted(require=Level.DELIVERED)
+    assert (await steps.recipient(taken)).reason is None
+    steps.pass_time(hours=4, seconds=1)
+    await steps.judge()
+    (alert,) = await steps.alerts()
+    reason = (await steps.recipient(taken)).reason
     assert reason == alert.data["reason"] == reasons.OVERDUE[Level.ACCEPTED]
-    await stage.receive(dsn(taken.recipients[0].token, action="relayed"))
-    assert (await stage.recipient(taken)).reason == reasons.OVERDUE[Level.RELAYED]
-    await stage.receive(dsn(taken.recipients[0].token))
-    assert (await stage.recipient(taken)).reason is None
+    await steps.receive(dsn(taken.recipients[0].token, action="relayed"))
+    assert (await steps.recipient(taken)).reason == reasons.OVERDUE[Level.RELAYED]
+    await steps.receive(dsn(taken.recipients[0].token))
+    assert (await steps.recipient(taken)).reason is None
 
 
-async def test_what_is_submitted_late_is_overdue_and_no_deadline_has_passed(stage: Stage) -> None:
-    taken = await stage.take()
-    stage.pass_time(hours=1, seconds=1)
-    await escalate(stage.store)
-    assert (await stage.recipient(taken)).reason == reasons.NOT_SUBMITTED
-    await stage.tell(taken.recipients[0].id, EventKind.ACCEPTED, source=Source.SMTP)
-    assert (await stage.recipient(taken)).reason == reasons.SUBMITTED_LATE
+async def test_what_is_submitted_late_is_overdue_and_no_deadline_has_passed(steps: StepsFixture) -> None:
+    taken = await steps.take()
+    steps.pass_time(hours=1, seconds=1)
+    await escalate(steps.store)
+    assert (await steps.recipient(taken)).reason == reasons.NOT_SUBMITTED
+    await steps.tell(taken.recipients[0].id, EventKind.ACCEPTED, source=Source.SMTP)
+    assert (await steps.recipient(taken)).reason == reasons.SUBMITTED_LATE
 
 
-async def test_a_deadline_that_cannot_be_judged_stops_no_other(stage: Stage) -> None:
-    poisoned, other = await stage.submitted(), await stage.submitted()
-    async with stage.store.write() as session:
+async def test_a_deadline_that_cannot_be_judged_stops_no_other(steps: StepsFixture) -> None:
+    poisoned, other = await steps.submitted(), await steps.submitted()
+    async with steps.store.write() as session:
         row = await session.get_one(Recipient, poisoned.recipients[0].id)
         row.branches = [{"final_recipient": "bob@b.test"}]
-    stage.pass_time(hours=4, seconds=1)
+    steps.pass_time(hours=4, seconds=1)
     with capture_logs() as logs:
-        assert await stage.judge() == 1
-        assert await stage.judge() == 0, "it is pushed ahead"
+        assert await steps.judge() == 1
+        assert await steps.judge() == 0, "it is pushed ahead"
     assert [(one["event"], one["recipient"]) for one in logs] == [("a deadline can't be judged", row.id)]
-    assert (await stage.recipient(other)).receipt is Receipt.OVERDUE
+    assert (await steps.recipient(other)).receipt is Receipt.OVERDUE
 
 
-async def test_a_receipt_in_time_is_never_overdue(stage: Stage) -> None:
-    taken = await stage.submitted()
-    await stage.receive(dsn(taken.recipients[0].token))
-    stage.pass_time(days=3)
-    assert await stage.judge() == 0
-    assert await stage.told() == []
+async def test_a_receipt_in_time_is_never_overdue(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
+    await steps.receive(dsn(taken.recipients[0].token))
+    steps.pass_time(days=3)
+    assert await steps.judge() == 0
+    assert await steps.told() == []
 
 
-async def test_no_deadline_is_judged_before_every_folder_was_searched_after_it(stage: Stage) -> None:
-    taken = await stage.submitted()
-    stage.pass_time(hours=3)
-    await stage.read_all()
-    stage.pass_time(hours=2)
-    assert await escalate(stage.store) == 0
-    async with stage.store.write() as session:
-        await reports.complete(session, "receipts", "INBOX", stage.instant)
-    assert await escalate(stage.store) == 0, "Junk was not searched yet"
-    assert (await stage.recipient(taken)).receipt is Receipt.OPEN
-    assert await stage.judge() == 1
+async def test_no_deadline_is_judged_before_every_folder_was_searched_after_it(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
+    steps.pass_time(hours=3)
+    await steps.read_all()
+    steps.pass_time(hours=2)
+    assert await escalate(steps.store) == 0
+    async with steps.store.write() as session:
+        await reports.complete(session, "receipts", "INBOX", steps.instant)
+    assert await escalate(steps.store) == 0, "Junk was not searched yet"
+    assert (await steps.recipient(taken)).receipt is Receipt.OPEN
+    assert await steps.judge() == 1
 
 
-async def test_no_deadline_is_judged_while_a_report_is_unsettled(stage: Stage) -> None:
-    taken = await stage.submitted()
-    stage.pass_time(hours=3)
+async def test_no_deadline_is_judged_while_a_report_is_unsettled(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
+    steps.pass_time(hours=3)
     raw = dsn(taken.recipients[0].token)
-    async with stage.store.write() as session:
-        batch = [reports.Raw(1, stage.instant, len(raw), raw)]
-        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=stage.instant)
-    stage.pass_time(hours=2)
-    assert await stage.judge() == 0
-    assert await stage.told() == []
+    async with steps.store.write() as session:
+        batch = [reports.Raw(1, steps.instant, len(raw), raw)]
+        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
+    steps.pass_time(hours=2)
+    assert await steps.judge() == 0
+    assert await steps.told() == []
 
 
-async def test_a_report_set_aside_holds_up_no_deadline(stage: Stage) -> None:
-    await stage.submitted()
-    async with stage.store.write() as session:
-        batch = [reports.Raw(1, stage.instant, 0, b"")]
-        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=stage.instant)
-    await stage.receive()
-    stage.pass_time(hours=5)
-    assert await stage.judge() == 1
-    assert [kind for kind, _, _ in await stage.told()] == ["monitor.set_aside", "receipt.overdue"]
+async def test_a_report_set_aside_holds_up_no_deadline(steps: StepsFixture) -> None:
+    await steps.submitted()
+    async with steps.store.write() as session:
+        batch = [reports.Raw(1, steps.instant, 0, b"")]
+        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
+    await steps.receive()
+    steps.pass_time(hours=5)
+    assert await steps.judge() == 1
+    assert [kind for kind, _, _ in await steps.told()] == ["monitor.set_aside", "receipt.overdue"]
 
 
-async def test_later_levels_count_from_the_first_alert(stage: Stage) -> None:
-    await stage.submitted()
-    stage.pass_time(hours=5)
-    await stage.judge()
-    stage.pass_time(hours=23)
-    assert await stage.judge() == 0
-    stage.pass_time(hours=1)
-    assert await stage.judge() == 1
-    assert await stage.told() == [("receipt.overdue", 1, ("ops",)), ("receipt.overdue", 2, ("boss", "ops"))]
-    stage.pass_time(days=9)
-    assert await stage.judge() == 0
+async def test_later_levels_count_from_the_first_alert(steps: StepsFixture) -> None:
+    await steps.submitted()
+    steps.pass_time(hours=5)
+    await steps.judge()
+    steps.pass_time(hours=23)
+    assert await steps.judge() == 0
+    steps.pass_time(hours=1)
+    assert await steps.judge() == 1
+    assert await steps.told() == [("receipt.overdue", 1, ("ops",)), ("receipt.overdue", 2, ("boss", "ops"))]
+    steps.pass_time(days=9)
+    assert await steps.judge() == 0
 
 
 PATIENT = {"default": {"levels": [{"after": "30m", "to": ["ops"]}, {"after": "1d", "to": ["boss"]}]}}
 
 
 @pytest.fixture
-async def patient(tmp_path: Path) -> AsyncIterator[Stage]:
-    """A stage whose first level is told half an hour after an incident began."""
-    async with staged(tmp_path, policy=PATIENT) as stage:
-        yield stage
+async def patient(tmp_path: Path) -> AsyncIterator[StepsFixture]:
+    """Steps whose first level is told half an hour after an incident began."""
+    async with open_steps(tmp_path, policy=PATIENT) as steps:
+        yield steps
 
 
-async def _due(stage: Stage) -> list[tuple[str, timedelta]]:
+async def _due(steps: StepsFixture) -> list[tuple[str, timedelta]]:
     """Return to which webhooks something goes, and how long from now."""
-    return [(one.webhook, one.due_at - stage.instant) for one in await stage.dispatches() if one.due_at is not None]
+    return [(one.webhook, one.due_at - steps.instant) for one in await steps.dispatches() if one.due_at is not None]
 
 
-async def test_the_first_level_is_told_so_long_after_the_incident_began(patient: Stage) -> None:
+async def test_the_first_level_is_told_so_long_after_the_incident_began(patient: StepsFixture) -> None:
     taken = await patient.submitted()
     patient.pass_time(hours=4, seconds=1)
     await patient.judge()
@@ -152,7 +152,7 @@ async def test_the_first_level_is_told_so_long_after_the_incident_began(patient:
     assert await _due(patient) == [("ops", timedelta(minutes=30))]
 
 
-async def test_what_is_met_before_the_first_level_was_told_is_told_to_nobody(patient: Stage) -> None:
+async def test_what_is_met_before_the_first_level_was_told_is_told_to_nobody(patient: StepsFixture) -> None:
     taken = await patient.submitted()
     patient.pass_time(hours=4, seconds=1)
     await patient.judge()
@@ -162,7 +162,7 @@ async def test_what_is_met_before_the_first_level_was_told_is_told_to_nobody(pat
     assert "receipt.resolved" not in [kind for kind, _, _ in await patient.told()]
 
 
-async def test_bad_news_waits_as_long_and_what_comes_later_in_the_incident_no_longer(patient: Stage) -> None:
+async def test_bad_news_waits_as_long_and_what_comes_later_in_the_incident_no_longer(patient: StepsFixture) -> None:
     taken = await patient.submitted()
     token = taken.recipients[0].token
     await patient.receive(dsn(token, action="failed", status="5.1.1"))
@@ -174,7 +174,7 @@ async def test_bad_news_waits_as_long_and_what_comes_later_in_the_incident_no_lo
     assert all(length < timedelta(0) for _, length in await _due(patient))
 
 
-async def test_later_levels_count_from_the_beginning_of_the_incident_too(patient: Stage) -> None:
+async def test_later_levels_count_from_the_beginning_of_the_incident_too(patient: StepsFixture) -> None:
     await patient.submitted()
     patient.pass_time(hours=4, seconds=1)
     await patient.judge()
@@ -185,7 +185,7 @@ async def test_later_levels_count_from_the_beginning_of_the_incident_too(patient
     assert sorted(await _due(patient)) == [("boss", timedelta(0)), ("ops", timedelta(hours=-23.5))]
 
 
-async def test_whoever_acknowledges_before_the_first_level_was_told_holds_that_back_too(patient: Stage) -> None:
+async def test_whoever_acknowledges_before_the_first_level_was_told_holds_that_back_too(patient: StepsFixture) -> None:
     taken = await patient.submitted()
     patient.pass_time(hours=4, seconds=1)
     await patient.judge()
@@ -194,160 +194,160 @@ async def test_whoever_acknowledges_before_the_first_level_was_told_holds_that_b
     assert await _due(patient) == [("ops", lasting)]
 
 
-async def test_later_levels_are_held_while_blind(stage: Stage) -> None:
-    await stage.submitted()
-    stage.pass_time(hours=5)
-    await stage.judge()
-    stage.pass_time(days=2)
-    assert await escalate(stage.store) == 0
-    assert await stage.judge() == 1
+async def test_later_levels_are_held_while_blind(steps: StepsFixture) -> None:
+    await steps.submitted()
+    steps.pass_time(hours=5)
+    await steps.judge()
+    steps.pass_time(days=2)
+    assert await escalate(steps.store) == 0
+    assert await steps.judge() == 1
 
 
-async def test_a_message_that_is_not_submitted_in_time_is_overdue_even_while_blind(stage: Stage) -> None:
-    taken = await stage.take()
-    stage.pass_time(hours=1, seconds=1)
-    assert await escalate(stage.store) == 1
-    (alert,) = await stage.alerts()
+async def test_a_message_that_is_not_submitted_in_time_is_overdue_even_while_blind(steps: StepsFixture) -> None:
+    taken = await steps.take()
+    steps.pass_time(hours=1, seconds=1)
+    assert await escalate(steps.store) == 1
+    (alert,) = await steps.alerts()
     assert alert.type == "receipt.overdue"
     assert alert.data["reason"].startswith("Not submitted")
-    assert (await stage.recipient(taken)).receipt is Receipt.OVERDUE
+    assert (await steps.recipient(taken)).receipt is Receipt.OVERDUE
 
 
-async def test_a_failure_is_told_at_once_and_only_to_level_1(stage: Stage) -> None:
-    taken = await stage.submitted()
-    await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
-    stage.pass_time(days=3)
-    await stage.judge()
-    assert await stage.told() == [("receipt.failed", 1, ("ops",))]
+async def test_a_failure_is_told_at_once_and_only_to_level_1(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
+    await steps.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    steps.pass_time(days=3)
+    await steps.judge()
+    assert await steps.told() == [("receipt.failed", 1, ("ops",))]
 
 
-async def test_a_failure_after_delivery_is_a_contradiction(stage: Stage) -> None:
-    taken = await stage.submitted()
+async def test_a_failure_after_delivery_is_a_contradiction(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
     token = taken.recipients[0].token
-    await stage.receive(dsn(token), dsn(token, action="failed", status="5.0.0"))
-    assert [kind for kind, _, _ in await stage.told()] == ["receipt.contradicted"]
+    await steps.receive(dsn(token), dsn(token, action="failed", status="5.0.0"))
+    assert [kind for kind, _, _ in await steps.told()] == ["receipt.contradicted"]
 
 
-async def test_the_same_report_twice_is_one_event_and_one_alert(stage: Stage) -> None:
-    taken = await stage.submitted()
+async def test_the_same_report_twice_is_one_event_and_one_alert(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
     raw = dsn(taken.recipients[0].token, action="failed", status="5.1.1")
-    await stage.receive(raw)
-    stage.pass_time(minutes=1)
-    await stage.receive(raw.replace(b"See below", b"See  below"))
-    failed = [event for event in (await stage.whole(taken)).events if event.kind is EventKind.FAILED]
+    await steps.receive(raw)
+    steps.pass_time(minutes=1)
+    await steps.receive(raw.replace(b"See below", b"See  below"))
+    failed = [event for event in (await steps.whole(taken)).events if event.kind is EventKind.FAILED]
     assert [event.count for event in failed] == [2]
-    assert len(await stage.alerts()) == 1
+    assert len(await steps.alerts()) == 1
 
 
-async def test_a_receipt_after_the_alert_resolves_it_for_whom_it_may_have_reached(stage: Stage) -> None:
-    taken = await stage.submitted()
-    stage.pass_time(hours=5)
-    await stage.judge()
-    for dispatch in await stage.dispatches():
-        async with stage.store.write() as session:
+async def test_a_receipt_after_the_alert_resolves_it_for_whom_it_may_have_reached(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
+    steps.pass_time(hours=5)
+    await steps.judge()
+    for dispatch in await steps.dispatches():
+        async with steps.store.write() as session:
             dispatch.attempts = 1
             await session.merge(dispatch)
-    stage.pass_time(minutes=1)
-    await stage.receive(dsn(taken.recipients[0].token))
-    resolved = (await stage.alerts())[-1]
+    steps.pass_time(minutes=1)
+    await steps.receive(dsn(taken.recipients[0].token))
+    resolved = (await steps.alerts())[-1]
     assert (resolved.type, resolved.data["outcome"], resolved.data["late"]) == ("receipt.resolved", "met", True)
-    assert (await stage.told())[-1] == ("receipt.resolved", 1, ("ops",))
-    assert (await stage.recipient(taken)).receipt is Receipt.MET_LATE
+    assert (await steps.told())[-1] == ("receipt.resolved", 1, ("ops",))
+    assert (await steps.recipient(taken)).receipt is Receipt.MET_LATE
 
 
-async def test_where_nobody_was_told_neither_alert_nor_resolution_is_sent(stage: Stage) -> None:
-    taken = await stage.submitted()
-    stage.pass_time(hours=5)
-    await stage.judge()
-    await stage.receive(dsn(taken.recipients[0].token))
-    assert [dispatch.outcome for dispatch in await stage.dispatches()] == ["dropped"]
+async def test_where_nobody_was_told_neither_alert_nor_resolution_is_sent(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
+    steps.pass_time(hours=5)
+    await steps.judge()
+    await steps.receive(dsn(taken.recipients[0].token))
+    assert [dispatch.outcome for dispatch in await steps.dispatches()] == ["dropped"]
 
 
-async def test_what_reached_our_server_in_time_is_in_time_however_late_it_is_read(stage: Stage) -> None:
-    taken = await stage.submitted()
-    stage.pass_time(hours=3)
-    arrived = stage.instant
-    stage.pass_time(hours=9)
-    await stage.receive(dsn(taken.recipients[0].token), received_at=arrived)
-    assert (await stage.recipient(taken)).receipt is Receipt.MET
+async def test_what_reached_our_server_in_time_is_in_time_however_late_it_is_read(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
+    steps.pass_time(hours=3)
+    arrived = steps.instant
+    steps.pass_time(hours=9)
+    await steps.receive(dsn(taken.recipients[0].token), received_at=arrived)
+    assert (await steps.recipient(taken)).receipt is Receipt.MET
 
 
-async def test_a_mailbox_that_leaves_the_settings_while_it_is_blind_is_blind_no_longer(stage: Stage) -> None:
+async def test_a_mailbox_that_leaves_the_settings_while_it_is_blind_is_blind_no_longer(steps: StepsFixture) -> None:
     """Its alert would stay open for ever: nobody reads it again."""
-    async with stage.store.write() as session:
-        sight = Sight(since=stage.instant, reason="gone")
-        await blind(session, stage.store.settings, "mailbox:old", sight, now=stage.instant)
-    async with stage.store.write() as session:
-        for dispatch in await stage.dispatches():
+    async with steps.store.write() as session:
+        sight = Sight(since=steps.instant, reason="gone")
+        await blind(session, steps.store.settings, "mailbox:old", sight, now=steps.instant)
+    async with steps.store.write() as session:
+        for dispatch in await steps.dispatches():
             dispatch.attempts = 1
             await session.merge(dispatch)
     boxes, others = {"receipts": Health("mailbox:receipts")}, [Health("relay:relay"), Health("clock:clock")]
     for _ in range(2):
-        await monitor(stage.store, others[0], boxes, others[1], started_at=stage.instant)
-    told = await stage.alerts()
+        await monitor(steps.store, others[0], boxes, others[1], started_at=steps.instant)
+    told = await steps.alerts()
     assert sorted(alert.type for alert in told) == ["monitor.blind", "monitor.clear"]
     assert all(alert.resolved_at is not None for alert in told)
 
 
-async def test_a_mailbox_that_is_not_read_is_one_alert_until_it_is_read_again(stage: Stage) -> None:
-    started_at, up = stage.instant, Health("relay:relay")
+async def test_a_mailbox_that_is_not_read_is_one_alert_until_it_is_read_again(steps: StepsFixture) -> None:
+    started_at, up = steps.instant, Health("relay:relay")
     box, clock = Health("mailbox:receipts"), Health("clock:clock")
-    await stage.read_all()
-    stage.pass_time(minutes=6)
-    box.down(stage.instant, "the password was refused", permanent=False)
+    await steps.read_all()
+    steps.pass_time(minutes=6)
+    box.down(steps.instant, "the password was refused", permanent=False)
     for _ in range(3):
-        await monitor(stage.store, up, {"receipts": box}, clock, started_at=started_at)
-        stage.pass_time(minutes=6)
-    (alert,) = await stage.alerts()
+        await monitor(steps.store, up, {"receipts": box}, clock, started_at=started_at)
+        steps.pass_time(minutes=6)
+    (alert,) = await steps.alerts()
     assert (alert.type, alert.data["what"], alert.data["name"]) == ("monitor.blind", "mailbox", "receipts")
     assert alert.data["reason"] == "the password was refused"
-    async with stage.store.write() as session:
-        for dispatch in await stage.dispatches():
+    async with steps.store.write() as session:
+        for dispatch in await steps.dispatches():
             dispatch.attempts = 1
             await session.merge(dispatch)
     box.up()
-    await stage.read_all()
-    await monitor(stage.store, up, {"receipts": box}, clock, started_at=started_at)
-    assert [alert.type for alert in await stage.alerts()] == ["monitor.blind", "monitor.clear"]
+    await steps.read_all()
+    await monitor(steps.store, up, {"receipts": box}, clock, started_at=started_at)
+    assert [alert.type for alert in await steps.alerts()] == ["monitor.blind", "monitor.clear"]
 
 
-async def test_a_person_who_waives_ends_the_incident(stage: Stage) -> None:
-    taken = await stage.submitted()
-    stage.pass_time(hours=5)
-    await stage.judge()
-    await stage.tell(taken.recipients[0].id, EventKind.WAIVED, source=Source.PERSON)
-    stage.pass_time(days=5)
-    assert await stage.judge() == 0
-    await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
-    assert [kind for kind, _, _ in await stage.told()] == ["receipt.overdue"]
-    assert (await stage.recipient(taken)).receipt is Receipt.WAIVED
+async def test_a_person_who_waives_ends_the_incident(steps: StepsFixture) -> None:
+    taken = await steps.submitted()
+    steps.pass_time(hours=5)
+    await steps.judge()
+    await steps.tell(taken.recipients[0].id, EventKind.WAIVED, source=Source.PERSON)
+    steps.pass_time(days=5)
+    assert await steps.judge() == 0
+    await steps.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    assert [kind for kind, _, _ in await steps.told()] == ["receipt.overdue"]
+    assert (await steps.recipient(taken)).receipt is Receipt.WAIVED
 
 
-async def _flooded(stage: Stage) -> AcceptedMessage:
+async def _flooded(steps: StepsFixture) -> AcceptedMessage:
     """Let a holder of the return path send more delay reports than are kept."""
-    taken = await stage.submitted()
+    taken = await steps.submitted()
     token = taken.recipients[0].token
     reports_ = [dsn(token, action="delayed", status=f"4.{n // 100}.{n % 100}") for n in range(MOST_EVENTS + 10)]
-    await stage.receive(*reports_)
+    await steps.receive(*reports_)
     return taken
 
 
-async def test_a_flood_of_reports_hides_no_failure(stage: Stage) -> None:
-    taken = await _flooded(stage)
-    await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
-    assert [kind for kind, _, _ in await stage.told()] == ["receipt.failed"]
+async def test_a_flood_of_reports_hides_no_failure(steps: StepsFixture) -> None:
+    taken = await _flooded(steps)
+    await steps.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    assert [kind for kind, _, _ in await steps.told()] == ["receipt.failed"]
 
 
-async def test_a_flood_of_reports_holds_up_neither_deadline_nor_person(stage: Stage) -> None:
-    taken = await _flooded(stage)
-    stage.pass_time(hours=5)
-    assert await stage.judge() == 1
-    assert await stage.judge() == 0, "it is judged once, not for ever"
-    assert (await stage.recipient(taken)).receipt is Receipt.OVERDUE
-    await stage.tell(taken.recipients[0].id, EventKind.WAIVED, source=Source.PERSON)
-    assert (await stage.recipient(taken)).receipt is Receipt.WAIVED
+async def test_a_flood_of_reports_holds_up_neither_deadline_nor_person(steps: StepsFixture) -> None:
+    taken = await _flooded(steps)
+    steps.pass_time(hours=5)
+    assert await steps.judge() == 1
+    assert await steps.judge() == 0, "it is judged once, not for ever"
+    assert (await steps.recipient(taken)).receipt is Receipt.OVERDUE
+    await steps.tell(taken.recipients[0].id, EventKind.WAIVED, source=Source.PERSON)
+    assert (await steps.recipient(taken)).receipt is Receipt.WAIVED
 
 
-async def test_a_flood_of_reports_is_kept_within_bounds(stage: Stage) -> None:
-    taken = await _flooded(stage)
-    assert len((await stage.whole(taken)).events) <= MOST_EVENTS + len(EventKind)
+async def test_a_flood_of_reports_is_kept_within_bounds(steps: StepsFixture) -> None:
+    taken = await _flooded(steps)
+    assert len((await steps.whole(taken)).events) <= MOST_EVENTS + len(EventKind)

@@ -35,7 +35,7 @@ from receiptd.store import events as recorded
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from tests.fake_smtp import Drop, FakeSMTP, Step
-from tests.stage import Stage, dsn, staged
+from tests.steps_fixture import StepsFixture, dsn, open_steps
 
 T = TypeVar("T")
 
@@ -72,8 +72,8 @@ class Flow(RuleBasedStateMachine):
     async def _open(self) -> None:
         self.smtp = await self.stack.enter_async_context(FakeSMTP())
         submission = {"url": f"smtp://127.0.0.1:{self.smtp.port}"}
-        self.stage: Stage = await self.stack.enter_async_context(staged(self.folder, submission=submission))
-        self.relay = Relay(self.stage.store.settings.submission)
+        self.steps: StepsFixture = await self.stack.enter_async_context(open_steps(self.folder, submission=submission))
+        self.relay = Relay(self.steps.store.settings.submission)
         self.stack.push_async_callback(self.relay.close)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -89,7 +89,7 @@ class Flow(RuleBasedStateMachine):
     def hand_over(self, to: tuple[str, ...], level: Level) -> Any:
         if level is Level.REPLIED:
             return multiple()
-        return self.run(self.stage.take(*to, require=level)).message.id
+        return self.run(self.steps.take(*to, require=level)).message.id
 
     @rule(answers=st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=3))
     def let_the_relay_answer(self, answers: list[str]) -> None:
@@ -100,7 +100,7 @@ class Flow(RuleBasedStateMachine):
 
     async def _submit(self) -> None:
         await submit(
-            self.stage.store, self.relay, self.health, wake=asyncio.Event(), stop=asyncio.Event(), pulse=Pulse()
+            self.steps.store, self.relay, self.health, wake=asyncio.Event(), stop=asyncio.Event(), pulse=Pulse()
         )
 
     @rule(letter=letters, number=st.integers(0, 1), action=st.sampled_from(sorted(ACTIONS)), late=st.integers(0, 3))
@@ -111,21 +111,21 @@ class Flow(RuleBasedStateMachine):
             return
         raw = dsn(row.token, action=action, status=ACTIONS[action], recipient=row.address)
         self.reports.append(raw.replace(b"See below", f"Report {len(self.reports)}".encode()))
-        received_at = self.stage.instant - timedelta(hours=late)
-        self.run(self.stage.receive(self.reports[-1], received_at=received_at))
+        received_at = self.steps.instant - timedelta(hours=late)
+        self.run(self.steps.receive(self.reports[-1], received_at=received_at))
 
     @rule(number=st.integers(0, 100))
     def let_a_report_come_again(self, number: int) -> None:
         if self.reports:
-            self.run(self.stage.receive(self.reports[number % len(self.reports)]))
+            self.run(self.steps.receive(self.reports[number % len(self.reports)]))
 
     @rule(minutes=st.sampled_from([1, 16, 61, 250, 1500, 7000]))
     def pass_time(self, minutes: int) -> None:
-        self.stage.pass_time(minutes=minutes)
+        self.steps.pass_time(minutes=minutes)
 
     @rule(is_read=st.booleans())
     def judge(self, is_read: bool) -> None:
-        self.run(self.stage.judge() if is_read else escalate(self.stage.store))
+        self.run(self.steps.judge() if is_read else escalate(self.steps.store))
 
     @rule(
         letter=letters,
@@ -142,12 +142,12 @@ class Flow(RuleBasedStateMachine):
     @rule(target=letters, letter=letters)
     def send_again(self, letter: str) -> Any:
         try:
-            return self.run(decide.resend(self.stage.store, letter, by="uid:0")).message.id
+            return self.run(decide.resend(self.steps.store, letter, by="uid:0")).message.id
         except Pointless:
             return multiple()
 
     async def _decide(self, row: Recipient, verb: str) -> None:
-        store = self.stage.store
+        store = self.steps.store
         if verb == "cancel":
             await decide.cancel(store, row.message, by="uid:0")
         elif verb == "retry":
@@ -162,8 +162,8 @@ class Flow(RuleBasedStateMachine):
         self.run(self._try_webhooks())
 
     async def _try_webhooks(self) -> None:
-        async with self.stage.store.write() as session:
-            for dispatch in await self.stage.dispatches():
+        async with self.steps.store.write() as session:
+            for dispatch in await self.steps.dispatches():
                 if dispatch.outcome == "pending":
                     dispatch.attempts, dispatch.outcome, dispatch.due_at = 1, "delivered", None
                     await session.merge(dispatch)
@@ -171,20 +171,20 @@ class Flow(RuleBasedStateMachine):
     @rule()
     def start_again(self) -> None:
         """The process dies, and another one takes over."""
-        self.stage.store.node += "+"
-        self.run(attempts.recover(self.stage.store))
+        self.steps.store.node += "+"
+        self.run(attempts.recover(self.steps.store))
 
     # --- what must be true ----------------------------------------------------------------------------------------
 
     def _rows(self) -> list[Recipient]:
         async def read() -> list[Recipient]:
-            async with self.stage.store.read() as session:
+            async with self.steps.store.read() as session:
                 return list((await session.exec(select(Recipient))).all())
 
         return self.run(read())
 
     def _alerts(self) -> list[Alert]:
-        return self.run(self.stage.alerts())
+        return self.run(self.steps.alerts())
 
     def sent_tokens(self) -> Counter[str]:
         """Return how often each token went out, to its final dot."""
@@ -193,7 +193,7 @@ class Flow(RuleBasedStateMachine):
     @invariant()
     def a_state_is_what_its_events_prove(self) -> None:
         async def compare() -> None:
-            async with self.stage.store.read() as session:
+            async with self.steps.store.read() as session:
                 for row in (await session.exec(select(Recipient))).all():
                     events = await recorded.of(session, [row.id])
                     folded = lifecycle.fold(events, demand_of(row))
@@ -216,11 +216,11 @@ class Flow(RuleBasedStateMachine):
             assert sent[row.token] <= 1 + len(unknown), (row.delivery, events)
 
     async def _events(self, row: Recipient) -> Any:
-        async with self.stage.store.read() as session:
+        async with self.steps.store.read() as session:
             return await recorded.of(session, [row.id])
 
     async def _resent_from(self) -> dict[str, str | None]:
-        async with self.stage.store.read() as session:
+        async with self.steps.store.read() as session:
             return {one.id: one.resent_from for one in (await session.exec(select(Message))).all()}
 
     @invariant()
@@ -267,9 +267,9 @@ class Flow(RuleBasedStateMachine):
 
     def _in_the_end_everything_is_known_or_told(self) -> None:
         for _ in range(3):
-            self.stage.pass_time(days=10)
+            self.steps.pass_time(days=10)
             self.run(self._submit())
-            self.run(self.stage.judge())
+            self.run(self.steps.judge())
         told = {one.recipient for one in self._alerts()}
         for row in self._rows():
             assert row.receipt in _MET or row.id in told, row

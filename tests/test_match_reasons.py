@@ -11,8 +11,8 @@ from hypothesis import given
 
 from receiptd.facts import Action, FoundToken, MatchedBy, Report, ReportKind, Verdict
 from receiptd.match import Candidate, match, reason, reasons
-from tests.house import Home, open_api
-from tests.stage import dsn as raw_dsn
+from tests.api_fixture import ApiFixture, open_api
+from tests.steps_fixture import dsn as raw_dsn
 from tests.test_match import BOB, CAROL, ID, OTHER, REPORTS, STRANGE, TRIO, block, candidate, dsn, found, reply
 
 
@@ -75,15 +75,15 @@ def test_whatever_is_unmatched_or_suspicious_has_a_reason_and_nothing_else_has(r
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    async with open_api(tmp_path) as home:
-        yield home
+async def server(tmp_path: Path) -> AsyncIterator[ApiFixture]:
+    async with open_api(tmp_path) as server:
+        yield server
 
 
-async def test_the_list_of_reports_gives_the_reason(home: Home) -> None:
-    taken = await home.stage.submitted("bob@b.test", "carol@b.test")
+async def test_the_list_of_reports_gives_the_reason(server: ApiFixture) -> None:
+    taken = await server.steps.submitted("bob@b.test", "carol@b.test")
     bob, carol = taken.recipients
-    await home.stage.receive(raw_dsn("a" * 24), raw_dsn(bob.token, envelope_id=carol.envelope_id))
-    items = (await home.api.get("/v1/reports?verdict=unmatched&verdict=suspicious")).json()["items"]
+    await server.steps.receive(raw_dsn("a" * 24), raw_dsn(bob.token, envelope_id=carol.envelope_id))
+    items = (await server.api.get("/v1/reports?verdict=unmatched&verdict=suspicious")).json()["items"]
     told = {item["verdict"]: item["reason"] for item in items}
     assert told == {"unmatched": reasons._STRANGE, "suspicious": reasons._TWO_KEYS}

@@ -9,7 +9,7 @@ import pytest
 
 from receiptd.settings import Reloaded, Settings, take_over
 from receiptd.smtp.rate import SlidingWindow
-from tests.stage import settings_in
+from tests.steps_fixture import settings_in
 
 
 def _taken(folder: Path, **changes: Any) -> tuple[Settings, Reloaded]:

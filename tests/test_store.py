@@ -41,20 +41,20 @@ from receiptd.store import (
     upgrade,
 )
 from receiptd.store.engine import Trouble
-from tests.stage import Stage, dsn, settings_in, staged
+from tests.steps_fixture import StepsFixture, dsn, open_steps, settings_in
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(tmp_path) as stage:
-        yield stage
+async def steps(tmp_path: Path) -> AsyncIterator[StepsFixture]:
+    async with open_steps(tmp_path) as steps:
+        yield steps
 
 
 class Plans:
     """Asks SQLite how it carries out every SELECT, UPDATE and DELETE while the context lasts."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._engines = [stage.store._reader.sync_engine, stage.store._writer.sync_engine]
+    def __init__(self, steps: StepsFixture) -> None:
+        self._engines = [steps.store._reader.sync_engine, steps.store._writer.sync_engine]
         self.scans: list[str] = []
 
     def __enter__(self) -> Plans:
@@ -86,28 +86,28 @@ def _is_small(step: str) -> bool:
     return step.endswith(("CONSTANT ROW", "anon_1", "(subquery-1)", *pages, *to_do))
 
 
-async def test_every_hot_query_uses_an_index(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_hot_query_uses_an_index(steps: StepsFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "MOST", 0)
     monkeypatch.setattr(events, "STRIDE", 1)
-    taken = await stage.submitted()
-    await stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
+    taken = await steps.submitted()
+    await steps.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1"))
     large = dsn("z" * 24) + b"x" * evidence.KEPT
     token = FoundToken(taken.recipients[0].token, MatchedBy.RETURN_PATH)
-    with Plans(stage) as plans:
-        await queue.claim(stage.store, 10)
-        await attempts.recover(stage.store)
-        await escalate(stage.store)
-        await reports.begin_reading(stage.store, 10)
-        await stage.receive(large)
-        assert await evidence.drop_oldest(stage.store) == {"unmatched": 1}
-        await dispatches.claim(stage.store, {"ops": 10, "boss": 10})
-        async with stage.store.read() as session:
+    with Plans(steps) as plans:
+        await queue.claim(steps.store, 10)
+        await attempts.recover(steps.store)
+        await escalate(steps.store)
+        await reports.begin_reading(steps.store, 10)
+        await steps.receive(large)
+        assert await evidence.drop_oldest(steps.store) == {"unmatched": 1}
+        await dispatches.claim(steps.store, {"ops": 10, "boss": 10})
+        async with steps.store.read() as session:
             await reports.candidates(session, match.Keys((token,), (taken.message.message_id,)))
             await reports.spoken_of(session, [taken.message.id])
             await reports.oldest_unsettled(session)
             await reports.to_clear(session, "receipts", "INBOX", 1, 10)
-            await deadlines.held(session, stage.instant, stage.instant)
-            await deadlines.due(session, stage.instant, stage.instant, 10)
+            await deadlines.held(session, steps.instant, steps.instant)
+            await deadlines.due(session, steps.instant, steps.instant, 10)
             await dispatches.undelivered(session)
             await dispatches.gone(session, ["ops"])
             await dispatches.newest(session, limit=10)
@@ -203,23 +203,23 @@ async def test_a_second_daemon_on_one_file_is_refused(tmp_path: Path) -> None:
     await second.close()
 
 
-async def test_of_works_that_share_a_commit_each_stands_alone(stage: Stage) -> None:
+async def test_of_works_that_share_a_commit_each_stands_alone(steps: StepsFixture) -> None:
     async def put(session: AsyncSession, name: str) -> str:
-        session.add(Lease(name=name, holder=name, until=stage.instant))
+        session.add(Lease(name=name, holder=name, until=steps.instant))
         await session.flush()
         if name == "bad":
             raise ValueError(name)
         return name
 
-    works = [stage.store.together(lambda session, name=name: put(session, name)) for name in ("a", "bad", "b")]  # type: ignore[misc]
+    works = [steps.store.together(lambda session, name=name: put(session, name)) for name in ("a", "bad", "b")]  # type: ignore[misc]
     outcomes = await asyncio.gather(*works, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["a", "bad", "b"]
-    async with stage.store.read() as session:
+    async with steps.store.read() as session:
         assert [await session.get(Lease, name) is not None for name in ("a", "bad", "b")] == [True, False, True]
 
 
 async def test_a_writer_that_is_cut_off_between_question_and_answer_gives_the_database_back_at_once(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    steps: StepsFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite keeps a closed connection, and its locks, for as long as somebody holds a statement of it."""
 
@@ -227,8 +227,8 @@ async def test_a_writer_that_is_cut_off_between_question_and_answer_gives_the_da
         raise asyncio.CancelledError
 
     async def write() -> None:
-        async with stage.store.write() as session:
-            session.add(Lease(name="a", holder="a", until=stage.instant))
+        async with steps.store.write() as session:
+            session.add(Lease(name="a", holder="a", until=steps.instant))
             await session.flush()
             with monkeypatch.context() as patch:
                 patch.setattr(aiosqlite.Cursor, "fetchall", cut_off)
@@ -236,17 +236,17 @@ async def test_a_writer_that_is_cut_off_between_question_and_answer_gives_the_da
 
     with pytest.raises(asyncio.CancelledError) as held:  # and its frames, and their cursor
         await write()
-    async with asyncio.timeout(5), stage.store.write() as session:
+    async with asyncio.timeout(5), steps.store.write() as session:
         assert await session.get(Lease, "a") is None, "what is cut off is undone"
     assert held.traceback
 
 
-async def test_a_claimed_recipient_is_left_alone_until_its_lease_ends(stage: Stage) -> None:
-    await stage.take()
-    assert len(await queue.claim(stage.store, 10)) == 1
-    assert await queue.claim(stage.store, 10) == []
-    stage.instant += queue.LEASE + timedelta(seconds=1)
-    assert len(await queue.claim(stage.store, 10)) == 1
+async def test_a_claimed_recipient_is_left_alone_until_its_lease_ends(steps: StepsFixture) -> None:
+    await steps.take()
+    assert len(await queue.claim(steps.store, 10)) == 1
+    assert await queue.claim(steps.store, 10) == []
+    steps.instant += queue.LEASE + timedelta(seconds=1)
+    assert len(await queue.claim(steps.store, 10)) == 1
 
 
 @pytest.mark.parametrize(
@@ -270,24 +270,24 @@ def test_a_fault_of_the_database_is_told_from_one_of_what_it_was_asked(fault: Ex
     assert is_down(wrapper("SELECT 1", {}, fault)) is is_its_own
 
 
-async def test_trouble_is_over_when_something_is_written_and_not_by_an_empty_commit(stage: Stage) -> None:
-    async with stage.store._writer.connect() as connection:
+async def test_trouble_is_over_when_something_is_written_and_not_by_an_empty_commit(steps: StepsFixture) -> None:
+    async with steps.store._writer.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
     assert raw is not None
     await raw.execute_fetchall("PRAGMA query_only=ON")
     with pytest.raises(OperationalError):
-        await stage.take()
-    assert stage.store.trouble == Trouble(stage.instant, "attempt to write a readonly database")
-    stage.pass_time(minutes=1)
+        await steps.take()
+    assert steps.store.trouble == Trouble(steps.instant, "attempt to write a readonly database")
+    steps.pass_time(minutes=1)
     with pytest.raises(OperationalError):
-        await stage.take()
-    assert stage.store.trouble.since < stage.instant
+        await steps.take()
+    assert steps.store.trouble.since < steps.instant
     await raw.execute_fetchall("PRAGMA query_only=OFF")
-    async with stage.store.write():
+    async with steps.store.write():
         pass
-    assert stage.store.trouble is not None
-    await stage.take()
-    assert stage.store.trouble is None
+    assert steps.store.trouble is not None
+    await steps.take()
+    assert steps.store.trouble is None
 
 
 # --- figures ------------------------------------------------------------------------------------------------------
@@ -309,13 +309,13 @@ class Counted:
         return {(s.labels["kind"], s.labels["source"]): s.value for s in samples}
 
 
-async def test_every_event_is_counted_once_whoever_records_it(stage: Stage) -> None:
+async def test_every_event_is_counted_once_whoever_records_it(steps: StepsFixture) -> None:
     counted = Counted()
-    taken = await stage.submitted()
+    taken = await steps.submitted()
     report = dsn(taken.recipients[0].token, action="failed", status="5.1.1")
-    await stage.receive(report)
-    await stage.receive(report + b"a second report of the same fact\n")
-    await decide.confirm(stage.store, taken.recipients[0].id, by="boss", reason="she called")
+    await steps.receive(report)
+    await steps.receive(report + b"a second report of the same fact\n")
+    await decide.confirm(steps.store, taken.recipients[0].id, by="boss", reason="she called")
     assert counted.since() == {
         ("queued", "person"): 1,
         ("accepted", "smtp"): 1,
@@ -325,22 +325,22 @@ async def test_every_event_is_counted_once_whoever_records_it(stage: Stage) -> N
     }
 
 
-async def test_what_is_undone_is_not_counted_and_takes_no_count_of_the_others_with_it(stage: Stage) -> None:
-    taken = await stage.take("bob@b.test", "carol@c.test")
+async def test_what_is_undone_is_not_counted_and_takes_no_count_of_the_others_with_it(steps: StepsFixture) -> None:
+    taken = await steps.take("bob@b.test", "carol@c.test")
     counted = Counted()
 
     async def work(session: AsyncSession, row: Recipient, *, fails: bool) -> None:
         fact = Fact(row.id, EventKind.ACCEPTED, Source.SMTP)
-        entry = Entry(row.id, [fact], Provenance("x", stage.instant))
-        await record_one(session, stage.store.settings, entry, now=stage.instant)
+        entry = Entry(row.id, [fact], Provenance("x", steps.instant))
+        await record_one(session, steps.store.settings, entry, now=steps.instant)
         if fails:
             raise ZeroDivisionError
 
-    both = [stage.store.together(partial(work, row=row, fails=row.position == 0)) for row in taken.recipients]
+    both = [steps.store.together(partial(work, row=row, fails=row.position == 0)) for row in taken.recipients]
     outcomes = await asyncio.gather(*both, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ZeroDivisionError, type(None)]
     with pytest.raises(ZeroDivisionError):
-        async with stage.store.write() as session:
+        async with steps.store.write() as session:
             await work(session, taken.recipients[0], fails=True)
     assert counted.since() == {("accepted", "smtp"): 1}
 

@@ -24,37 +24,37 @@ from receiptd.store import queue
 from receiptd.store.monitors import Health
 from receiptd.submit import backoff, submit
 from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Later, When
-from tests.stage import START, Stage, dsn, staged
+from tests.steps_fixture import START, StepsFixture, dsn, open_steps
 from tests.test_smtp import LeapingClock
 
 NO_DSN = tuple(word for word in EVERYTHING if word != "DSN")
 
 
 class Post:
-    """A stage with a relay behind it."""
+    """The steps with a relay behind them."""
 
-    def __init__(self, stage: Stage, smtp: FakeSMTP) -> None:
-        self.stage, self.smtp = stage, smtp
-        self.relay = Relay(stage.store.settings.submission)
+    def __init__(self, steps: StepsFixture, smtp: FakeSMTP) -> None:
+        self.steps, self.smtp = steps, smtp
+        self.relay = Relay(steps.store.settings.submission)
         self.health = Health("relay:relay")
         self.wake, self.stop, self.pulse = asyncio.Event(), asyncio.Event(), Pulse()
 
     async def submit(self) -> int:
-        return await submit(self.stage.store, self.relay, self.health, wake=self.wake, stop=self.stop, pulse=self.pulse)
+        return await submit(self.steps.store, self.relay, self.health, wake=self.wake, stop=self.stop, pulse=self.pulse)
 
     async def events(self, taken: AcceptedMessage) -> list[Event]:
-        return list((await self.stage.whole(taken)).events)
+        return list((await self.steps.whole(taken)).events)
 
     async def kinds(self, taken: AcceptedMessage) -> list[EventKind]:
         return [event.kind for event in await self.events(taken)]
 
     async def attempts(self, row: Recipient) -> list[Attempt]:
-        async with self.stage.store.read() as session:
+        async with self.steps.store.read() as session:
             found = (await session.exec(select(Attempt).where(Attempt.recipient == row.id))).all()
         return sorted(found, key=lambda attempt: attempt.id)
 
     async def standing(self, taken: AcceptedMessage, number: int = 0) -> tuple[Delivery, Receipt]:
-        row = await self.stage.recipient(taken, number)
+        row = await self.steps.recipient(taken, number)
         return row.delivery, row.receipt
 
     async def reached_dot(self, number: int) -> None:
@@ -67,8 +67,8 @@ class Post:
 async def posted(folder: Path, *, ehlo: Iterable[str] = EVERYTHING, **changes: Any) -> AsyncIterator[Post]:
     async with FakeSMTP(ehlo=ehlo) as smtp:
         submission = {"url": f"smtp://127.0.0.1:{smtp.port}"} | changes.pop("submission", {})
-        async with staged(folder, submission=submission, **changes) as stage:
-            post = Post(stage, smtp)
+        async with open_steps(folder, submission=submission, **changes) as steps:
+            post = Post(steps, smtp)
             try:
                 yield post
             finally:
@@ -85,7 +85,7 @@ async def post(tmp_path: Path) -> AsyncIterator[Post]:
 
 
 async def test_each_recipient_gets_an_envelope_of_its_own(post: Post) -> None:
-    taken = await post.stage.take("bob@b.test", "carol@c.test")
+    taken = await post.steps.take("bob@b.test", "carol@c.test")
     assert await post.submit() == 2
     for row in taken.recipients:
         (mail,) = [line for line in post.smtp.said("MAIL") if row.token in line]
@@ -104,7 +104,7 @@ async def test_a_read_receipt_is_asked_to_the_return_path_letter_for_letter(tmp_
     """RFC 8098 §2.1: where the two differ, no automatic answer may come; the case of a local part is a difference."""
     receipts = {"address": "Receipts@a.test", "subaddress": subaddress}
     async with posted(tmp_path, receipts=receipts) as post:
-        await post.stage.take()
+        await post.steps.take()
         await post.submit()
         (mail,), (raw,) = post.smtp.said("MAIL"), post.smtp.messages
         return_path = mail.partition("<")[2].partition(">")[0]
@@ -117,7 +117,7 @@ async def test_a_read_receipt_asked_of_one_recipient_stands_in_no_other_copy(tmp
     async with posted(tmp_path, receipts={"address": "receipts@a.test", "mdn": "required"}) as post:
         draft = compose.Draft(from_="office@a.test", to=("bob@b.test",), bcc=("eve@e.test",), text="x")
         letter = compose.compose(draft, now=START)
-        taken = await accept(post.stage.store, letter, SubmitOptions(owner="uid:1", require=Level.DISPLAYED))
+        taken = await accept(post.steps.store, letter, SubmitOptions(owner="uid:1", require=Level.DISPLAYED))
         assert await post.submit() == 2
         assert [row.mdn_requested for row in taken.recipients] == [True, False]
         (asking,) = [raw for raw in post.smtp.messages if b"Disposition-Notification-To" in raw]
@@ -126,9 +126,9 @@ async def test_a_read_receipt_asked_of_one_recipient_stands_in_no_other_copy(tmp
 
 
 async def test_accepted_is_kept_with_its_dialogue_and_starts_the_clock(post: Post) -> None:
-    taken = await post.stage.take()
+    taken = await post.steps.take()
     await post.submit()
-    row = await post.stage.recipient(taken)
+    row = await post.steps.recipient(taken)
     assert (row.delivery, row.level, row.dsn_requested) == (Delivery.ACCEPTED, "accepted", True)
     assert (row.submitted_at, row.deadline_at) == (START, START + timedelta(hours=4))
     assert (row.next_attempt_at, row.claimed_by) == (None, None)
@@ -142,25 +142,25 @@ async def test_accepted_is_kept_with_its_dialogue_and_starts_the_clock(post: Pos
 
 async def test_a_relay_without_dsn_is_noted_on_the_recipient(tmp_path: Path) -> None:
     async with posted(tmp_path, ehlo=NO_DSN) as post:
-        taken = await post.stage.take()
+        taken = await post.steps.take()
         await post.submit()
-        assert (await post.stage.recipient(taken)).dsn_requested is False
+        assert (await post.steps.recipient(taken)).dsn_requested is False
         assert "ENVID" not in "".join(post.smtp.lines)
 
 
 async def test_where_the_settings_say_refuse_a_relay_without_dsn_fails_the_message(tmp_path: Path) -> None:
     async with posted(tmp_path, ehlo=NO_DSN, submission={"without_dsn": "refuse"}) as post:
-        taken = await post.stage.take()
+        taken = await post.steps.take()
         await post.submit()
         assert await post.standing(taken) == (Delivery.FAILED, Receipt.FAILED)
-        assert (await post.stage.recipient(taken)).dsn_requested is False
+        assert (await post.steps.recipient(taken)).dsn_requested is False
         assert post.smtp.messages == []
-        assert [kind for kind, _, _ in await post.stage.told()] == ["receipt.failed"]
+        assert [kind for kind, _, _ in await post.steps.told()] == ["receipt.failed"]
 
 
 async def test_a_report_or_automatic_answer_asks_for_no_receipt(post: Post) -> None:
     raw = b"From: office@a.test\nTo: bob@b.test\nAuto-Submitted: auto-replied\nSubject: away\n\nI am away.\n"
-    taken = await accept(post.stage.store, compose.adopt(raw, now=START), SubmitOptions(owner="uid:1"))
+    taken = await accept(post.steps.store, compose.adopt(raw, now=START), SubmitOptions(owner="uid:1"))
     await post.submit()
     (row,) = taken.recipients
     assert (row.require, row.mdn_requested) == ("accepted", False)
@@ -171,14 +171,14 @@ async def test_a_report_or_automatic_answer_asks_for_no_receipt(post: Post) -> N
 
 async def test_without_sub_addresses_the_token_travels_in_a_header(tmp_path: Path) -> None:
     async with posted(tmp_path, receipts={"address": "receipts@a.test", "subaddress": ""}) as post:
-        (row,) = (await post.stage.take()).recipients
+        (row,) = (await post.steps.take()).recipients
         await post.submit()
         assert f"Receipt-Token: {row.token}\r\n".encode() in post.smtp.messages[0]
         assert "FROM:<receipts@a.test>" in post.smtp.said("MAIL")[0]
 
 
 async def test_the_id_that_a_relay_gives_the_message_is_kept(post: Post) -> None:
-    taken = await post.stage.take()
+    taken = await post.steps.take()
     post.smtp.script["."] = ["250 2.6.0 <new@relay.test> [InternalId=7] Queued mail for delivery"]
     await post.submit()
     (attempt,) = await post.attempts(taken.recipients[0])
@@ -191,11 +191,11 @@ async def test_the_deadlines_clock_starts_at_the_final_dot_and_not_before_data(
 ) -> None:
     """The relay lets us wait for a second before it takes the content, and for another before it answers the dot."""
     began = datetime.now(UTC)
-    monkeypatch.setattr(post.stage.store, "now", lambda: START + (datetime.now(UTC) - began))
-    taken = await post.stage.take()
+    monkeypatch.setattr(post.steps.store, "now", lambda: START + (datetime.now(UTC) - began))
+    taken = await post.steps.take()
     post.smtp.script |= {"DATA": [Later(1, "354 go on")], ".": [step or Later(1, "250 2.0.0 Ok: queued as 4XyZ1")]}
     assert await post.submit() == 1
-    row = await post.stage.recipient(taken)
+    row = await post.steps.recipient(taken)
     assert row.submitted_at is not None
     assert row.deadline_at == row.submitted_at + timedelta(hours=4)
     assert timedelta(seconds=1) <= row.submitted_at - START < timedelta(seconds=1.9)
@@ -218,47 +218,47 @@ async def test_the_deadlines_clock_starts_at_the_final_dot_and_not_before_data(
 async def test_a_refusal_of_this_recipient_or_message_is_a_failure_at_once(
     post: Post, verb: str, reply: str, place: str
 ) -> None:
-    taken = await post.stage.take()
+    taken = await post.steps.take()
     post.smtp.script[verb] = [reply]
     assert await post.submit() == 1
     assert await post.standing(taken) == (Delivery.FAILED, Receipt.FAILED)
     failed = (await post.events(taken))[-1]
     assert (failed.kind, failed.trust, failed.detail["place"]) == (EventKind.FAILED, Trust.KEYED, place)
     assert (failed.detail["reply_code"], failed.detail["status"]) == (int(reply[:3]), reply.split()[1])
-    assert await post.stage.told() == [("receipt.failed", 1, ("ops",))]
-    post.stage.pass_time(days=1)
+    assert await post.steps.told() == [("receipt.failed", 1, ("ops",))]
+    post.steps.pass_time(days=1)
     assert await post.submit() == 0
     assert post.health.is_up
 
 
 async def test_a_refusal_says_its_cause_in_the_events_detail_and_in_words(post: Post) -> None:
-    taken = await post.stage.take()
+    taken = await post.steps.take()
     post.smtp.script["RCPT"] = ["550 5.1.2 Host or domain name not found"]
     await post.submit()
     failed = (await post.events(taken))[-1]
     assert failed.detail["cause"] == Cause.HOST_UNKNOWN
-    (alert,) = await post.stage.alerts()
+    (alert,) = await post.steps.alerts()
     said = "The submission server refused the message for this recipient: the domain has no mail server (5.1.2)."
-    assert alert.data["reason"] == (await post.stage.recipient(taken)).reason == said
+    assert alert.data["reason"] == (await post.steps.recipient(taken)).reason == said
 
 
 async def test_a_deferral_says_its_cause_while_it_waits_and_when_it_ends(post: Post) -> None:
-    taken = await post.stage.take()
+    taken = await post.steps.take()
     post.smtp.script["RCPT"] = ["452 4.2.2 Mailbox full"] * 2
     await post.submit()
     put_off = "The submission server put the message off for this recipient"
     assert (await post.events(taken))[-1].detail["cause"] == Cause.MAILBOX_FULL
-    waiting = await post.stage.recipient(taken)
+    waiting = await post.steps.recipient(taken)
     assert waiting.reason == f"{put_off}: the mailbox is full (4.2.2); it is tried again."
-    post.stage.pass_time(days=5)
+    post.steps.pass_time(days=5)
     await post.submit()
-    failed = await post.stage.recipient(taken)
+    failed = await post.steps.recipient(taken)
     ended = "until the time for trying ran out; the last reason: the mailbox is full (4.2.2)."
     assert failed.reason == f"{put_off} {ended}"
 
 
 async def test_one_refused_recipient_leaves_the_others_alone(post: Post) -> None:
-    taken = await post.stage.take("bob@b.test", "carol@c.test", "dave@d.test")
+    taken = await post.steps.take("bob@b.test", "carol@c.test", "dave@d.test")
     post.smtp.script["RCPT"] = ["550 5.1.1 no such user"]
     assert await post.submit() == 3
     standing = sorted([(await post.standing(taken, number))[0] for number in range(3)])
@@ -266,24 +266,24 @@ async def test_one_refused_recipient_leaves_the_others_alone(post: Post) -> None
 
 
 async def test_a_deferral_waits_longer_each_time(post: Post) -> None:
-    taken = await post.stage.take()
+    taken = await post.steps.take()
     post.smtp.script["RCPT"] = ["450 4.2.0 greylisted"] * 3
     waits = []
     for _ in range(3):
         await post.submit()
-        row = await post.stage.recipient(taken)
+        row = await post.steps.recipient(taken)
         assert (row.delivery, row.receipt) == (Delivery.DEFERRED, Receipt.OPEN)
         assert row.next_attempt_at is not None
-        waits.append((row.next_attempt_at - post.stage.instant).total_seconds() / 60)
-        post.stage.instant = row.next_attempt_at - timedelta(seconds=1)
+        waits.append((row.next_attempt_at - post.steps.instant).total_seconds() / 60)
+        post.steps.instant = row.next_attempt_at - timedelta(seconds=1)
         assert await post.submit() == 0, "not before its time"
-        post.stage.pass_time(seconds=1)
+        post.steps.pass_time(seconds=1)
     assert all(0.9 * usual <= wait <= 1.1 * usual for wait, usual in zip(waits, (1, 2, 4), strict=True)), waits
     await post.submit()
     assert await post.standing(taken) == (Delivery.ACCEPTED, Receipt.OPEN)
     (deferred,) = [event for event in await post.events(taken) if event.kind is EventKind.DEFERRED]
     assert deferred.count == 3, "one fact, three times told"
-    assert await post.stage.alerts() == []
+    assert await post.steps.alerts() == []
 
 
 def test_the_longest_wait_is_half_an_hour() -> None:
@@ -292,8 +292,8 @@ def test_the_longest_wait_is_half_an_hour() -> None:
 
 
 async def test_what_is_put_off_beyond_give_up_fails(post: Post) -> None:
-    taken = await post.stage.take()
-    post.stage.pass_time(days=5)
+    taken = await post.steps.take()
+    post.steps.pass_time(days=5)
     post.smtp.script["RCPT"] = ["450 4.2.0 try later"]
     await post.submit()
     assert await post.standing(taken) == (Delivery.FAILED, Receipt.FAILED)
@@ -316,46 +316,46 @@ async def test_what_is_put_off_beyond_give_up_fails(post: Post) -> None:
     ],
 )
 async def test_what_is_about_us_fails_nothing(post: Post, verb: str, step: str | Drop, permanent: bool) -> None:
-    taken = await post.stage.take("bob@b.test", "carol@c.test")
+    taken = await post.steps.take("bob@b.test", "carol@c.test")
     post.smtp.script[verb] = [step] * 4
     assert await post.submit() == 0
     for number in range(2):
-        row = await post.stage.recipient(taken, number)
+        row = await post.steps.recipient(taken, number)
         assert (row.delivery, row.receipt, row.claimed_by) == (Delivery.QUEUED, Receipt.OPEN, None)
         assert row.next_attempt_at is not None
     assert not post.health.is_up
     assert post.health.permanent is permanent
-    assert await post.stage.alerts() == []
+    assert await post.steps.alerts() == []
     post.smtp.script.clear()
-    post.stage.pass_time(minutes=5)
+    post.steps.pass_time(minutes=5)
     assert await post.submit() == 2
     assert post.health.is_up
     assert len(post.smtp.messages) == 2
 
 
 async def test_a_relay_that_is_down_and_works_again_is_each_told_once(post: Post) -> None:
-    await post.stage.take("bob@b.test", "carol@c.test")
+    await post.steps.take("bob@b.test", "carol@c.test")
     post.smtp.script["CONNECT"] = ["554 5.7.1 go away"] * 4
     with capture_logs() as told:
         await post.submit()
         post.smtp.script.clear()
-        post.stage.pass_time(minutes=5)
+        post.steps.pass_time(minutes=5)
         await post.submit()
     assert [line["event"] for line in told] == ["the relay can't be used", "the relay can be used again"]
 
 
 async def test_what_never_reached_the_wire_does_not_say_that_the_relay_works(post: Post) -> None:
-    post.health.down(post.stage.instant, "gone", permanent=False)
-    post.stage.pass_time(minutes=5)
-    taken = await post.stage.take()
-    async with post.stage.store.write() as session:  # as an earlier release took it
+    post.health.down(post.steps.instant, "gone", permanent=False)
+    post.steps.pass_time(minutes=5)
+    taken = await post.steps.take()
+    async with post.steps.store.write() as session:  # as an earlier release took it
         (await session.get_one(Message, taken.message.id)).longest_line = 2000
     await post.submit()
     assert not post.health.is_up
 
 
 async def test_the_journal_has_a_line_for_what_the_relay_did_not_take_and_names_nobody(post: Post) -> None:
-    taken = await post.stage.take("bob@b.test", "carol@c.test")
+    taken = await post.steps.take("bob@b.test", "carol@c.test")
     post.smtp.script["RCPT"] = ["550 5.1.1 <bob@b.test> is no such user"]
     with capture_logs() as told:
         await post.submit()
@@ -366,10 +366,10 @@ async def test_the_journal_has_a_line_for_what_the_relay_did_not_take_and_names_
 
 
 async def test_while_the_relay_is_down_one_recipient_at_a_time_asks(post: Post) -> None:
-    await post.stage.take(*(f"u{n}@b.test" for n in range(9)))
+    await post.steps.take(*(f"u{n}@b.test" for n in range(9)))
     post.smtp.script["CONNECT"] = ["554 5.7.1 go away"] * 99
     await post.submit()
-    post.stage.pass_time(minutes=5)
+    post.steps.pass_time(minutes=5)
     before = post.smtp.connections
     await post.submit()
     assert post.smtp.connections == before + 1
@@ -378,11 +378,11 @@ async def test_while_the_relay_is_down_one_recipient_at_a_time_asks(post: Post) 
 
 
 async def test_when_the_relay_is_back_everything_held_for_it_goes_at_once(post: Post) -> None:
-    await post.stage.take(*(f"u{n}@b.test" for n in range(30)))
+    await post.steps.take(*(f"u{n}@b.test" for n in range(30)))
     post.smtp.script["CONNECT"] = ["421 4.3.2 shutting down"] * 999
     for _ in range(40):
         await post.submit()
-        post.stage.pass_time(seconds=10)
+        post.steps.pass_time(seconds=10)
     await post.submit()
     post.smtp.script.clear()
     post.health.retry_at = None  # as `receiptd retry` of any message does
@@ -402,16 +402,16 @@ def test_a_relay_that_is_down_is_asked_again_within_half_a_minute_and_one_that_r
 
 
 async def test_transactions_that_fail_together_are_one_failure_of_the_relay(post: Post) -> None:
-    await post.stage.take(*(f"u{n}@b.test" for n in range(20)))
+    await post.steps.take(*(f"u{n}@b.test" for n in range(20)))
     post.smtp.script["CONNECT"] = ["421 4.3.2 shutting down"] * 99
     await post.submit()
     assert post.health.failures == 1
 
 
 async def test_while_the_relay_is_asked_whether_it_is_back_nobody_else_asks(post: Post) -> None:
-    await post.stage.take(*(f"u{n}@b.test" for n in range(9)))
-    post.health.down(post.stage.instant, "gone", permanent=False)
-    post.stage.pass_time(minutes=5)
+    await post.steps.take(*(f"u{n}@b.test" for n in range(9)))
+    post.health.down(post.steps.instant, "gone", permanent=False)
+    post.steps.pass_time(minutes=5)
     post.smtp.script["CONNECT"] = [Hang()] * 99
     asking = asyncio.create_task(post.submit())
     for _ in range(5):
@@ -426,7 +426,7 @@ async def test_while_the_relay_is_asked_whether_it_is_back_nobody_else_asks(post
 
 
 async def _uncertain(post: Post) -> AcceptedMessage:
-    taken = await post.stage.take()
+    taken = await post.steps.take()
     post.smtp.script["."] = [Drop()]
     assert await post.submit() == 1
     assert await post.standing(taken) == (Delivery.UNCERTAIN, Receipt.OPEN)
@@ -435,31 +435,31 @@ async def _uncertain(post: Post) -> AcceptedMessage:
 
 async def test_no_answer_to_the_final_dot_is_uncertain_and_the_clock_runs(post: Post) -> None:
     taken = await _uncertain(post)
-    row = await post.stage.recipient(taken)
+    row = await post.steps.recipient(taken)
     assert (row.submitted_at, row.deadline_at) == (START, START + timedelta(hours=4))
     assert row.next_attempt_at == START + timedelta(minutes=15)
     (attempt,) = await post.attempts(row)
     assert attempt.outcome == "uncertain"
-    assert await post.stage.alerts() == []
+    assert await post.steps.alerts() == []
 
 
 async def test_what_is_uncertain_is_sent_again_after_the_wait_byte_for_byte(post: Post) -> None:
     taken = await _uncertain(post)
-    post.stage.pass_time(minutes=14, seconds=59)
+    post.steps.pass_time(minutes=14, seconds=59)
     assert await post.submit() == 0
-    post.stage.pass_time(seconds=1)
+    post.steps.pass_time(seconds=1)
     assert await post.submit() == 1
     first, second = post.smtp.messages
     assert first == second
     assert len(set(post.smtp.said("MAIL"))) == len(set(post.smtp.said("RCPT"))) == 1
-    row = await post.stage.recipient(taken)
+    row = await post.steps.recipient(taken)
     assert (row.delivery, row.submitted_at) == (Delivery.ACCEPTED, START), "the clock started at the first dot"
 
 
 async def test_a_report_proves_what_was_uncertain_and_forbids_a_second_copy(post: Post) -> None:
     taken = await _uncertain(post)
-    await post.stage.receive(dsn(taken.recipients[0].token, action="relayed"))
-    post.stage.pass_time(hours=1)
+    await post.steps.receive(dsn(taken.recipients[0].token, action="relayed"))
+    post.steps.pass_time(hours=1)
     assert await post.submit() == 0
     assert await post.standing(taken) == (Delivery.RELAYED, Receipt.MET)
 
@@ -469,38 +469,38 @@ async def test_a_refusal_of_the_second_copy_leaves_it_uncertain_and_is_told_unpr
     post: Post, verb: str, reply: str
 ) -> None:
     taken = await _uncertain(post)
-    post.stage.pass_time(minutes=15)
+    post.steps.pass_time(minutes=15)
     post.smtp.script[verb] = [reply]
     assert await post.submit() == 1
     assert await post.standing(taken) == (Delivery.UNCERTAIN, Receipt.OPEN)
-    (alert,) = await post.stage.alerts()
+    (alert,) = await post.steps.alerts()
     assert (alert.type, alert.data["unproven"]) == ("receipt.failed", True)
-    post.stage.pass_time(days=6)
+    post.steps.pass_time(days=6)
     assert await post.submit() == 0
 
 
 async def test_a_second_copy_that_is_put_off_is_tried_again_and_stays_uncertain(post: Post) -> None:
     taken = await _uncertain(post)
-    post.stage.pass_time(minutes=15)
+    post.steps.pass_time(minutes=15)
     post.smtp.script["RCPT"] = ["450 4.2.0 later"]
     await post.submit()
     assert (await post.standing(taken))[0] is Delivery.UNCERTAIN
-    post.stage.pass_time(minutes=5)
+    post.steps.pass_time(minutes=5)
     await post.submit()
     assert (await post.standing(taken))[0] is Delivery.ACCEPTED
 
 
 async def test_an_attempt_that_a_crash_left_in_data_is_uncertain_at_the_next_start(post: Post) -> None:
-    taken = await post.stage.take()
+    taken = await post.steps.take()
     post.smtp.script["."] = [Hang()]
     running = asyncio.create_task(post.submit())
     await post.reached_dot(1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert (await post.standing(taken))[0] is Delivery.QUEUED
-    assert await attempts.recover(post.stage.store) == 0, "our own attempt may still get its answer"
-    post.stage.store.node = "a/1/later"
-    assert await attempts.recover(post.stage.store) == 1
+    assert await attempts.recover(post.steps.store) == 0, "our own attempt may still get its answer"
+    post.steps.store.node = "a/1/later"
+    assert await attempts.recover(post.steps.store) == 1
     assert (await post.standing(taken))[0] is Delivery.UNCERTAIN
     assert await post.submit() == 0
     assert len(post.smtp.messages) == 1
@@ -513,7 +513,7 @@ async def _held_at_rcpt(
     post: Post, reply: str = "250 2.1.5 Ok"
 ) -> tuple[AcceptedMessage, asyncio.Task[int], asyncio.Event]:
     """Claim a recipient, and let the relay answer RCPT once the event is set."""
-    taken, told = await post.stage.take(), asyncio.Event()
+    taken, told = await post.steps.take(), asyncio.Event()
     post.smtp.script["RCPT"] = [When(told, reply)]
     running = asyncio.create_task(post.submit())
     while not post.smtp.said("RCPT"):
@@ -523,7 +523,7 @@ async def _held_at_rcpt(
 
 async def test_what_is_cancelled_between_claim_and_data_is_not_sent(post: Post) -> None:
     taken, running, told = await _held_at_rcpt(post)
-    await decide.cancel(post.stage.store, taken.message.id, by="uid:0")
+    await decide.cancel(post.steps.store, taken.message.id, by="uid:0")
     told.set()
     assert await running == 0
     assert post.smtp.messages == []
@@ -533,7 +533,7 @@ async def test_what_is_cancelled_between_claim_and_data_is_not_sent(post: Post) 
 
 async def test_what_a_report_settles_between_claim_and_data_is_not_sent(post: Post) -> None:
     taken, running, told = await _held_at_rcpt(post)
-    await post.stage.receive(dsn(taken.recipients[0].token))
+    await post.steps.receive(dsn(taken.recipients[0].token))
     told.set()
     assert await running == 0
     assert post.smtp.messages == []
@@ -542,17 +542,17 @@ async def test_what_a_report_settles_between_claim_and_data_is_not_sent(post: Po
 
 async def test_a_cancelled_recipient_that_the_relay_puts_off_stays_cancelled(post: Post) -> None:
     taken, running, told = await _held_at_rcpt(post, "450 4.2.0 later")
-    await decide.cancel(post.stage.store, taken.message.id, by="uid:0")
+    await decide.cancel(post.steps.store, taken.message.id, by="uid:0")
     told.set()
     await running
-    row = await post.stage.recipient(taken)
+    row = await post.steps.recipient(taken)
     assert (row.delivery, row.next_attempt_at) == (Delivery.CANCELLED, None)
 
 
 async def test_a_retry_of_what_is_being_tried_sends_no_second_copy(post: Post) -> None:
     taken, running, told = await _held_at_rcpt(post)
-    post.stage.pass_time(seconds=1)
-    await decide.retry(post.stage.store, taken.message.id)
+    post.steps.pass_time(seconds=1)
+    await decide.retry(post.steps.store, taken.message.id)
     told.set()
     await asyncio.gather(running, post.submit())
     assert len(post.smtp.messages) == 1
@@ -561,8 +561,8 @@ async def test_a_retry_of_what_is_being_tried_sends_no_second_copy(post: Post) -
 
 async def test_whoever_slept_through_the_end_of_the_claim_leaves_it_to_the_one_who_took_over(post: Post) -> None:
     taken, running, told = await _held_at_rcpt(post)
-    post.stage.instant += queue.LEASE + timedelta(seconds=1)
-    assert len(await queue.claim(post.stage.store, 1)) == 1
+    post.steps.instant += queue.LEASE + timedelta(seconds=1)
+    assert len(await queue.claim(post.steps.store, 1)) == 1
     told.set()
     assert await running == 0
     assert post.smtp.messages == []
@@ -570,20 +570,20 @@ async def test_whoever_slept_through_the_end_of_the_claim_leaves_it_to_the_one_w
 
 
 async def test_no_attempt_begins_beside_one_that_is_in_data_whoever_holds_the_claim(post: Post) -> None:
-    await post.stage.take()
-    (work,) = await queue.claim(post.stage.store, 1)
+    await post.steps.take()
+    (work,) = await queue.claim(post.steps.store, 1)
     hold = timedelta(minutes=15)
 
     def attempt(name: str) -> Attempt:
-        return Attempt(id=name, recipient=work.recipient.id, started_at=START, node=post.stage.store.node)
+        return Attempt(id=name, recipient=work.recipient.id, started_at=START, node=post.steps.store.node)
 
     async def begin(name: str, claimed_until: datetime) -> None:
-        await post.stage.store.together(lambda session: queue.begin(session, attempt(name), claimed_until, hold=hold))
+        await post.steps.store.together(lambda session: queue.begin(session, attempt(name), claimed_until, hold=hold))
 
     await begin("first", work.claimed_until)
-    async with post.stage.store.write() as session:
+    async with post.steps.store.write() as session:
         (await session.get_one(Recipient, work.recipient.id)).next_attempt_at = START
-    (again,) = await queue.claim(post.stage.store, 1)
+    (again,) = await queue.claim(post.steps.store, 1)
     with pytest.raises(queue.NoLongerDue):
         await begin("second", again.claimed_until)
 
@@ -591,11 +591,11 @@ async def test_no_attempt_begins_beside_one_that_is_in_data_whoever_holds_the_cl
 async def test_whoever_slept_through_the_end_of_the_claim_sends_nothing(post: Post) -> None:
     """Another process has taken over meanwhile, and is in DATA."""
     taken, running, told = await _held_at_rcpt(post)
-    post.stage.instant += queue.LEASE + timedelta(seconds=1)
-    (work,) = await queue.claim(post.stage.store, 1)
-    other = Attempt(id="other", recipient=work.recipient.id, started_at=post.stage.instant, node=post.stage.store.node)
+    post.steps.instant += queue.LEASE + timedelta(seconds=1)
+    (work,) = await queue.claim(post.steps.store, 1)
+    other = Attempt(id="other", recipient=work.recipient.id, started_at=post.steps.instant, node=post.steps.store.node)
     hold = timedelta(minutes=15)
-    await post.stage.store.together(lambda session: queue.begin(session, other, work.claimed_until, hold=hold))
+    await post.steps.store.together(lambda session: queue.begin(session, other, work.claimed_until, hold=hold))
     told.set()
     assert await running == 0
     assert post.smtp.messages == []
@@ -603,12 +603,12 @@ async def test_whoever_slept_through_the_end_of_the_claim_sends_nothing(post: Po
 
 
 async def test_while_an_attempt_is_in_data_nobody_takes_the_recipient_over(post: Post) -> None:
-    await post.stage.take()
+    await post.steps.take()
     post.smtp.script["."] = [Hang()]
     running = asyncio.create_task(post.submit())
     await post.reached_dot(1)
-    post.stage.pass_time(minutes=14, seconds=59)
-    assert await queue.claim(post.stage.store, 10) == []
+    post.steps.pass_time(minutes=14, seconds=59)
+    assert await queue.claim(post.steps.store, 10) == []
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -618,7 +618,7 @@ async def test_while_an_attempt_is_in_data_nobody_takes_the_recipient_over(post:
 
 async def test_the_window_is_refilled_while_one_transaction_is_slow(tmp_path: Path) -> None:
     async with posted(tmp_path, submission={"connections": 2}) as post:
-        await post.stage.take(*(f"u{n}@b.test" for n in range(9)))
+        await post.steps.take(*(f"u{n}@b.test" for n in range(9)))
         post.smtp.script["."] = [Hang()]
         running = asyncio.create_task(post.submit())
         await post.reached_dot(9)
@@ -628,11 +628,11 @@ async def test_the_window_is_refilled_while_one_transaction_is_slow(tmp_path: Pa
 
 
 async def test_a_message_that_comes_meanwhile_goes_out_without_waiting_for_a_slow_one(post: Post) -> None:
-    await post.stage.take()
+    await post.steps.take()
     post.smtp.script["."] = [Hang()]
     running = asyncio.create_task(post.submit())
     await post.reached_dot(1)
-    await post.stage.take("carol@c.test")
+    await post.steps.take("carol@c.test")
     post.wake.set()
     await post.reached_dot(2)
     post.smtp.say_unasked("250 2.0.0 Ok: queued as late")
@@ -640,7 +640,7 @@ async def test_a_message_that_comes_meanwhile_goes_out_without_waiting_for_a_slo
 
 
 async def test_a_row_that_raises_stops_nobody(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad, good = await post.stage.take("bob@b.test"), await post.stage.take("carol@c.test")
+    bad, good = await post.steps.take("bob@b.test"), await post.steps.take("carol@c.test")
 
     def poisoned(content: bytes, **words: Any) -> bytes:
         if words["disposition_notification_to"].startswith(f"receipts+{bad.recipients[0].token}"):
@@ -650,19 +650,19 @@ async def test_a_row_that_raises_stops_nobody(post: Post, monkeypatch: pytest.Mo
     monkeypatch.setattr(compose, "for_recipient", poisoned)
     assert await post.submit() == 1
     assert (await post.standing(good))[0] is Delivery.ACCEPTED
-    row = await post.stage.recipient(bad)
+    row = await post.steps.recipient(bad)
     assert row.delivery is Delivery.QUEUED
     assert row.next_attempt_at == START + queue.LEASE, "it is pushed ahead"
     assert not post.pulse.stuck()
 
 
 async def test_when_told_to_stop_nothing_new_begins_and_what_is_under_way_ends(post: Post) -> None:
-    first = await post.stage.take()
+    first = await post.steps.take()
     post.smtp.script["."] = [Hang()]
     running = asyncio.create_task(post.submit())
     await post.reached_dot(1)
     post.stop.set()
-    second = await post.stage.take("carol@c.test")
+    second = await post.steps.take("carol@c.test")
     post.wake.set()
     post.smtp.say_unasked("250 2.0.0 Ok: queued as last")
     assert await running == 1
@@ -673,7 +673,7 @@ async def test_when_told_to_stop_nothing_new_begins_and_what_is_under_way_ends(p
 async def test_under_a_rate_no_more_is_claimed_than_gets_its_turn(tmp_path: Path) -> None:
     """What waits longer than its claim holds would be taken up a second time."""
     async with posted(tmp_path, submission={"rate": "1/m"}) as post:
-        await post.stage.take(*(f"u{n}@b.test" for n in range(20)))
+        await post.steps.take(*(f"u{n}@b.test" for n in range(20)))
         running = asyncio.create_task(post.submit())
         while not (await _standing(post, Delivery.ACCEPTED) and len(await _claimed(post)) == 7):
             await asyncio.sleep(0.002)
@@ -691,11 +691,11 @@ def test_under_a_slow_rate_no_claim_ends_before_its_turn_and_nothing_goes_twice(
         loop = asyncio.get_running_loop()
         begun = loop.time()
         async with posted(tmp_path, submission={"rate": rate}) as post:
-            post.stage.store.now = lambda: START + timedelta(seconds=loop.time() - begun)
-            await post.stage.take(*(f"u{n}@b.test" for n in range(letters)))
+            post.steps.store.now = lambda: START + timedelta(seconds=loop.time() - begun)
+            await post.steps.take(*(f"u{n}@b.test" for n in range(letters)))
             ticks = asyncio.create_task(_tick(post, tick))
             while len(await _standing(post, Delivery.ACCEPTED)) < letters:
-                late = [row for row in await _claimed(post) if (row.claimed_until or START) <= post.stage.store.now()]
+                late = [row for row in await _claimed(post) if (row.claimed_until or START) <= post.steps.store.now()]
                 assert not late, "its turn did not come while the claim held"
                 await asyncio.sleep(tick)
             ticks.cancel()
@@ -715,7 +715,7 @@ async def _tick(post: Post, seconds: int) -> None:
 
 
 async def _rows(post: Post) -> list[Recipient]:
-    async with post.stage.store.read() as session:
+    async with post.steps.store.read() as session:
         return list((await session.exec(select(Recipient))).all())
 
 

@@ -21,7 +21,7 @@ from receiptd.facts import Delivery, Disposition, EventKind, Level, Receipt, Tru
 from receiptd.pages import alert_page
 from receiptd.store import schema, upgrade
 from tests.recorded import about
-from tests.stage import Stage, dsn, staged, watching
+from tests.steps_fixture import StepsFixture, dsn, open_steps, watching
 from tests.test_forgery import DELIVERED, DISPLAYED, FAILED, alarms, came, moved_nothing, told
 
 ALICE, BOB = DELIVERED[1], "bob@b.test"
@@ -29,9 +29,9 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(tmp_path) as stage:
-        yield stage
+async def steps(tmp_path: Path) -> AsyncIterator[StepsFixture]:
+    async with open_steps(tmp_path) as steps:
+        yield steps
 
 
 def forged(name: str, taken: AcceptedMessage, *, address: str = "") -> bytes:
@@ -59,140 +59,140 @@ def answer(
 # --- the holder of a copy -----------------------------------------------------------------------------------------
 
 
-async def test_a_holders_failure_contradicts_no_sealed_delivery_and_is_told_as_unproven(stage: Stage) -> None:
-    taken = await stage.submitted(ALICE)
-    await came(stage, about(DELIVERED[0], taken))
-    assert await moved_nothing(stage, forged(FAILED[0], taken, address=ALICE), taken) is Verdict.MATCHED
-    assert await alarms(stage) == [("failed", True)]
-    (alert,) = await stage.alerts()
+async def test_a_holders_failure_contradicts_no_sealed_delivery_and_is_told_as_unproven(steps: StepsFixture) -> None:
+    taken = await steps.submitted(ALICE)
+    await came(steps, about(DELIVERED[0], taken))
+    assert await moved_nothing(steps, forged(FAILED[0], taken, address=ALICE), taken) is Verdict.MATCHED
+    assert await alarms(steps) == [("failed", True)]
+    (alert,) = await steps.alerts()
     shown = {"id": alert.id, "type": alert.type, "created_at": "2026-11-24T09:30:00Z", "data": alert.data}
     assert "  unproven  " in next(alert_page(shown))
 
 
-async def test_a_sealed_failure_after_a_sealed_delivery_is_a_contradiction(stage: Stage) -> None:
-    taken = await stage.submitted(ALICE)
-    await came(stage, about(DELIVERED[0], taken), about(FAILED[0], taken, address=ALICE))
-    assert (await stage.recipient(taken)).delivery is Delivery.CONTRADICTED
-    assert await alarms(stage) == [("contradicted", False)]
+async def test_a_sealed_failure_after_a_sealed_delivery_is_a_contradiction(steps: StepsFixture) -> None:
+    taken = await steps.submitted(ALICE)
+    await came(steps, about(DELIVERED[0], taken), about(FAILED[0], taken, address=ALICE))
+    assert (await steps.recipient(taken)).delivery is Delivery.CONTRADICTED
+    assert await alarms(steps) == [("contradicted", False)]
 
 
-async def test_a_keyed_failure_after_a_sealed_relayed_fails_the_recipient_at_once(stage: Stage) -> None:
+async def test_a_keyed_failure_after_a_sealed_relayed_fails_the_recipient_at_once(steps: StepsFixture) -> None:
     """`relayed` says that a server beyond may still report, and it may never have got our envelope id."""
-    taken = await stage.submitted("alice@nodsn.test")
-    await came(stage, about("relayed-nodsn--a", taken))
-    assert (await stage.recipient(taken)).trust is Trust.SEALED
-    await came(stage, dsn(taken.recipients[0].token, action="failed", status="5.1.1", recipient="alice@nodsn.test"))
-    row = await stage.recipient(taken)
+    taken = await steps.submitted("alice@nodsn.test")
+    await came(steps, about("relayed-nodsn--a", taken))
+    assert (await steps.recipient(taken)).trust is Trust.SEALED
+    await came(steps, dsn(taken.recipients[0].token, action="failed", status="5.1.1", recipient="alice@nodsn.test"))
+    row = await steps.recipient(taken)
     assert (row.delivery, row.receipt, row.trust) == (Delivery.FAILED, Receipt.FAILED, Trust.KEYED)
-    assert await alarms(stage) == [("failed", False)]
+    assert await alarms(steps) == [("failed", False)]
 
 
-async def test_the_true_failure_is_told_after_a_doubtful_one(stage: Stage) -> None:
+async def test_the_true_failure_is_told_after_a_doubtful_one(steps: StepsFixture) -> None:
     """Whoever dismissed what anybody could have written hears of what only a server on the way could."""
-    taken = await stage.submitted(ALICE)
-    await came(stage, about(DELIVERED[0], taken), forged(FAILED[0], taken, address=ALICE))
-    await decide.acknowledge(stage.store, taken.recipients[0].id, by="uid:0", reason="forged", lasting=DAY)
-    await came(stage, about(FAILED[0], taken, address=ALICE))
-    assert await alarms(stage) == [("failed", True), ("contradicted", False)]
+    taken = await steps.submitted(ALICE)
+    await came(steps, about(DELIVERED[0], taken), forged(FAILED[0], taken, address=ALICE))
+    await decide.acknowledge(steps.store, taken.recipients[0].id, by="uid:0", reason="forged", lasting=DAY)
+    await came(steps, about(FAILED[0], taken, address=ALICE))
+    assert await alarms(steps) == [("failed", True), ("contradicted", False)]
 
 
-async def test_a_failure_that_is_sure_now_is_told_once_more(stage: Stage) -> None:
-    taken = await stage.submitted(FAILED[1])
-    await came(stage, about(FAILED[0], taken, token=""))
-    assert (await stage.recipient(taken)).trust is Trust.PLAUSIBLE
-    await decide.acknowledge(stage.store, taken.recipients[0].id, by="uid:0", reason="forged?", lasting=DAY)
+async def test_a_failure_that_is_sure_now_is_told_once_more(steps: StepsFixture) -> None:
+    taken = await steps.submitted(FAILED[1])
+    await came(steps, about(FAILED[0], taken, token=""))
+    assert (await steps.recipient(taken)).trust is Trust.PLAUSIBLE
+    await decide.acknowledge(steps.store, taken.recipients[0].id, by="uid:0", reason="forged?", lasting=DAY)
     for _ in range(2):
-        await came(stage, about(FAILED[0], taken))
-        stage.pass_time(minutes=1)
-    assert (await stage.recipient(taken)).trust is Trust.SEALED
-    assert await alarms(stage) == [("failed", False), ("failed", False)]
-    assert len({alert.id for alert in await stage.alerts()}) == 2
+        await came(steps, about(FAILED[0], taken))
+        steps.pass_time(minutes=1)
+    assert (await steps.recipient(taken)).trust is Trust.SEALED
+    assert await alarms(steps) == [("failed", False), ("failed", False)]
+    assert len({alert.id for alert in await steps.alerts()}) == 2
 
 
-async def test_a_failure_that_is_sure_only_after_a_persons_confirm_is_told(stage: Stage) -> None:
-    taken = await stage.submitted(FAILED[1])
-    await came(stage, about(FAILED[0], taken, token=""))
-    await decide.confirm(stage.store, taken.recipients[0].id, by="uid:0", reason="they rang")
-    await came(stage, about(FAILED[0], taken))
-    failures = [alert for alert in await stage.alerts() if alert.type == "receipt.failed"]
+async def test_a_failure_that_is_sure_only_after_a_persons_confirm_is_told(steps: StepsFixture) -> None:
+    taken = await steps.submitted(FAILED[1])
+    await came(steps, about(FAILED[0], taken, token=""))
+    await decide.confirm(steps.store, taken.recipients[0].id, by="uid:0", reason="they rang")
+    await came(steps, about(FAILED[0], taken))
+    failures = [alert for alert in await steps.alerts() if alert.type == "receipt.failed"]
     assert len(failures) == 2
-    assert (await stage.recipient(taken)).receipt.is_met
+    assert (await steps.recipient(taken)).receipt.is_met
 
 
 @pytest.mark.parametrize("name", ["expanded-postfix-virtual"])
-async def test_a_holders_expanded_lets_nobody_elses_read_receipt_count(stage: Stage, name: str) -> None:
-    taken = await stage.submitted("list@lists.test", require=Level.DISPLAYED)
-    await came(stage, forged(name, taken, address="list@lists.test"), about(DISPLAYED[0], taken, address="eve@d.test"))
-    row = await stage.recipient(taken)
+async def test_a_holders_expanded_lets_nobody_elses_read_receipt_count(steps: StepsFixture, name: str) -> None:
+    taken = await steps.submitted("list@lists.test", require=Level.DISPLAYED)
+    await came(steps, forged(name, taken, address="list@lists.test"), about(DISPLAYED[0], taken, address="eve@d.test"))
+    row = await steps.recipient(taken)
     assert (row.disposition, row.receipt) == (Disposition.DISPATCHED, Receipt.OPEN)
-    await came(stage, about(name, taken, address="list@lists.test"))
-    row = await stage.recipient(taken)
+    await came(steps, about(name, taken, address="list@lists.test"))
+    row = await steps.recipient(taken)
     assert (row.disposition, row.receipt) == (Disposition.DISPLAYED, Receipt.MET), "the server says alias"
 
 
-async def test_success_with_a_guessed_envelope_id_is_weak_and_suspicious(stage: Stage) -> None:
-    taken = await stage.submitted(ALICE)
+async def test_success_with_a_guessed_envelope_id_is_weak_and_suspicious(steps: StepsFixture) -> None:
+    taken = await steps.submitted(ALICE)
     for guess in (taken.recipients[0].token, "z" * 24, "0R8G00F2A1B2C3"):
         raw = about(DELIVERED[0], taken, envelope_id=guess)
-        assert await moved_nothing(stage, raw, taken) is Verdict.SUSPICIOUS
-    assert {event.trust for event in await told(stage, taken)} == {Trust.WEAK}
+        assert await moved_nothing(steps, raw, taken) is Verdict.SUSPICIOUS
+    assert {event.trust for event in await told(steps, taken)} == {Trust.WEAK}
 
 
-async def test_success_without_any_envelope_id_is_keyed(stage: Stage) -> None:
+async def test_success_without_any_envelope_id_is_keyed(steps: StepsFixture) -> None:
     """OpenSMTPD gives none back."""
-    taken = await stage.submitted(ALICE)
-    await came(stage, forged(DELIVERED[0], taken))
-    row = await stage.recipient(taken)
+    taken = await steps.submitted(ALICE)
+    await came(steps, forged(DELIVERED[0], taken))
+    row = await steps.recipient(taken)
     assert (row.delivery, row.receipt, row.trust) == (Delivery.DELIVERED, Receipt.MET, Trust.KEYED)
 
 
-async def test_one_recipient_fails_no_other_under_its_own_token(stage: Stage) -> None:
-    taken = await stage.submitted(BOB, FAILED[1])
+async def test_one_recipient_fails_no_other_under_its_own_token(steps: StepsFixture) -> None:
+    taken = await steps.submitted(BOB, FAILED[1])
     bob, carol = taken.recipients
     for raw in (forged(FAILED[0], taken), about(FAILED[0], taken, bob)):
-        await came(stage, raw)
-        assert (await stage.recipient(taken, 1)).delivery is Delivery.ACCEPTED
-    alerts = [alert for alert in await stage.alerts() if alert.recipient == carol.id]
+        await came(steps, raw)
+        assert (await steps.recipient(taken, 1)).delivery is Delivery.ACCEPTED
+    alerts = [alert for alert in await steps.alerts() if alert.recipient == carol.id]
     assert [alert.data["unproven"] for alert in alerts] == [True]
 
 
 # --- who only knows the Message-ID --------------------------------------------------------------------------------
 
 
-async def test_a_not_read_by_message_id_alone_moves_nothing_and_is_told_as_unproven(stage: Stage) -> None:
-    taken = await stage.submitted(BOB, require=Level.DISPLAYED)
+async def test_a_not_read_by_message_id_alone_moves_nothing_and_is_told_as_unproven(steps: StepsFixture) -> None:
+    taken = await steps.submitted(BOB, require=Level.DISPLAYED)
     raw = about(DISPLAYED[0], taken, token="").replace(b"; displayed", b"; deleted")
-    assert await moved_nothing(stage, raw, taken) is Verdict.MATCHED
-    assert [event.trust for event in await told(stage, taken)] == [Trust.PLAUSIBLE]
-    assert await alarms(stage) == [("refused", True)]
+    assert await moved_nothing(steps, raw, taken) is Verdict.MATCHED
+    assert [event.trust for event in await told(steps, taken)] == [Trust.PLAUSIBLE]
+    assert await alarms(steps) == [("refused", True)]
 
 
-async def test_who_reuses_a_message_id_neither_takes_its_bounces_nor_makes_them_doubtful(stage: Stage) -> None:
-    victim = await stage.submitted(FAILED[1])
-    stage.pass_time(minutes=1)
-    thief = await stage.submitted(FAILED[1])
-    async with stage.store.write() as session:
+async def test_who_reuses_a_message_id_neither_takes_its_bounces_nor_makes_them_doubtful(steps: StepsFixture) -> None:
+    victim = await steps.submitted(FAILED[1])
+    steps.pass_time(minutes=1)
+    thief = await steps.submitted(FAILED[1])
+    async with steps.store.write() as session:
         message = await session.get_one(type(thief.message), thief.message.id)
         message.message_id = victim.message.message_id
-    await came(stage, about(FAILED[0], victim, token=""))
-    row = await stage.recipient(victim)
+    await came(steps, about(FAILED[0], victim, token=""))
+    row = await steps.recipient(victim)
     assert (row.delivery, row.trust) == (Delivery.FAILED, Trust.PLAUSIBLE)
-    assert (await stage.recipient(thief)).delivery is Delivery.ACCEPTED
+    assert (await steps.recipient(thief)).delivery is Delivery.ACCEPTED
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-async def answered(tmp_path: Path) -> AsyncIterator[Stage]:
-    """Open a stage that watches the mailbox where answers come."""
+async def answered(tmp_path: Path) -> AsyncIterator[StepsFixture]:
+    """Open steps that watch the mailbox where answers come."""
     boxes = watching(tmp_path, "office@a.test")
     boxes[0]["authserv_id"] = "mx.a.test"
-    async with staged(tmp_path, mailbox=boxes) as stage:
-        yield stage
+    async with open_steps(tmp_path, mailbox=boxes) as steps:
+        yield steps
 
 
-async def test_a_spoofed_answer_overrides_no_failure(answered: Stage) -> None:
+async def test_a_spoofed_answer_overrides_no_failure(answered: StepsFixture) -> None:
     taken = await answered.submitted(FAILED[1], require=Level.REPLIED)
     await came(answered, about(FAILED[0], taken))
     await moved_nothing(answered, answer(taken, FAILED[1]), taken)
@@ -204,7 +204,7 @@ async def test_a_spoofed_answer_overrides_no_failure(answered: Stage) -> None:
     assert (await answered.recipient(taken)).receipt is Receipt.MET
 
 
-async def test_an_answer_that_fails_dmarc_at_our_own_server_meets_nothing(answered: Stage) -> None:
+async def test_an_answer_that_fails_dmarc_at_our_own_server_meets_nothing(answered: StepsFixture) -> None:
     taken = await answered.submitted(BOB, require=Level.REPLIED)
     raw = answer(taken, results="mx.a.test; spf=pass smtp.mailfrom=eve@e.test; dmarc=fail header.from=b.test")
     assert await moved_nothing(answered, raw, taken) is Verdict.SUSPICIOUS
@@ -212,7 +212,7 @@ async def test_an_answer_that_fails_dmarc_at_our_own_server_meets_nothing(answer
 
 
 @pytest.mark.parametrize("sender", ["eve@d.test", "colleague@b.test"])
-async def test_an_answer_from_another_address_is_shown_and_meets_nothing(answered: Stage, sender: str) -> None:
+async def test_an_answer_from_another_address_is_shown_and_meets_nothing(answered: StepsFixture, sender: str) -> None:
     """Not even where our server vouches for the sender, and the sender is a colleague."""
     taken = await answered.submitted(BOB, require=Level.REPLIED)
     domain = sender.partition("@")[2]
@@ -225,7 +225,9 @@ async def test_an_answer_from_another_address_is_shown_and_meets_nothing(answere
 
 
 @pytest.mark.parametrize("order", [1, -1])
-async def test_an_answer_counts_from_a_branch_that_a_server_on_the_way_has_named(answered: Stage, order: int) -> None:
+async def test_an_answer_counts_from_a_branch_that_a_server_on_the_way_has_named(
+    answered: StepsFixture, order: int
+) -> None:
     taken = await answered.submitted("fwd-b@sendmail.test", require=Level.REPLIED)
     reports = [about("forward-sendmail-b", taken), answer(taken, "alice@b.test")]
     await came(answered, *reports[::order])
@@ -234,16 +236,16 @@ async def test_an_answer_counts_from_a_branch_that_a_server_on_the_way_has_named
 
 
 async def test_with_onward_any_answer_counts_as_plausible(tmp_path: Path) -> None:
-    async with staged(
+    async with open_steps(
         tmp_path, mailbox=watching(tmp_path, "office@a.test"), policy={"default": {"onward": True}}
-    ) as stage:
-        taken = await stage.submitted(BOB, require=Level.REPLIED)
-        await came(stage, answer(taken, "eve@d.test"))
-        row = await stage.recipient(taken)
+    ) as steps:
+        taken = await steps.submitted(BOB, require=Level.REPLIED)
+        await came(steps, answer(taken, "eve@d.test"))
+        row = await steps.recipient(taken)
         assert (row.receipt, row.trust) == (Receipt.MET, Trust.PLAUSIBLE)
 
 
-async def test_a_colleague_who_sends_through_us_may_answer(answered: Stage) -> None:
+async def test_a_colleague_who_sends_through_us_may_answer(answered: StepsFixture) -> None:
     """Bob's answer is a message of ours too: what it answers decides, not that its From sends through us."""
     taken = await answered.submitted(BOB, require=Level.REPLIED)
     bobs = await answered.submitted("office@a.test")
@@ -254,7 +256,7 @@ async def test_a_colleague_who_sends_through_us_may_answer(answered: Stage) -> N
     assert (await answered.recipient(taken)).receipt is Receipt.MET
 
 
-async def test_the_author_who_writes_on_in_the_thread_is_noise(answered: Stage) -> None:
+async def test_the_author_who_writes_on_in_the_thread_is_noise(answered: StepsFixture) -> None:
     taken = await answered.submitted(BOB, require=Level.REPLIED)
     assert await moved_nothing(answered, answer(taken, "office@a.test"), taken) is Verdict.NOISE
 
@@ -262,9 +264,9 @@ async def test_the_author_who_writes_on_in_the_thread_is_noise(answered: Stage) 
 # --- the secret stays one -----------------------------------------------------------------------------------------
 
 
-async def test_every_recipient_has_an_envelope_id_of_its_own(stage: Stage) -> None:
-    taken = await stage.submitted(BOB, ALICE)
-    copy = await decide.resend(stage.store, taken.message.id, by="uid:0")
+async def test_every_recipient_has_an_envelope_id_of_its_own(steps: StepsFixture) -> None:
+    taken = await steps.submitted(BOB, ALICE)
+    copy = await decide.resend(steps.store, taken.message.id, by="uid:0")
     words = [word for row in (*taken.recipients, *copy.recipients) for word in (row.token, row.envelope_id)]
     assert len(set(words)) == len(words) == 8
     assert all(words)

@@ -21,8 +21,8 @@ import pytest
 
 from receiptd import client
 from receiptd.errors import ReceiptdError
+from tests.api_fixture import letter
 from tests.faults.peers import Peers, tables
-from tests.house import letter
 from tests.receiver import Receiver
 from tests.test_deploy import HOUSE, analyze, unit
 from tests.unit_filter import allowed

@@ -17,8 +17,8 @@ import pytest
 from receiptd.identifiers import serials
 from receiptd.store import events
 from receiptd.web import follow
-from tests.house import Home, Json, open_api
-from tests.stage import dsn
+from tests.api_fixture import ApiFixture, Json, open_api
+from tests.steps_fixture import dsn
 
 
 class Told(NamedTuple):
@@ -65,9 +65,9 @@ async def following(client: httpx2.AsyncClient, since: str | None = None, **quer
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    async with open_api(tmp_path) as home:
-        yield home
+async def server(tmp_path: Path) -> AsyncIterator[ApiFixture]:
+    async with open_api(tmp_path) as server:
+        yield server
 
 
 async def _page(client: httpx2.AsyncClient, **query: Any) -> Json:
@@ -81,73 +81,73 @@ async def _page(client: httpx2.AsyncClient, **query: Any) -> Json:
 # --- the stream ---------------------------------------------------------------------------------------------------
 
 
-async def test_who_follows_is_told_what_is_recorded_from_then_on(home: Home) -> None:
-    before = await home.send()
-    async with following(home.api) as stream:
-        taken = await home.stage.submitted()
-        await home.stage.receive(dsn(taken.recipients[0].token))
+async def test_who_follows_is_told_what_is_recorded_from_then_on(server: ApiFixture) -> None:
+    before = await server.send()
+    async with following(server.api) as stream:
+        taken = await server.steps.submitted()
+        await server.steps.receive(dsn(taken.recipients[0].token))
         told = await stream.take(4)
     assert [one.kind for one in told] == ["queued", "accepted", "delivered", "met"]
     assert {one.data["message"] for one in told} == {taken.message.id} != {before["id"]}
-    shown = (await home.api.get(f"/v1/messages/{taken.message.id}")).json()
+    shown = (await server.api.get(f"/v1/messages/{taken.message.id}")).json()
     beside = ("message", "cursor")
     assert [{n: v for n, v in one.data.items() if n not in beside} for one in told] == shown["events"]
     assert [one.data["cursor"] for one in told] == [one.place for one in told]
 
 
-async def test_who_comes_again_misses_nothing_and_hears_nothing_twice(home: Home) -> None:
-    async with following(home.api) as stream:
-        first = await home.send()
+async def test_who_comes_again_misses_nothing_and_hears_nothing_twice(server: ApiFixture) -> None:
+    async with following(server.api) as stream:
+        first = await server.send()
         (told,) = await stream.take(1)
-    meanwhile = [(await home.send())["id"] for _ in range(3)]
-    async with following(home.api, told.place) as stream:
-        later = await home.send()
+    meanwhile = [(await server.send())["id"] for _ in range(3)]
+    async with following(server.api, told.place) as stream:
+        later = await server.send()
         assert [one.data["message"] for one in await stream.take(4)] == [*meanwhile, later["id"]]
-    async with following(home.api, after="0") as stream:
+    async with following(server.api, after="0") as stream:
         assert [one.data["message"] for one in await stream.take(5)] == [first["id"], *meanwhile, later["id"]]
 
 
-async def test_more_events_than_one_look_takes_all_come(home: Home) -> None:
-    await home.stage.take(*(f"u{n}@b.test" for n in range(501)))
-    async with following(home.api, after="0") as stream:
+async def test_more_events_than_one_look_takes_all_come(server: ApiFixture) -> None:
+    await server.steps.take(*(f"u{n}@b.test" for n in range(501)))
+    async with following(server.api, after="0") as stream:
         told = await stream.take(501)
     assert len({one.data["id"] for one in told}) == 501
     places = [follow.place_of(one.place) for one in told]
     assert places == sorted(places)
 
 
-async def test_a_user_hears_only_of_what_that_user_sent(home: Home) -> None:
-    async with following(home.sender) as stream, following(home.api) as all_of_it:
-        theirs = await home.stage.take()
-        mine = await home.send(home.sender)
+async def test_a_user_hears_only_of_what_that_user_sent(server: ApiFixture) -> None:
+    async with following(server.sender) as stream, following(server.api) as all_of_it:
+        theirs = await server.steps.take()
+        mine = await server.send(server.sender)
         assert [one.data["message"] for one in await stream.take(1)] == [mine["id"]]
         assert [one.data["message"] for one in await all_of_it.take(2)] == [theirs.message.id, mine["id"]]
-    assert [one["message"] for one in (await _page(home.sender))["items"]] == [mine["id"]]
+    assert [one["message"] for one in (await _page(server.sender))["items"]] == [mine["id"]]
 
 
-async def test_each_scope_hears_what_it_may_see(home: Home) -> None:
-    erp, dashboard = home.over_tcp("erp"), home.over_tcp("dashboard")
-    sent, other = await home.send(erp), await home.send()
+async def test_each_scope_hears_what_it_may_see(server: ApiFixture) -> None:
+    erp, dashboard = server.over_tcp("erp"), server.over_tcp("dashboard")
+    sent, other = await server.send(erp), await server.send()
     assert [one["message"] for one in (await _page(erp))["items"]] == [sent["id"]]
     assert [one["message"] for one in (await _page(dashboard))["items"]] == [sent["id"], other["id"]]
-    assert (await home.over_tcp().get("/v1/events?stream")).status_code == 401
+    assert (await server.over_tcp().get("/v1/events?stream")).status_code == 401
 
 
-async def test_a_heartbeat_comes_where_nothing_happens(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_heartbeat_comes_where_nothing_happens(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "_HEARTBEAT", 0.0)
     monkeypatch.setattr(follow, "_PAUSE", 0.01)
-    async with following(home.api) as stream, asyncio.timeout(5):
+    async with following(server.api) as stream, asyncio.timeout(5):
         async for line in stream._lines:
             if line == ": still there":
                 break
 
 
 async def test_no_stream_keeps_the_daemon_from_its_end(tmp_path: Path) -> None:
-    async with open_api(tmp_path) as home:
+    async with open_api(tmp_path) as server:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(tmp_path / "api.sock"))
         connection.sendall(b"GET /v1/events?stream&after=0 HTTP/1.1\r\nHost: a\r\n\r\n")
-        sent = await home.send()
+        sent = await server.send()
         said = b""
         while sent["id"].encode() not in said:
             said += await asyncio.to_thread(connection.recv, 65536)
@@ -158,17 +158,17 @@ async def test_no_stream_keeps_the_daemon_from_its_end(tmp_path: Path) -> None:
     connection.close()
 
 
-async def test_streams_are_counted_and_given_back(home: Home) -> None:
+async def test_streams_are_counted_and_given_back(server: ApiFixture) -> None:
     async with AsyncExitStack() as open_ones:
         for _ in range(8):
-            await open_ones.enter_async_context(following(home.api))
-        answer = await home.api.get("/v1/events?stream")
+            await open_ones.enter_async_context(following(server.api))
+        answer = await server.api.get("/v1/events?stream")
         assert (answer.status_code, answer.json()["exit_status"]) == (429, 75)
         assert int(answer.headers["retry-after"]) > 0
-        async with following(home.over_tcp("boss")):
+        async with following(server.over_tcp("boss")):
             pass
     async with asyncio.timeout(5):
-        while not await _may_follow(home.api):
+        while not await _may_follow(server.api):
             pass
 
 
@@ -180,19 +180,19 @@ async def _may_follow(client: httpx2.AsyncClient) -> bool:
 # --- the list -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_list_begins_with_the_oldest_and_its_cursor_goes_on_as_a_stream(home: Home) -> None:
-    sent = [(await home.send())["id"] for _ in range(5)]
+async def test_the_list_begins_with_the_oldest_and_its_cursor_goes_on_as_a_stream(server: ApiFixture) -> None:
+    sent = [(await server.send())["id"] for _ in range(5)]
     found: list[str] = []
     after: Json = {}
     while True:
-        page = await _page(home.api, limit=2, **after)
+        page = await _page(server.api, limit=2, **after)
         found += [one["message"] for one in page["items"]]
         if page["next"] is None:
             break
         after = {"after": page["next"]}
     assert found == sent
-    async with following(home.api, page["items"][-1]["cursor"]) as stream:
-        sent.append((await home.send())["id"])
+    async with following(server.api, page["items"][-1]["cursor"]) as stream:
+        sent.append((await server.send())["id"])
         assert [one.data["message"] for one in await stream.take(1)] == sent[-1:]
 
 
@@ -206,20 +206,20 @@ async def _walk(client: httpx2.AsyncClient, **query: Any) -> list[Json]:
 
 @pytest.mark.parametrize("stride", [1, 3, 1000])
 async def test_a_user_learns_nothing_of_others_messages_not_even_how_many(
-    home: Home, monkeypatch: pytest.MonkeyPatch, stride: int
+    server: ApiFixture, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:
     monkeypatch.setattr(events, "STRIDE", stride)
-    assert await _page(home.sender) == {"items": [], "next": None}
-    mine = [await home.send(home.sender, to=["a@b.test", "b@b.test"]) for _ in range(2)]
-    alone = await _walk(home.sender)
+    assert await _page(server.sender) == {"items": [], "next": None}
+    mine = [await server.send(server.sender, to=["a@b.test", "b@b.test"]) for _ in range(2)]
+    alone = await _walk(server.sender)
     assert [page["items"][0]["message"] for page in alone] == [sent["id"] for sent in mine for _ in range(2)]
     for _ in range(5):
-        await home.stage.submitted()
-    assert await _walk(home.sender) == alone
-    mine.append(await home.send(home.sender))
-    (last,) = await _walk(home.sender, after=alone[-1]["items"][0]["cursor"])
+        await server.steps.submitted()
+    assert await _walk(server.sender) == alone
+    mine.append(await server.send(server.sender))
+    (last,) = await _walk(server.sender, after=alone[-1]["items"][0]["cursor"])
     assert [item["message"] for item in last["items"]] == [mine[-1]["id"]]
-    assert (await _page(home.sender, limit=4))["next"] == alone[-1]["items"][0]["cursor"]
+    assert (await _page(server.sender, limit=4))["next"] == alone[-1]["items"][0]["cursor"]
 
 
 BAD: list[Any] = [
@@ -228,34 +228,34 @@ BAD: list[Any] = [
 ]  # fmt: skip
 
 
-async def test_what_is_no_place_among_the_events_is_422(home: Home) -> None:
+async def test_what_is_no_place_among_the_events_is_422(server: ApiFixture) -> None:
     for query in BAD:
-        answer = await home.api.get("/v1/events", params=query)
+        answer = await server.api.get("/v1/events", params=query)
         assert answer.status_code == 422, query
-    answer = await home.api.get("/v1/events?stream", headers={"last-event-id": "x"})
+    answer = await server.api.get("/v1/events?stream", headers={"last-event-id": "x"})
     assert answer.status_code == 422
 
 
-async def test_an_event_that_is_told_again_is_not_a_new_one(home: Home) -> None:
-    taken = await home.stage.submitted()
+async def test_an_event_that_is_told_again_is_not_a_new_one(server: ApiFixture) -> None:
+    taken = await server.steps.submitted()
     report = dsn(taken.recipients[0].token)
-    await home.stage.receive(report)
-    before = await _page(home.api)
-    await home.stage.receive(b"X-Copy: 2\n" + report)
-    after = await _page(home.api)
+    await server.steps.receive(report)
+    before = await _page(server.api)
+    await server.steps.receive(b"X-Copy: 2\n" + report)
+    after = await _page(server.api)
     assert [one["cursor"] for one in after["items"]] == [one["cursor"] for one in before["items"]]
     assert [one["count"] for one in after["items"] if one["kind"] == "delivered"] == [2]
 
 
-async def test_a_clock_that_was_set_back_before_a_restart_hides_nothing(home: Home) -> None:
+async def test_a_clock_that_was_set_back_before_a_restart_hides_nothing(server: ApiFixture) -> None:
     """The next process begins behind what the last one recorded, whatever its clock says."""
     ahead = serials.next() + 3_600_000_000
-    await home.send()
-    async with home.stage.store.write() as session:
+    await server.send()
+    async with server.steps.store.write() as session:
         await (await session.connection()).exec_driver_sql("UPDATE event SET serial = ?", (ahead,))
-    follower = await follow.Follower.from_now(home.stage.store)
-    await events.go_on(home.stage.store)
-    later = await home.send()
+    follower = await follow.Follower.from_now(server.steps.store)
+    await events.go_on(server.steps.store)
+    later = await server.send()
     assert [one.message for one in await follower.look()] == [later["id"]]
 
 
@@ -263,13 +263,13 @@ async def test_a_clock_that_was_set_back_before_a_restart_hides_nothing(home: Ho
 
 
 async def test_an_event_that_commits_behind_a_later_one_is_told_once(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    server: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on PostgreSQL, where nobody takes turns: the earlier place fills up after the later one was read."""
-    store = home.stage.store
+    store = server.steps.store
     monkeypatch.setattr(store, "is_sqlite", False)
     follower = await follow.Follower.from_now(store)
-    first, second = (await home.stage.take()).recipients[0], (await home.stage.take()).recipients[0]
+    first, second = (await server.steps.take()).recipients[0], (await server.steps.take()).recipients[0]
     early, late = await follower.look()
     async with store.write() as session:
         connection = await session.connection()

@@ -17,27 +17,27 @@ from receiptd import errors
 from receiptd.client import find
 from receiptd.web import api, doors, requests
 from receiptd.web.bounds import Busy, HourlyQuota, Share
-from tests.house import Home, letter, open_api
+from tests.api_fixture import ApiFixture, letter, open_api
 
 POST = b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Type: message/rfc822\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
 
 
 @pytest.fixture
-async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Home]:
+async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiFixture]:
     monkeypatch.setattr(doors, "_HEADER_SECONDS", 0.3)
     monkeypatch.setattr(doors, "_BODY_SECONDS", 0.3)
     monkeypatch.setattr(doors, "_READING_SECONDS", 0.3)
     monkeypatch.setattr(requests, "_PATIENCE", 0.05)
-    async with open_api(tmp_path) as home:
-        yield home
+    async with open_api(tmp_path) as server:
+        yield server
 
 
-async def _knock(home: Home, door: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _knock(server: ApiFixture, door: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if door == "tcp":
-        host, port = home.tcp.split(":")
+        host, port = server.tcp.split(":")
         return await asyncio.open_connection(host, int(port))
-    return await asyncio.open_unix_connection(home.folder / "send.sock")
+    return await asyncio.open_unix_connection(server.folder / "send.sock")
 
 
 async def _drip(writer: asyncio.StreamWriter, octets: bytes) -> None:
@@ -48,9 +48,9 @@ async def _drip(writer: asyncio.StreamWriter, octets: bytes) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _cut_off(home: Home, door: str, begin: bytes, drip: bytes) -> bytes:
+async def _cut_off(server: ApiFixture, door: str, begin: bytes, drip: bytes) -> bytes:
     """Return all that was said until the daemon closed the connection on somebody so slow."""
-    reader, writer = await _knock(home, door)
+    reader, writer = await _knock(server, door)
     writer.write(begin)
     dripping = asyncio.create_task(_drip(writer, drip))
     said = b""
@@ -64,38 +64,38 @@ async def _cut_off(home: Home, door: str, begin: bytes, drip: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("door", ["unix", "tcp"])
-async def test_a_header_that_never_ends_is_cut_off(home: Home, door: str) -> None:
-    assert await _cut_off(home, door, b"", GET) == b""
-    assert (await home.api.get("/healthz")).status_code == 200
+async def test_a_header_that_never_ends_is_cut_off(server: ApiFixture, door: str) -> None:
+    assert await _cut_off(server, door, b"", GET) == b""
+    assert (await server.api.get("/healthz")).status_code == 200
 
 
 @pytest.mark.parametrize("door", ["unix", "tcp"])
-async def test_a_second_header_that_never_ends_is_cut_off(home: Home, door: str) -> None:
-    assert b"alive" in await _cut_off(home, door, GET + b"\r\n", GET)
+async def test_a_second_header_that_never_ends_is_cut_off(server: ApiFixture, door: str) -> None:
+    assert b"alive" in await _cut_off(server, door, GET + b"\r\n", GET)
 
 
-async def test_who_says_nothing_at_all_is_cut_off(home: Home) -> None:
-    reader, writer = await _knock(home, "unix")
+async def test_who_says_nothing_at_all_is_cut_off(server: ApiFixture) -> None:
+    reader, writer = await _knock(server, "unix")
     async with asyncio.timeout(5):
         assert await reader.read() == b""
     writer.close()
 
 
-async def test_a_body_that_comes_at_a_crawl_is_cut_off(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_body_that_comes_at_a_crawl_is_cut_off(server: ApiFixture, caplog: pytest.LogCaptureFixture) -> None:
     begin = POST + b"Content-Length: 1000000\r\n\r\nFrom: a@a.test\r\n"
-    assert await _cut_off(home, "unix", begin, b"x") == b""
-    await home.send()
+    assert await _cut_off(server, "unix", begin, b"x") == b""
+    await server.send()
     assert not [record for record in caplog.records if record.levelname == "ERROR"], "it is no fault of ours"
 
 
-async def test_the_rest_of_a_body_that_was_refused_is_cut_off_too(home: Home) -> None:
+async def test_the_rest_of_a_body_that_was_refused_is_cut_off_too(server: ApiFixture) -> None:
     begin = POST + b"Content-Length: 100000000\r\n\r\n"
-    assert b"413" in await _cut_off(home, "unix", begin, b"x")
+    assert b"413" in await _cut_off(server, "unix", begin, b"x")
 
 
-async def test_a_body_that_comes_fast_enough_has_its_time(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_comes_fast_enough_has_its_time(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "_SLOWEST", 10)
-    reader, writer = await _knock(home, "unix")
+    reader, writer = await _knock(server, "unix")
     body = b"From: a@a.test\nTo: b@b.test\n\n" + b"x" * 70
     writer.write(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
     for start in range(0, len(body), 10):
@@ -105,11 +105,11 @@ async def test_a_body_that_comes_fast_enough_has_its_time(home: Home, monkeypatc
     writer.close()
 
 
-async def test_who_reads_no_answer_is_cut_off(home: Home) -> None:
-    taken = await home.send(text="x\n" * 250_000)
+async def test_who_reads_no_answer_is_cut_off(server: ApiFixture) -> None:
+    taken = await server.send(text="x\n" * 250_000)
     door = socket.socket(socket.AF_UNIX)
     door.setblocking(False)
-    door.connect(str(home.folder / "api.sock"))
+    door.connect(str(server.folder / "api.sock"))
     await asyncio.get_running_loop().sock_sendall(
         door, f"GET /v1/messages/{taken['id']}/raw HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     )
@@ -130,9 +130,9 @@ NO_HTTP: list[bytes] = [
 ]
 
 
-async def test_what_is_no_http_and_a_header_without_end_are_400(home: Home) -> None:
+async def test_what_is_no_http_and_a_header_without_end_are_400(server: ApiFixture) -> None:
     for octets in NO_HTTP:
-        reader, writer = await _knock(home, "unix")
+        reader, writer = await _knock(server, "unix")
         writer.write(octets)
         async with asyncio.timeout(5):
             said = await reader.read()
@@ -142,38 +142,38 @@ async def test_what_is_no_http_and_a_header_without_end_are_400(home: Home) -> N
 
 
 async def test_connections_are_bounded_and_one_user_does_not_take_all(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    server: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doors, "_CONNECTIONS_OF_ONE", 3)
-    kept = [await _knock(home, "unix") for _ in range(3)]
-    reader, writer = await _knock(home, "unix")
+    kept = [await _knock(server, "unix") for _ in range(3)]
+    reader, writer = await _knock(server, "unix")
     said = await reader.read()
     assert said.startswith(b"HTTP/1.1 429 ")
     assert b"retry-after" in said
     assert f"uid:{os.getuid()} may have 3 at a time".encode() in said
-    assert (await home.over_tcp().get("/healthz")).status_code == 200
+    assert (await server.over_tcp().get("/healthz")).status_code == 200
     for _, other in (*kept, (reader, writer)):
         other.close()
 
 
-async def test_tcp_never_shuts_the_sockets_of_people(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tcp_never_shuts_the_sockets_of_people(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "_MOST_CONNECTIONS", 3)
-    kept = [await _knock(home, "tcp") for _ in range(3)]
-    reader, writer = await _knock(home, "tcp")
-    port = home.tcp.rpartition(":")[2]
+    kept = [await _knock(server, "tcp") for _ in range(3)]
+    reader, writer = await _knock(server, "tcp")
+    port = server.tcp.rpartition(":")[2]
     assert f"all callers of TCP port {port} may have 3 at a time".encode() in await reader.read()
-    assert (await home.sender.get("/healthz")).status_code == 200
-    assert (await home.api.get("/healthz")).status_code == 200
+    assert (await server.sender.get("/healthz")).status_code == 200
+    assert (await server.api.get("/healthz")).status_code == 200
     for _, other in (*kept, (reader, writer)):
         other.close()
 
 
-async def test_one_address_does_not_take_all_of_tcp(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_address_does_not_take_all_of_tcp(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "_CONNECTIONS_OF_ONE", 2)
-    kept = [await _knock(home, "tcp") for _ in range(2)]
-    reader, writer = await _knock(home, "tcp")
+    kept = [await _knock(server, "tcp") for _ in range(2)]
+    reader, writer = await _knock(server, "tcp")
     assert b"127.0.0.1 may have 2 at a time" in await reader.read()
-    host, port = home.tcp.split(":")
+    host, port = server.tcp.split(":")
     other = await asyncio.open_connection(host, int(port), local_addr=("127.0.0.2", 0))
     other[1].write(GET + b"Connection: close\r\n\r\n")
     assert b"alive" in await other[0].read()
@@ -184,15 +184,15 @@ async def test_one_address_does_not_take_all_of_tcp(home: Home, monkeypatch: pyt
 # --- messages and bytes an hour -------------------------------------------------------------------------------------
 
 
-async def _hand_over(home: Home, *, text: str = "x", as_operator: bool = False, key: str | None = None) -> Any:
+async def _hand_over(server: ApiFixture, *, text: str = "x", as_operator: bool = False, key: str | None = None) -> Any:
     headers = {"idempotency-key": key} if key else {}
-    client = home.api if as_operator else home.sender
+    client = server.api if as_operator else server.sender
     return await client.post("/v1/messages", json=letter(text=text), headers=headers)
 
 
 @asynccontextmanager
-async def metered(folder: Path, **limits: Any) -> AsyncIterator[Home]:
-    """Open a house whose send.sock has these limits."""
+async def metered(folder: Path, **limits: Any) -> AsyncIterator[ApiFixture]:
+    """Open an API whose send.sock has these limits."""
     (folder / "boss").write_text("x" * 24)
     listen = [
         {"unix": str(folder / "send.sock"), "mode": "0666", "scope": "send"},
@@ -200,49 +200,49 @@ async def metered(folder: Path, **limits: Any) -> AsyncIterator[Home]:
     ]
     async with open_api(
         folder, service={"database": f"sqlite:///{folder}/receiptd.db", "listen": listen, **limits}
-    ) as home:
-        yield home
+    ) as server:
+        yield server
 
 
 async def test_a_sender_has_so_many_messages_an_hour_and_is_told_when_there_are_more(tmp_path: Path) -> None:
-    async with metered(tmp_path, messages_per_hour=2) as home:
-        assert (await _hand_over(home)).status_code == 202
-        home.stage.pass_time(minutes=30)
-        assert (await _hand_over(home, key="once")).status_code == 202
-        answer = await _hand_over(home)
+    async with metered(tmp_path, messages_per_hour=2) as server:
+        assert (await _hand_over(server)).status_code == 202
+        server.steps.pass_time(minutes=30)
+        assert (await _hand_over(server, key="once")).status_code == 202
+        answer = await _hand_over(server)
         assert (answer.status_code, answer.json()["exit_status"]) == (429, 75)
         assert answer.json()["detail"] == (
             "you may hand over 2 messages within an hour and no more ([service] messages_per_hour): "
             "try again after 10:30:00 UTC, or ask whoever runs receiptd for more"
         )
-        assert (await _hand_over(home, as_operator=True)).status_code == 202, "who operates is not metered"
-        home.stage.pass_time(minutes=30)
-        assert (await _hand_over(home, key="once")).status_code == 202, "the same again is no further message"
-        assert (await _hand_over(home)).status_code == 202
-        assert (await _hand_over(home)).status_code == 429
+        assert (await _hand_over(server, as_operator=True)).status_code == 202, "who operates is not metered"
+        server.steps.pass_time(minutes=30)
+        assert (await _hand_over(server, key="once")).status_code == 202, "the same again is no further message"
+        assert (await _hand_over(server)).status_code == 202
+        assert (await _hand_over(server)).status_code == 429
 
 
 async def test_a_sender_has_so_many_octets_an_hour(tmp_path: Path) -> None:
-    async with metered(tmp_path, bytes_per_hour="100K") as home:
-        assert (await _hand_over(home, text="x\n" * 30_000)).status_code == 202
-        answer = await _hand_over(home, text="x\n" * 30_000)
+    async with metered(tmp_path, bytes_per_hour="100K") as server:
+        assert (await _hand_over(server, text="x\n" * 30_000)).status_code == 202
+        answer = await _hand_over(server, text="x\n" * 30_000)
         assert answer.status_code == 429
         assert "messages of 100K octets within an hour" in answer.json()["detail"]
         assert "try again after 10:30:00 UTC" in answer.json()["detail"]
-        assert "make it smaller" in (await _hand_over(home, text="x\n" * 60_000)).json()["detail"]
-        assert (await _hand_over(home)).status_code == 202, "a small one still has room"
-        home.stage.pass_time(hours=1)
-        assert (await _hand_over(home, text="x\n" * 30_000)).status_code == 202
+        assert "make it smaller" in (await _hand_over(server, text="x\n" * 60_000)).json()["detail"]
+        assert (await _hand_over(server)).status_code == 202, "a small one still has room"
+        server.steps.pass_time(hours=1)
+        assert (await _hand_over(server, text="x\n" * 30_000)).status_code == 202
 
 
 async def test_what_was_handed_over_before_a_restart_counts(tmp_path: Path) -> None:
-    async with metered(tmp_path, messages_per_hour=2) as home:
-        await _hand_over(home)
-        await _hand_over(home)
+    async with metered(tmp_path, messages_per_hour=2) as server:
+        await _hand_over(server)
+        await _hand_over(server)
         after_restart = HourlyQuota()
         with pytest.raises(Busy, match="2 messages within an hour"):
-            await after_restart.check(home.stage.store, f"uid:{os.getuid()}")
-        await after_restart.check(home.stage.store, "uid:4242")
+            await after_restart.check(server.steps.store, f"uid:{os.getuid()}")
+        await after_restart.check(server.steps.store, "uid:4242")
 
 
 # --- messages in memory -------------------------------------------------------------------------------------------
@@ -297,11 +297,11 @@ async def test_beyond_the_bound_a_message_must_wait_and_the_command_says_75(
     crowded: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "_PATIENCE", 0.05)
-    async with open_api(tmp_path) as home:
-        answer = await home.api.post("/v1/messages", json=letter())
+    async with open_api(tmp_path) as server:
+        answer = await server.api.post("/v1/messages", json=letter())
         assert (answer.status_code, answer.json()["exit_status"]) == (429, 75)
         assert int(answer.headers["retry-after"]) > 0
-        assert (await home.api.get("/v1/messages")).json()["items"] == []
+        assert (await server.api.get("/v1/messages")).json()["items"] == []
         config = tmp_path / "receiptd.toml"
         config.write_text(f'[service]\nlisten = [{{unix = "{tmp_path}/send.sock", scope = "send"}}]\n')
         daemon = find(config, environ={})

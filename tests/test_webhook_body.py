@@ -15,16 +15,16 @@ from receiptd import compose
 from receiptd.accept import SubmitOptions, accept
 from receiptd.facts import EventKind
 from receiptd.webhook.body import body_of
-from tests.desk import Desk, desk_in
-from tests.stage import START
+from tests.steps_fixture import START
+from tests.webhook_fixture import WebhookFixture, open_webhooks
 
 PILE = "\U0001f4a9"
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk_in(tmp_path) as desk:
-        yield desk
+async def hooks(tmp_path: Path) -> AsyncIterator[WebhookFixture]:
+    async with open_webhooks(tmp_path) as hooks:
+        yield hooks
 
 
 def body(data: dict[str, Any], *omit: str) -> dict[str, Any]:
@@ -42,7 +42,9 @@ def receipt(**changes: Any) -> dict[str, Any]:
     return data | changes
 
 
-async def test_a_message_whose_header_is_as_long_as_its_sender_liked_is_told_in_less_than_20_kb(desk: Desk) -> None:
+async def test_a_message_whose_header_is_as_long_as_its_sender_liked_is_told_in_less_than_20_kb(
+    hooks: WebhookFixture,
+) -> None:
     """The receiver asserts the bound."""
     long = "\r\n ".join([PILE * 200] * 500)
     raw = (
@@ -51,11 +53,11 @@ async def test_a_message_whose_header_is_as_long_as_its_sender_liked_is_told_in_
     )
     labels = {f"{n:03}": '"\\' * 100 for n in range(1000)}
     taken = await accept(
-        desk.stage.store, compose.adopt(raw.encode(), now=START), SubmitOptions(owner="uid:1", labels=labels)
+        hooks.steps.store, compose.adopt(raw.encode(), now=START), SubmitOptions(owner="uid:1", labels=labels)
     )
-    await desk.stage.tell(taken.recipients[0].id, EventKind.FAILED)
-    assert await desk.deliver() == 1
-    (got,) = desk.receiver.alerts
+    await hooks.steps.tell(taken.recipients[0].id, EventKind.FAILED)
+    assert await hooks.deliver() == 1
+    (got,) = hooks.receiver.alerts
     assert got.data["message"]["id"] == taken.message.id
     assert got.address == "bob@b.test"
     assert got.data["message"]["subject"].startswith(PILE)

@@ -16,8 +16,8 @@ from receiptd import webhook
 from receiptd.models import Alert
 from receiptd.pulse import Pulse
 from receiptd.store import monitors
-from tests.desk import Desk, desk_in
 from tests.test_daemon import in_this_process
+from tests.webhook_fixture import WebhookFixture, open_webhooks
 
 POLICIES: dict[str, Any] = {
     "default": {"levels": [{"to": ["ops"]}]},
@@ -28,10 +28,10 @@ POLICIES: dict[str, Any] = {
 class Gate:
     """Holds up what is posted to one endpoint until it opens."""
 
-    def __init__(self, desk: Desk, name: str) -> None:
+    def __init__(self, hooks: WebhookFixture, name: str) -> None:
         self._open = threading.Event()
         self._name = name
-        desk.receiver.answers = self._answer
+        hooks.receiver.answers = self._answer
 
     def _answer(self, endpoint: str) -> int:
         if endpoint == self._name:
@@ -43,148 +43,150 @@ class Gate:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk_in(tmp_path, policy=POLICIES) as desk:
-        yield desk
+async def hooks(tmp_path: Path) -> AsyncIterator[WebhookFixture]:
+    async with open_webhooks(tmp_path, policy=POLICIES) as hooks:
+        yield hooks
 
 
-def posted(desk: Desk, name: str) -> list[str]:
-    return [key for endpoint, key in desk.receiver.posts if endpoint == name]
+def posted(hooks: WebhookFixture, name: str) -> list[str]:
+    return [key for endpoint, key in hooks.receiver.posts if endpoint == name]
 
 
-async def news(desk: Desk, count: int, policy: str = "default") -> list[Alert]:
-    return [await desk.bad_news(f"u{n}@b{n}.test", policy=policy) for n in range(count)]
+async def news(hooks: WebhookFixture, count: int, policy: str = "default") -> list[Alert]:
+    return [await hooks.bad_news(f"u{n}@b{n}.test", policy=policy) for n in range(count)]
 
 
-async def test_an_endpoint_that_hangs_delays_no_other(desk: Desk) -> None:
-    gate = Gate(desk, "ops")
-    stuck = await news(desk, webhook.WINDOW + 3)
-    async with desk.delivering():
-        await desk.until(lambda: len(posted(desk, "ops")) == webhook.WINDOW)
+async def test_an_endpoint_that_hangs_delays_no_other(hooks: WebhookFixture) -> None:
+    gate = Gate(hooks, "ops")
+    stuck = await news(hooks, webhook.WINDOW + 3)
+    async with hooks.delivering():
+        await hooks.until(lambda: len(posted(hooks, "ops")) == webhook.WINDOW)
         for n in range(3):
-            alert = await desk.bad_news(f"v{n}@c.test", policy="contracts")
-            desk.wake.set()
-            await desk.until(lambda: [got.id for got in desk.receiver.alerts][-1:] == [alert.id])  # noqa: B023
-        assert len(posted(desk, "ops")) == webhook.WINDOW, "its own window is full, and no more is begun there"
+            alert = await hooks.bad_news(f"v{n}@c.test", policy="contracts")
+            hooks.wake.set()
+            await hooks.until(lambda: [got.id for got in hooks.receiver.alerts][-1:] == [alert.id])  # noqa: B023
+        assert len(posted(hooks, "ops")) == webhook.WINDOW, "its own window is full, and no more is begun there"
         gate.open()
-        await desk.until(lambda: len(posted(desk, "ops")) == len(stuck))
-    assert sorted(posted(desk, "ops")) == sorted(alert.id for alert in stuck), "each once"
+        await hooks.until(lambda: len(posted(hooks, "ops")) == len(stuck))
+    assert sorted(posted(hooks, "ops")) == sorted(alert.id for alert in stuck), "each once"
 
 
-async def test_what_waits_for_an_endpoint_is_posted_as_soon_as_its_window_has_room(desk: Desk) -> None:
-    backlog = await news(desk, 3 * webhook.WINDOW)
-    assert await desk.deliver() == len(backlog)
-    assert sorted(posted(desk, "ops")) == sorted(alert.id for alert in backlog), "each once"
+async def test_what_waits_for_an_endpoint_is_posted_as_soon_as_its_window_has_room(hooks: WebhookFixture) -> None:
+    backlog = await news(hooks, 3 * webhook.WINDOW)
+    assert await hooks.deliver() == len(backlog)
+    assert sorted(posted(hooks, "ops")) == sorted(alert.id for alert in backlog), "each once"
 
 
-async def test_a_stop_lets_posts_end_and_begins_no_further_one(desk: Desk) -> None:
-    gate = Gate(desk, "ops")
-    await news(desk, webhook.WINDOW + 3)
-    async with desk.delivering() as task:
-        await desk.until(lambda: len(posted(desk, "ops")) == webhook.WINDOW)
-        desk.stop.set()
-        desk.wake.set()
+async def test_a_stop_lets_posts_end_and_begins_no_further_one(hooks: WebhookFixture) -> None:
+    gate = Gate(hooks, "ops")
+    await news(hooks, webhook.WINDOW + 3)
+    async with hooks.delivering() as task:
+        await hooks.until(lambda: len(posted(hooks, "ops")) == webhook.WINDOW)
+        hooks.stop.set()
+        hooks.wake.set()
         await asyncio.sleep(0.05)
         assert not task.done(), "posts under way may end"
         gate.open()
         async with asyncio.timeout(10):
             await task
-    assert len(posted(desk, "ops")) == webhook.WINDOW
-    assert sorted(d.outcome for d in await desk.stage.dispatches()) == [
+    assert len(posted(hooks, "ops")) == webhook.WINDOW
+    assert sorted(d.outcome for d in await hooks.steps.dispatches()) == [
         *["delivered"] * webhook.WINDOW,
         *["pending"] * 3,
     ]
 
 
-async def test_a_post_that_is_cut_off_is_on_record_and_is_sent_again_under_the_same_id(desk: Desk) -> None:
-    gate = Gate(desk, "ops")
-    (alert,) = await news(desk, 1)
-    task = asyncio.create_task(desk.deliver())
-    await desk.until(lambda: posted(desk, "ops") == [alert.id])
-    (attempt,) = await desk.attempts()
+async def test_a_post_that_is_cut_off_is_on_record_and_is_sent_again_under_the_same_id(hooks: WebhookFixture) -> None:
+    gate = Gate(hooks, "ops")
+    (alert,) = await news(hooks, 1)
+    task = asyncio.create_task(hooks.deliver())
+    await hooks.until(lambda: posted(hooks, "ops") == [alert.id])
+    (attempt,) = await hooks.attempts()
     assert "under way" in (attempt.reason or "")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     gate.open()
-    assert await desk.deliver() == 0, "whoever posts it may still be at it"
-    desk.pass_time(minutes=1)
-    assert await desk.deliver() == 1
-    assert posted(desk, "ops") == [alert.id] * 2
-    assert [(row.status, row.reason) for row in await desk.attempts()] == [(None, attempt.reason), (204, None)]
+    assert await hooks.deliver() == 0, "whoever posts it may still be at it"
+    hooks.pass_time(minutes=1)
+    assert await hooks.deliver() == 1
+    assert posted(hooks, "ops") == [alert.id] * 2
+    assert [(row.status, row.reason) for row in await hooks.attempts()] == [(None, attempt.reason), (204, None)]
 
 
 async def test_a_database_that_is_away_while_posts_are_under_way_loses_no_answer(
-    desk: Desk,
+    hooks: WebhookFixture,
 ) -> None:
-    gate = Gate(desk, "ops")
-    (alert,) = await news(desk, 1)
-    task = asyncio.create_task(desk.deliver())
-    await desk.until(lambda: posted(desk, "ops") == [alert.id])
-    async with desk.stage.store.write() as session:
+    gate = Gate(hooks, "ops")
+    (alert,) = await news(hooks, 1)
+    task = asyncio.create_task(hooks.deliver())
+    await hooks.until(lambda: posted(hooks, "ops") == [alert.id])
+    async with hooks.steps.store.write() as session:
         await (await session.connection()).exec_driver_sql("ALTER TABLE alert RENAME TO away")
-    desk.wake.set()
+    hooks.wake.set()
     await asyncio.sleep(0.05)
     assert not task.done()
-    async with desk.stage.store.write() as session:
+    async with hooks.steps.store.write() as session:
         await (await session.connection()).exec_driver_sql("ALTER TABLE away RENAME TO alert")
     gate.open()
     with pytest.raises(OperationalError):
         await task
-    assert (await desk.dispatch(alert)).outcome == "delivered"
+    assert (await hooks.dispatch(alert)).outcome == "delivered"
 
 
-async def test_two_takers_of_one_database_send_nothing_twice(desk: Desk) -> None:
-    backlog = await news(desk, 3 * webhook.WINDOW)
-    other = webhook.Endpoints(desk.http)
+async def test_two_takers_of_one_database_send_nothing_twice(hooks: WebhookFixture) -> None:
+    backlog = await news(hooks, 3 * webhook.WINDOW)
+    other = webhook.Endpoints(hooks.http)
     both = await asyncio.gather(
-        desk.deliver(),
-        webhook.deliver(desk.stage.store, other, wake=asyncio.Event(), stop=desk.stop, pulse=Pulse()),
+        hooks.deliver(),
+        webhook.deliver(hooks.steps.store, other, wake=asyncio.Event(), stop=hooks.stop, pulse=Pulse()),
     )
     assert sum(both) == len(backlog)
-    assert sorted(posted(desk, "ops")) == sorted(alert.id for alert in backlog)
+    assert sorted(posted(hooks, "ops")) == sorted(alert.id for alert in backlog)
 
 
 async def test_a_backlog_goes_out_oldest_first_when_the_endpoint_is_back(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    hooks: WebhookFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "WINDOW", 1)
-    desk.receiver.answers = lambda _: 500
+    hooks.receiver.answers = lambda _: 500
     backlog = []
     for n in range(6):
-        desk.pass_time(seconds=1)
-        backlog.append(await desk.bad_news(f"u{n}@b{n}.test"))
+        hooks.pass_time(seconds=1)
+        backlog.append(await hooks.bad_news(f"u{n}@b{n}.test"))
     for _ in range(4):
-        await desk.deliver()
-        desk.pass_time(minutes=6)
-    assert all(alert.undelivered for alert in await desk.stage.alerts())
-    desk.receiver.answers = lambda _: 204
-    desk.receiver.posts.clear()
-    fresh = await desk.bad_news("v@c.test")
-    assert await desk.deliver() == 1 + len(backlog)
-    assert posted(desk, "ops") == [fresh.id, *(alert.id for alert in backlog)]
-    assert all(not alert.undelivered for alert in await desk.stage.alerts())
+        await hooks.deliver()
+        hooks.pass_time(minutes=6)
+    assert all(alert.undelivered for alert in await hooks.steps.alerts())
+    hooks.receiver.answers = lambda _: 204
+    hooks.receiver.posts.clear()
+    fresh = await hooks.bad_news("v@c.test")
+    assert await hooks.deliver() == 1 + len(backlog)
+    assert posted(hooks, "ops") == [fresh.id, *(alert.id for alert in backlog)]
+    assert all(not alert.undelivered for alert in await hooks.steps.alerts())
 
 
-async def test_what_is_stranded_and_under_way_is_not_taken_again_because_another_one_was_taken(desk: Desk) -> None:
-    desk.receiver.answers = lambda _: 500
-    backlog = await news(desk, 3)
+async def test_what_is_stranded_and_under_way_is_not_taken_again_because_another_one_was_taken(
+    hooks: WebhookFixture,
+) -> None:
+    hooks.receiver.answers = lambda _: 500
+    backlog = await news(hooks, 3)
     for _ in range(4):
-        await desk.deliver()
-        desk.pass_time(minutes=6)
-    gate = Gate(desk, "ops")
-    desk.receiver.posts.clear()
-    desk.pass_time(hours=1)
-    async with desk.delivering():
-        await desk.until(lambda: len(posted(desk, "ops")) == len(backlog))
-        desk.receiver.answers = lambda _: 204
-        fresh = await desk.bad_news("v@c.test")
-        desk.wake.set()
-        await desk.until(lambda: [got.id for got in desk.receiver.alerts] == [fresh.id])
-        desk.wake.set()
+        await hooks.deliver()
+        hooks.pass_time(minutes=6)
+    gate = Gate(hooks, "ops")
+    hooks.receiver.posts.clear()
+    hooks.pass_time(hours=1)
+    async with hooks.delivering():
+        await hooks.until(lambda: len(posted(hooks, "ops")) == len(backlog))
+        hooks.receiver.answers = lambda _: 204
+        fresh = await hooks.bad_news("v@c.test")
+        hooks.wake.set()
+        await hooks.until(lambda: [got.id for got in hooks.receiver.alerts] == [fresh.id])
+        hooks.wake.set()
         await asyncio.sleep(0.1)
         gate.open()
-        await desk.until(lambda: len(desk.receiver.alerts) == 1 + len(backlog))
-    assert sorted(posted(desk, "ops")) == sorted(alert.id for alert in (*backlog, fresh)), "each once"
+        await hooks.until(lambda: len(hooks.receiver.alerts) == 1 + len(backlog))
+    assert sorted(posted(hooks, "ops")) == sorted(alert.id for alert in (*backlog, fresh)), "each once"
 
 
 async def test_names_that_are_looked_up_for_ever_leave_threads_for_everybody_else(

@@ -1,4 +1,4 @@
-"""What the acceptance tests share: an office, and a sender without receiptd, to show what the world does by itself."""
+"""What the acceptance tests share: a daemon, and a sender without receiptd, to show what the world does by itself."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from email.message import Message
 import pytest
 
 from receiptd import correlation_token
-from tests.acceptance.offices import office_in
-from tests.nursery import Nursery
-from tests.office import PATIENCE, Office
+from tests.acceptance.daemons import daemon_in
+from tests.daemon_process import PATIENCE, DaemonProcess
+from tests.fork_server import ForkServer
 from tests.servers.world import HOST, World
 
 
 @pytest.fixture(scope="module")
-def office(nursery: Nursery, world: World) -> Iterator[Office]:
-    """Open an office for the tests of one file: more of them would have its bad news collected, as many at once are."""
-    with office_in(nursery, world) as office:
-        yield office
+def daemon(fork_server: ForkServer, world: World) -> Iterator[DaemonProcess]:
+    """Open a daemon for the tests of one file: more of them would have its bad news collected, as many at once are."""
+    with daemon_in(fork_server, world) as daemon:
+        yield daemon
 
 
 @dataclass(frozen=True)

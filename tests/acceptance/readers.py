@@ -8,7 +8,7 @@ from email import message_from_bytes
 from email.message import Message
 
 from receiptd import correlation_token
-from tests.office import PATIENCE, Json, Office
+from tests.daemon_process import PATIENCE, DaemonProcess, Json
 from tests.servers.world import HOST, World
 
 
@@ -20,9 +20,9 @@ def has(**wanted: str) -> Callable[[Json], bool]:
 is_met = has(receipt="met")
 
 
-def arrived(world: World, office: Office, letter: str, address: str) -> Message:
+def arrived(world: World, daemon: DaemonProcess, letter: str, address: str) -> Message:
     """Return the letter as it lies in the mailbox of *address*."""
-    message_id = office.message(letter)["message_id"].encode()
+    message_id = daemon.message(letter)["message_id"].encode()
     return message_from_bytes(world.await_message(address, lambda raw: message_id in raw))
 
 

@@ -21,7 +21,7 @@ def endpoint() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def office(world: World, endpoint: Receiver, tmp_path: Path) -> Path:
+def daemon(world: World, endpoint: Receiver, tmp_path: Path) -> Path:
     """Return the settings of a sender at a.test."""
     address = world.new_receipts_address()
     for name, secret in {"password": world.password, "hook": "whsec_" + "MDEy" * 8}.items():
@@ -55,9 +55,9 @@ def office(world: World, endpoint: Receiver, tmp_path: Path) -> Path:
     [("bob@box.test", "delivered: "), ("bob@b.test", "relayed: "), ("team@box.test", "expanded: ")],
 )
 def test_a_round_trip_tells_how_much_a_domain_can_prove(
-    office: Path, capsys: pytest.CaptureFixture[str], address: str, told: str
+    daemon: Path, capsys: pytest.CaptureFixture[str], address: str, told: str
 ) -> None:
-    assert check.run(office, address) == os.EX_OK
+    assert check.run(daemon, address) == os.EX_OK
     shown = capsys.readouterr().out
     assert "FAIL" not in shown
     assert f"OK    round trip {told}" in shown
@@ -65,15 +65,15 @@ def test_a_round_trip_tells_how_much_a_domain_can_prove(
 
 
 def test_a_recipient_that_the_relay_refuses_is_told_with_the_reason(
-    office: Path, capsys: pytest.CaptureFixture[str]
+    daemon: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check.run(office, "forbidden@b.test") == 1
+    assert check.run(daemon, "forbidden@b.test") == 1
     assert "FAIL  round trip the relay won't take a message to forbidden@b.test" in capsys.readouterr().out
 
 
-def test_a_wrong_password_fails_at_relay_and_mailbox(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (office.parent / "password").write_text("wrong")
-    assert check.run(office) == 1
+def test_a_wrong_password_fails_at_relay_and_mailbox(daemon: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (daemon.parent / "password").write_text("wrong")
+    assert check.run(daemon) == 1
     shown = capsys.readouterr().out
     assert "FAIL  relay" in shown
     assert "FAIL  mailbox" in shown

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.acceptance.offices import office_in
-from tests.nursery import Nursery
-from tests.office import Office, await_that
+from tests.acceptance.daemons import daemon_in
+from tests.daemon_process import DaemonProcess, await_that
+from tests.fork_server import ForkServer
 from tests.servers.world import World
 
 pytestmark = pytest.mark.servers
@@ -20,16 +20,16 @@ SOON = 5.0
 
 
 @pytest.fixture(params=[True, False], ids=["idle", "poll alone"])
-def patient(nursery: Nursery, world: World, request: pytest.FixtureRequest) -> Iterator[Office]:
-    """Open an office that looks into its mailbox every ten minutes."""
-    with office_in(nursery, world, box="" if request.param else "idle = false", start=False) as office:
-        settings = office.config.read_text()
-        office.config.write_text(settings.replace('poll = "1s"', 'poll = "10m"'))
-        office.start(ready="/readyz")
-        yield office
+def patient(fork_server: ForkServer, world: World, request: pytest.FixtureRequest) -> Iterator[DaemonProcess]:
+    """Open a daemon that looks into its mailbox every ten minutes."""
+    with daemon_in(fork_server, world, box="" if request.param else "idle = false", start=False) as daemon:
+        settings = daemon.config.read_text()
+        daemon.config.write_text(settings.replace('poll = "1s"', 'poll = "10m"'))
+        daemon.start(ready="/readyz")
+        yield daemon
 
 
-def test_silence_is_told_within_seconds_of_its_deadline_whatever_poll_says(patient: Office) -> None:
+def test_silence_is_told_within_seconds_of_its_deadline_whatever_poll_says(patient: DaemonProcess) -> None:
     message = patient.post("alice@box.test", require="displayed", within="8s")
     shown = patient.wait(message, lambda recipient: bool(recipient["deadline"]))
     deadline = datetime.fromisoformat(shown["recipients"][0]["deadline"]).astimezone(UTC)
@@ -42,7 +42,9 @@ def test_silence_is_told_within_seconds_of_its_deadline_whatever_poll_says(patie
     assert late < SOON + 1, "a deadline is shown to the second"
 
 
-def test_a_report_that_lies_unread_at_the_deadline_is_a_receipt_and_no_alert(patient: Office, world: World) -> None:
+def test_a_report_that_lies_unread_at_the_deadline_is_a_receipt_and_no_alert(
+    patient: DaemonProcess, world: World
+) -> None:
     message = patient.post("alice@box.test", within="8s")
     shown = patient.wait(message, lambda recipient: recipient["receipt"] != "open", within=8 + SOON + 5)
     assert shown["recipients"][0]["receipt"] == "met"

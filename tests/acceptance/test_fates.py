@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.acceptance.readers import has
-from tests.office import Json, Office, await_that, event, kinds
+from tests.daemon_process import DaemonProcess, Json, await_that, event, kinds
 
 pytestmark = pytest.mark.servers
 
@@ -49,88 +49,90 @@ LEVELS = {"relayed": "relayed", "expanded": "relayed", "delivered": "delivered"}
 
 
 @pytest.fixture(scope="module")
-def letters(office: Office) -> dict[str, str]:
+def letters(daemon: DaemonProcess) -> dict[str, str]:
     """Send all letters before any of them is awaited."""
-    return {fate: office.post(address, **required) for fate, (address, required, *_) in FATES.items()}
+    return {fate: daemon.post(address, **required) for fate, (address, required, *_) in FATES.items()}
 
 
 @pytest.mark.parametrize("fate", FATES)
-def test_a_letter_meets_its_fate(office: Office, letters: dict[str, str], fate: str) -> None:
+def test_a_letter_meets_its_fate(daemon: DaemonProcess, letters: dict[str, str], fate: str) -> None:
     _, _, delivery, receipt = FATES[fate]
-    recipient = office.wait(letters[fate], has(delivery=delivery, receipt=receipt))["recipients"][0]
+    recipient = daemon.wait(letters[fate], has(delivery=delivery, receipt=receipt))["recipients"][0]
     if delivery in LEVELS:
         assert recipient["level"] == LEVELS[delivery]
 
 
-def _at_its_end(office: Office, letters: dict[str, str], fate: str) -> Json:
-    return office.wait(letters[fate], has(delivery=FATES[fate][2], receipt=FATES[fate][3]))
+def _at_its_end(daemon: DaemonProcess, letters: dict[str, str], fate: str) -> Json:
+    return daemon.wait(letters[fate], has(delivery=FATES[fate][2], receipt=FATES[fate][3]))
 
 
-def test_a_full_mailbox_is_named_as_the_cause(office: Office, letters: dict[str, str]) -> None:
-    shown = _at_its_end(office, letters, "mailbox full")
+def test_a_full_mailbox_is_named_as_the_cause(daemon: DaemonProcess, letters: dict[str, str]) -> None:
+    shown = _at_its_end(daemon, letters, "mailbox full")
     assert event(shown, "failed")["detail"]["cause"] == "mailbox_full"
 
 
-def test_exims_delivered_for_a_redirect_is_no_delivery(office: Office, letters: dict[str, str]) -> None:
-    shown = _at_its_end(office, letters, "a redirect at Exim to a server that takes it")
+def test_exims_delivered_for_a_redirect_is_no_delivery(daemon: DaemonProcess, letters: dict[str, str]) -> None:
+    shown = _at_its_end(daemon, letters, "a redirect at Exim to a server that takes it")
     assert event(shown, "relayed")["detail"]["stated_action"] == "delivered"
 
 
 def test_exims_false_success_is_one_fact_however_often_it_is_said_and_the_failure_is_told(
-    office: Office, letters: dict[str, str]
+    daemon: DaemonProcess, letters: dict[str, str]
 ) -> None:
     """A queue run that puts the letter off says each time that it was delivered, and the last one that it failed."""
     letter = letters["a redirect at Exim that expires"]
-    shown = _at_its_end(office, letters, "a redirect at Exim that expires")
+    shown = _at_its_end(daemon, letters, "a redirect at Exim that expires")
     assert {"relayed", "met", "failed"} < set(kinds(shown))
-    await_that(lambda: event(office.message(letter), "relayed")["count"] > 1)
-    assert kinds(office.message(letter)).count("relayed") == 1
-    office.receiver.wait_for("receipt.failed", address="waiting@exim.test")
-    told = [alert.type for alert in office.receiver.about("waiting@exim.test") if alert.endpoint == "ops"]
+    await_that(lambda: event(daemon.message(letter), "relayed")["count"] > 1)
+    assert kinds(daemon.message(letter)).count("relayed") == 1
+    daemon.receiver.wait_for("receipt.failed", address="waiting@exim.test")
+    told = [alert.type for alert in daemon.receiver.about("waiting@exim.test") if alert.endpoint == "ops"]
     assert told == ["receipt.failed"]
 
 
-def test_opensmtpds_end_of_queue_time_is_a_failure(office: Office, letters: dict[str, str]) -> None:
-    shown = _at_its_end(office, letters, "a redirect at OpenSMTPD that expires")
+def test_opensmtpds_end_of_queue_time_is_a_failure(daemon: DaemonProcess, letters: dict[str, str]) -> None:
+    shown = _at_its_end(daemon, letters, "a redirect at OpenSMTPD that expires")
     assert event(shown, "failed")["detail"]["stated_action"] == "delayed"
 
 
-def test_a_failure_after_a_delivery_contradicts_it_and_is_told_once(office: Office, letters: dict[str, str]) -> None:
-    shown = _at_its_end(office, letters, "delivered to one member of an alias, expired for the other")
+def test_a_failure_after_a_delivery_contradicts_it_and_is_told_once(
+    daemon: DaemonProcess, letters: dict[str, str]
+) -> None:
+    shown = _at_its_end(daemon, letters, "delivered to one member of an alias, expired for the other")
     seen = kinds(shown)
     assert "met" in seen
     assert seen.index("delivered") < seen.index("failed")
     branches = {branch["final_recipient"]: branch["delivery"] for branch in shown["recipients"][0]["branches"]}
     assert branches == {"torn@osmtpd.test": "delivered", "never@later.test": "failed"}
-    alert = office.receiver.wait_for("receipt.contradicted", address="torn@osmtpd.test")
+    alert = daemon.receiver.wait_for("receipt.contradicted", address="torn@osmtpd.test")
     assert alert.data["evidence"] == event(shown, "failed")["evidence"]
     assert not alert.data["unproven"]
-    told = [(alert.endpoint, alert.type) for alert in office.receiver.about("torn@osmtpd.test")]
+    told = [(alert.endpoint, alert.type) for alert in daemon.receiver.about("torn@osmtpd.test")]
     assert told.count(("ops", "receipt.contradicted")) == 1
     assert {kind for _, kind in told} == {"receipt.contradicted"}
 
 
-def test_a_failed_member_of_an_alias_is_told_as_that(office: Office, letters: dict[str, str]) -> None:
-    _at_its_end(office, letters, "an alias with a member that fails")
-    alert = office.receiver.wait_for("receipt.failed", address="mixed@box.test")
+def test_a_failed_member_of_an_alias_is_told_as_that(daemon: DaemonProcess, letters: dict[str, str]) -> None:
+    _at_its_end(daemon, letters, "an alias with a member that fails")
+    alert = daemon.receiver.wait_for("receipt.failed", address="mixed@box.test")
     assert "One branch of an alias" in alert.data["reason"]
 
 
-def test_a_letter_that_a_filter_refuses_is_refused_though_it_was_relayed(office: Office) -> None:
-    letter = office.post("reject@b.test")
-    alert = office.receiver.wait_for("receipt.refused", address="reject@b.test")
-    recipient = office.wait(letter, has(receipt="failed"))["recipients"][0]
+def test_a_letter_that_a_filter_refuses_is_refused_though_it_was_relayed(daemon: DaemonProcess) -> None:
+    letter = daemon.post("reject@b.test")
+    alert = daemon.receiver.wait_for("receipt.refused", address="reject@b.test")
+    recipient = daemon.wait(letter, has(receipt="failed"))["recipients"][0]
     assert (recipient["delivery"], recipient["disposition"]) == ("failed", "refused")
     assert not alert.data["unproven"]
 
 
-def test_a_report_in_junk_counts(office: Office) -> None:
-    office.wait(office.post("spammy@box.test", **DELIVERED), has(receipt="met"))
-    assert "Junk" in {report["folder"] for report in office.reports("matched")}
+def test_a_report_in_junk_counts(daemon: DaemonProcess) -> None:
+    daemon.wait(daemon.post("spammy@box.test", **DELIVERED), has(receipt="met"))
+    assert "Junk" in {report["folder"] for report in daemon.reports("matched")}
 
 
-def test_recipients_of_one_letter_have_each_their_own_fate(office: Office) -> None:
-    letter = office.send(
+def test_recipients_of_one_letter_have_each_their_own_fate(daemon: DaemonProcess) -> None:
+    letter = daemon.send(
         *("alice@box.test", "nosuch@b.test"),
         options=("--cc", "carol@b.test", "--bcc", "bob@box.test", "--require", "delivered"),
     )
@@ -142,6 +144,6 @@ def test_recipients_of_one_letter_have_each_their_own_fate(office: Office) -> No
     }
 
     def states() -> set[tuple[str, str, str]]:
-        return {(one["address"], one["role"], one["delivery"]) for one in office.message(letter)["recipients"]}
+        return {(one["address"], one["role"], one["delivery"]) for one in daemon.message(letter)["recipients"]}
 
     await_that(lambda: states() == wanted, states)

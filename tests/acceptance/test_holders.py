@@ -8,7 +8,7 @@ from email.message import Message
 import pytest
 
 from tests.acceptance.readers import arrived, deliver, has
-from tests.office import Office, await_that, event
+from tests.daemon_process import DaemonProcess, await_that, event
 from tests.servers.world import World
 
 pytestmark = pytest.mark.servers
@@ -45,36 +45,36 @@ Message-ID: {message_id}
 """.encode()
 
 
-def test_a_holders_bounce_undoes_no_delivery_that_the_server_reported(world: World, office: Office) -> None:
-    letter = office.send("alice@box.test", options=("--require", "delivered"))
-    office.wait(letter, has(delivery="delivered", receipt="met"))
-    copy = arrived(world, office, letter, "alice@box.test")
+def test_a_holders_bounce_undoes_no_delivery_that_the_server_reported(world: World, daemon: DaemonProcess) -> None:
+    letter = daemon.send("alice@box.test", options=("--require", "delivered"))
+    daemon.wait(letter, has(delivery="delivered", receipt="met"))
+    copy = arrived(world, daemon, letter, "alice@box.test")
     path = copy["Return-Path"].strip("<>")
     deliver(world, "", path, failure(path, "alice@box.test", copy["Message-ID"]))
-    alert = office.receiver.wait_for("receipt.failed", address="alice@box.test")
+    alert = daemon.receiver.wait_for("receipt.failed", address="alice@box.test")
     assert alert.data["unproven"]
-    shown = office.message(letter)
+    shown = daemon.message(letter)
     assert (shown["recipients"][0]["delivery"], shown["recipients"][0]["receipt"]) == ("delivered", "met")
     assert event(shown, "failed")["trust"] == "keyed"
 
 
-def test_the_envelope_id_stands_in_no_copy_log_alert_or_answer(world: World, office: Office) -> None:
-    letter = office.send("nobody@b.test", "alice@box.test")
-    office.receiver.wait_for("receipt.failed", address="nobody@b.test")
-    office.wait(letter, lambda recipient: recipient["receipt"] in ("met", "failed"))
-    copy: Message = arrived(world, office, letter, "alice@box.test")
-    with sqlite3.connect(office.folder / "receiptd.db") as database:
+def test_the_envelope_id_stands_in_no_copy_log_alert_or_answer(world: World, daemon: DaemonProcess) -> None:
+    letter = daemon.send("nobody@b.test", "alice@box.test")
+    daemon.receiver.wait_for("receipt.failed", address="nobody@b.test")
+    daemon.wait(letter, lambda recipient: recipient["receipt"] in ("met", "failed"))
+    copy: Message = arrived(world, daemon, letter, "alice@box.test")
+    with sqlite3.connect(daemon.folder / "receiptd.db") as database:
         secrets = [word for (word,) in database.execute("SELECT envelope_id FROM recipient WHERE envelope_id NOT NULL")]
     database.close()
     assert len(secrets) >= 2
-    await_that(lambda: office.reports("matched"))
+    await_that(lambda: daemon.reports("matched"))
     seen = "\n".join(
         [
             copy.as_string(),
-            office.log,
-            *(str(alert.data) for alert in office.receiver.about("nobody@b.test")),
+            daemon.log,
+            *(str(alert.data) for alert in daemon.receiver.about("nobody@b.test")),
             *(
-                office.look(path)[1]
+                daemon.look(path)[1]
                 for path in (f"/v1/messages/{letter}", "/v1/events", "/v1/reports", "/v1/alerts", "/metrics")
             ),
         ]

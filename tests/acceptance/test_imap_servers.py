@@ -24,13 +24,13 @@ from receiptd.models import EventRow, Recipient
 from receiptd.settings import MailboxSettings
 from receiptd.settle import settle
 from receiptd.store.monitors import Health
-from tests.acceptance.offices import office_in
+from tests.acceptance.daemons import daemon_in
 from tests.acceptance.readers import is_met
-from tests.nursery import Nursery
+from tests.fork_server import ForkServer
 from tests.servers.imap_programs import USERS, home
 from tests.servers.programs import VMAIL
 from tests.servers.world import HOST, World
-from tests.stage import Stage, dsn, staged
+from tests.steps_fixture import StepsFixture, dsn, open_steps
 
 NAMES = ("cyrus", "courier", "imap4d")
 AFTER = ("keep", "seen", "move:Processed", "delete")
@@ -102,14 +102,14 @@ def _foreign(world: World, name: str) -> Foreign:
 
 @dataclass
 class Post:
-    """A stage whose mailbox is foreign."""
+    """Steps whose mailbox is foreign."""
 
-    stage: Stage
+    steps: StepsFixture
     foreign: Foreign
 
     @property
     def box(self) -> MailboxSettings:
-        return self.stage.store.settings.mailbox[0]
+        return self.steps.store.settings.mailbox[0]
 
     def opened(self) -> AbstractAsyncContextManager[Mailbox]:
         return open_mailbox(self.box, password=self.foreign.password)
@@ -117,14 +117,14 @@ class Post:
     async def collect(self) -> int:
         """Read the mailbox on a connection of its own, and settle what came."""
         async with self.opened() as mailbox:
-            new = await collect(self.stage.store, self.box, mailbox, Progress())
-        while await settle(self.stage.store):
+            new = await collect(self.steps.store, self.box, mailbox, Progress())
+        while await settle(self.steps.store):
             pass
         return new
 
     async def delivered(self) -> int:
         """Return how many recipients are known to have it, and see that each was told once."""
-        async with self.stage.store.read() as session:
+        async with self.steps.store.read() as session:
             events = select(func.count()).where(EventRow.kind == EventKind.DELIVERED)
             recipients = select(func.count()).where(col(Recipient.level) == "delivered")
             told = (await session.exec(events)).one()
@@ -133,7 +133,7 @@ class Post:
 
     async def report(self, **where: Any) -> None:
         """Submit a letter and let its report come."""
-        taken = await self.stage.submitted()
+        taken = await self.steps.submitted()
         self.foreign.deliver(dsn(taken.recipients[0].token).replace(b"\n", b"\r\n"), **where)
 
 
@@ -142,8 +142,8 @@ async def posted(
     folder: Path, foreign: Foreign, *, box: dict[str, Any] | None = None, **more: Any
 ) -> AsyncIterator[Post]:
     mailbox = {"url": foreign.url, "password_file": str(folder / "password"), "idle": False, **(box or {})}
-    async with staged(folder, mailbox=[mailbox], **more) as stage:
-        yield Post(stage, foreign)
+    async with open_steps(folder, mailbox=[mailbox], **more) as steps:
+        yield Post(steps, foreign)
 
 
 @pytest.mark.parametrize("after", AFTER)
@@ -180,7 +180,7 @@ def _see_what_after_left(foreign: Foreign, after: str) -> None:
 async def test_check_finds_nothing_wrong(foreign: Foreign, tmp_path: Path) -> None:
     async with posted(tmp_path, foreign, box={"after": "move:Processed"}) as post:
         foreign.deliver(b"Subject: x\r\n\r\nx\r\n")
-        found = [one async for one in mailboxes.findings(post.stage.store.settings)]
+        found = [one async for one in mailboxes.findings(post.steps.store.settings)]
         assert not [one for one in found if one.is_failure]
         prefix = "" if foreign.name == "imap4d" else "INBOX."
         assert any(f"go to {prefix}Processed, which is made" in one.sentence for one in found)
@@ -215,7 +215,7 @@ async def test_a_uidvalidity_that_courier_makes_up_at_each_opening_is_no_hot_loo
             reads.append(new)
 
         stop, health = asyncio.Event(), Health("mailbox:receipts")
-        task = asyncio.create_task(watch(post.stage.store, post.box, health, post.opened, stop=stop, on_read=on_read))
+        task = asyncio.create_task(watch(post.steps.store, post.box, health, post.opened, stop=stop, on_read=on_read))
         await asyncio.sleep(4)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -232,12 +232,12 @@ async def test_imap4d_is_not_asked_for_the_starttls_that_it_does_not_offer(world
             pass
 
 
-def test_the_daemon_reads_it(nursery: Nursery, world: World, foreign: Foreign) -> None:
-    with office_in(nursery, world, mailbox=foreign.url) as office:
-        letter = office.send("alice@box.test", options=("--require", "delivered"))
-        report = world.await_message(office.receipts_address, lambda raw: b"delivery-status" in raw)
+def test_the_daemon_reads_it(fork_server: ForkServer, world: World, foreign: Foreign) -> None:
+    with daemon_in(fork_server, world, mailbox=foreign.url) as daemon:
+        letter = daemon.send("alice@box.test", options=("--require", "delivered"))
+        report = world.await_message(daemon.receipts_address, lambda raw: b"delivery-status" in raw)
         foreign.deliver(report.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
-        shown = office.wait(letter, is_met)
+        shown = daemon.wait(letter, is_met)
         assert shown["recipients"][0]["delivery"] == "delivered"
-        assert len(office.reports()) == 1
-        assert office.ready()["mailbox:receipts"]["ok"]
+        assert len(daemon.reports()) == 1
+        assert daemon.ready()["mailbox:receipts"]["ok"]

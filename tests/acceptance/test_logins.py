@@ -11,10 +11,10 @@ from functools import partial
 
 import pytest
 
-from tests.acceptance.offices import office_in
+from tests.acceptance.daemons import daemon_in
 from tests.acceptance.readers import is_met
-from tests.nursery import Nursery
-from tests.office import PATIENCE, Office, await_that, event, kinds
+from tests.daemon_process import PATIENCE, DaemonProcess, await_that, event, kinds
+from tests.fork_server import ForkServer
 from tests.servers.world import HOST, World
 
 pytestmark = pytest.mark.servers
@@ -41,13 +41,13 @@ def _stranger_writes(imap: imaplib.IMAP4) -> None:
 
 
 def test_a_receipt_comes_by_an_access_token_from_a_command_and_a_file_on_tls_and_starttls(
-    nursery: Nursery, world: World
+    fork_server: ForkServer, world: World
 ) -> None:
     address = world.new_receipts_address()
     say = f"import sys; sys.stdout.write('{world.access_token(address)}')"
     with (
-        office_in(
-            nursery,
+        daemon_in(
+            fork_server,
             world,
             address=address,
             relay=world.relay.tls_url(address),
@@ -57,12 +57,12 @@ def test_a_receipt_comes_by_an_access_token_from_a_command_and_a_file_on_tls_and
             box='after = "seen"',
             receipts='subaddress = "-"',
             secrets={"mailbox-token": world.access_token(address)},
-        ) as office,
+        ) as daemon,
         _mailbox(world, address) as imap,
     ):
         _stranger_writes(imap)
-        letter = office.send("alice@box.test", options=("--require", "delivered"))
-        shown = office.wait(letter, is_met)
+        letter = daemon.send("alice@box.test", options=("--require", "delivered"))
+        shown = daemon.wait(letter, is_met)
         delivered = event(shown, "delivered")
         assert (delivered["trust"], delivered["matched_by"]) == ("sealed", "return_path")
         accepted = event(shown, "accepted")
@@ -71,48 +71,53 @@ def test_a_receipt_comes_by_an_access_token_from_a_command_and_a_file_on_tls_and
         assert _holds(imap, "INBOX", 'UNSEEN SUBJECT "Lunch?"') == 1
 
 
-def test_a_matched_report_is_moved_and_other_mail_is_left_where_it_lies(nursery: Nursery, world: World) -> None:
+def test_a_matched_report_is_moved_and_other_mail_is_left_where_it_lies(fork_server: ForkServer, world: World) -> None:
     address = world.new_receipts_address()
     with (
-        office_in(
-            nursery, world, address=address, receipts='subaddress = "@"', box='after = "move:Processed"'
-        ) as office,
+        daemon_in(
+            fork_server, world, address=address, receipts='subaddress = "@"', box='after = "move:Processed"'
+        ) as daemon,
         _mailbox(world, address) as imap,
     ):
         _stranger_writes(imap)
         imap.create("Processed")
-        letter = office.send("alice@box.test", options=("--require", "delivered"))
-        shown = office.wait(letter, is_met)
+        letter = daemon.send("alice@box.test", options=("--require", "delivered"))
+        shown = daemon.wait(letter, is_met)
         assert shown["recipients"][0]["trust"] == "sealed"
         await_that(lambda: _holds(imap, "Processed", "ALL") == 1)
         assert _holds(imap, "INBOX", "ALL") == _holds(imap, "INBOX", 'SUBJECT "Lunch?"') == 1
 
 
-def test_a_matched_report_is_deleted_and_other_mail_is_left_where_it_lies(nursery: Nursery, world: World) -> None:
+def test_a_matched_report_is_deleted_and_other_mail_is_left_where_it_lies(
+    fork_server: ForkServer, world: World
+) -> None:
     address = world.new_receipts_address()
-    with office_in(nursery, world, address=address, box='after = "delete"') as office, _mailbox(world, address) as imap:
+    with (
+        daemon_in(fork_server, world, address=address, box='after = "delete"') as daemon,
+        _mailbox(world, address) as imap,
+    ):
         _stranger_writes(imap)
-        office.wait(office.send("bob@b.test"), is_met)
+        daemon.wait(daemon.send("bob@b.test"), is_met)
         await_that(lambda: _holds(imap, "INBOX", "ALL") == 1)
         assert _holds(imap, "INBOX", 'SUBJECT "Lunch?"') == 1
 
 
-def test_without_subaddresses_a_report_still_finds_its_letter(nursery: Nursery, world: World) -> None:
+def test_without_subaddresses_a_report_still_finds_its_letter(fork_server: ForkServer, world: World) -> None:
     address = world.new_receipts_address()
     with (
-        office_in(nursery, world, address=address, receipts='subaddress = ""') as office,
+        daemon_in(fork_server, world, address=address, receipts='subaddress = ""') as daemon,
         _mailbox(world, address) as imap,
     ):
         _stranger_writes(imap)
-        letter = office.send("alice@box.test", options=("--require", "delivered"))
-        shown = office.wait(letter, is_met)
+        letter = daemon.send("alice@box.test", options=("--require", "delivered"))
+        shown = daemon.wait(letter, is_met)
         delivered = event(shown, "delivered")
         assert delivered["matched_by"] == "envelope_id"
-        kept = office.reports()
+        kept = daemon.reports()
         assert [report["verdict"] for report in kept] == ["matched"], "people's mail is none of ours"
 
 
-def test_without_subaddresses_each_server_gives_back_another_key(nursery: Nursery, world: World) -> None:
+def test_without_subaddresses_each_server_gives_back_another_key(fork_server: ForkServer, world: World) -> None:
     """Postfix and Exim give back the envelope id; OpenSMTPD, and Dovecot where its Sieve rejects, the header alone."""
     found = {
         "bob@b.test": ("relayed", "envelope_id", "sealed"),
@@ -121,34 +126,34 @@ def test_without_subaddresses_each_server_gives_back_another_key(nursery: Nurser
         "gone@osmtpd.test": ("failed", "returned_header", "keyed"),
         "reject@b.test": ("refused", "returned_header", "keyed"),
     }
-    with office_in(nursery, world, receipts='subaddress = ""') as office:
-        letters = {address: office.post(address) for address in found}
+    with daemon_in(fork_server, world, receipts='subaddress = ""') as daemon:
+        letters = {address: daemon.post(address) for address in found}
         for address, (kind, *told) in found.items():
             letter = letters[address]
-            await_that(partial(_is_told, office, letter, kind))
-            heard = event(office.message(letter), kind)
+            await_that(partial(_is_told, daemon, letter, kind))
+            heard = event(daemon.message(letter), kind)
             assert [heard["matched_by"], heard["trust"]] == told, address
 
 
-def _is_told(office: Office, letter: str, kind: str) -> bool:
-    return kind in kinds(office.message(letter))
+def _is_told(daemon: DaemonProcess, letter: str, kind: str) -> bool:
+    return kind in kinds(daemon.message(letter))
 
 
 def test_an_expired_access_token_fails_nothing_and_a_new_one_is_tried_when_a_person_says_so(
-    nursery: Nursery, world: World
+    fork_server: ForkServer, world: World
 ) -> None:
     address = world.new_receipts_address()
-    with office_in(
-        nursery,
+    with daemon_in(
+        fork_server,
         world,
         address=address,
         relay_login='oauth = {token_file = "relay-token"}',
         secrets={"relay-token": world.access_token(address, lifetime=-10)},
-    ) as office:
-        letter = office.send("alice@box.test", options=("--require", "delivered"))
-        blind = office.receiver.wait_for("monitor.blind")
+    ) as daemon:
+        letter = daemon.send("alice@box.test", options=("--require", "delivered"))
+        blind = daemon.receiver.wait_for("monitor.blind")
         assert (blind.data["what"], "token" in blind.data["reason"]) == ("relay", True)
-        assert office.message(letter)["recipients"][0]["delivery"] == "queued"
-        (office.folder / "relay-token").write_text(world.access_token(address))
-        assert office.run("retry", letter).status == 0
-        office.wait(letter, is_met)
+        assert daemon.message(letter)["recipients"][0]["delivery"] == "queued"
+        (daemon.folder / "relay-token").write_text(world.access_token(address))
+        assert daemon.run("retry", letter).status == 0
+        daemon.wait(letter, is_met)

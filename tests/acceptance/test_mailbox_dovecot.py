@@ -14,7 +14,7 @@ import pytest
 
 from receiptd.mailbox import FolderInfo, FolderMissing, Mailbox, MailboxDown, open_mailbox
 from receiptd.settings import MailboxSettings
-from tests.office import PATIENCE
+from tests.daemon_process import PATIENCE
 from tests.servers.world import HOST, World
 
 LETTER = b"Subject: hello\r\n\r\n5 * 3 :)\r\n"

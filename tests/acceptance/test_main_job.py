@@ -5,24 +5,24 @@ from __future__ import annotations
 import pytest
 
 from tests.acceptance.readers import has, is_met
-from tests.office import Office, event, kinds
+from tests.daemon_process import DaemonProcess, event, kinds
 
 pytestmark = pytest.mark.servers
 
 
-def test_a_letter_to_a_mailbox_is_delivered(office: Office) -> None:
-    letter = office.send("alice@box.test", options=("--require", "delivered"))
-    shown = office.wait(letter, is_met)
+def test_a_letter_to_a_mailbox_is_delivered(daemon: DaemonProcess) -> None:
+    letter = daemon.send("alice@box.test", options=("--require", "delivered"))
+    shown = daemon.wait(letter, is_met)
     recipient = shown["recipients"][0]
     assert (recipient["delivery"], recipient["level"], recipient["trust"]) == ("delivered", "delivered", "sealed")
     assert kinds(shown) == ["queued", "accepted", "delivered", "met"]
-    assert not office.receiver.about("alice@box.test")
+    assert not daemon.receiver.about("alice@box.test")
 
 
-def test_a_letter_to_an_unknown_user_fails_at_once(office: Office) -> None:
-    letter = office.send("nobody@b.test")
-    alert = office.receiver.wait_for("receipt.failed", address="nobody@b.test")
-    shown = office.message(letter)
+def test_a_letter_to_an_unknown_user_fails_at_once(daemon: DaemonProcess) -> None:
+    letter = daemon.send("nobody@b.test")
+    alert = daemon.receiver.wait_for("receipt.failed", address="nobody@b.test")
+    shown = daemon.message(letter)
     recipient = shown["recipients"][0]
     assert (recipient["delivery"], recipient["receipt"]) == ("failed", "failed")
     failed = event(shown, "failed")
@@ -31,10 +31,10 @@ def test_a_letter_to_an_unknown_user_fails_at_once(office: Office) -> None:
     assert not alert.data["unproven"]
 
 
-def test_silence_past_the_deadline_is_told_level_by_level(office: Office) -> None:
-    letter = office.send("anybody@silent.test", options=("--require", "delivered", "--within", "2s"))
-    first = office.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
+def test_silence_past_the_deadline_is_told_level_by_level(daemon: DaemonProcess) -> None:
+    letter = daemon.send("anybody@silent.test", options=("--require", "delivered", "--within", "2s"))
+    first = daemon.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
     assert (first.endpoint, first.data["escalation"]) == ("ops", 1)
-    office.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
-    shown = office.wait(letter, has(receipt="overdue"))
+    daemon.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
+    shown = daemon.wait(letter, has(receipt="overdue"))
     assert shown["recipients"][0]["delivery"] in ("accepted", "relayed")

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
 from trustme import CA
 
-from tests.office import Office
+from tests.daemon_process import DaemonProcess
 from tests.servers.world import World
 
 pytestmark = pytest.mark.servers
@@ -45,8 +45,8 @@ def _headed(mark: str, content: bytes) -> bytes:
     return header.encode() + b"Date: Tue, 24 Nov 2026 09:30:00 +0000\r\n" + content
 
 
-def _hand_over(office: Office, message: bytes) -> None:
-    done = office.send_with_receipt("-t", stdin=message)
+def _hand_over(daemon: DaemonProcess, message: bytes) -> None:
+    done = daemon.send_with_receipt("-t", stdin=message)
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -73,15 +73,17 @@ def _smime() -> bytes:
 
 
 @pytest.mark.parametrize(("mark", "content"), [("smime", _smime()), ("pgp", PGP)])
-def test_a_signed_message_arrives_to_the_last_byte(office: Office, world: World, mark: str, content: bytes) -> None:
+def test_a_signed_message_arrives_to_the_last_byte(
+    daemon: DaemonProcess, world: World, mark: str, content: bytes
+) -> None:
     sent = _headed(f"signed-{mark}", content)
-    _hand_over(office, sent)
+    _hand_over(daemon, sent)
     arrived = _arrived(world, f"<signed-{mark}@")
     assert _body(arrived) == _body(sent)
     assert message_from_bytes(arrived)["Content-Type"] == message_from_bytes(sent)["Content-Type"]
 
 
-def test_a_dkim_signature_still_verifies_at_the_recipient(office: Office, world: World) -> None:
+def test_a_dkim_signature_still_verifies_at_the_recipient(daemon: DaemonProcess, world: World) -> None:
     key = generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -91,26 +93,26 @@ def test_a_dkim_signature_still_verifies_at_the_recipient(office: Office, world:
     signature = dkim.sign(
         message, b"s", b"a.test", private, include_headers=fields, canonicalize=(b"simple", b"simple")
     )
-    _hand_over(office, signature + message)
+    _hand_over(daemon, signature + message)
     arrived = _arrived(world, "<signed-dkim@")
     assert dkim.verify(arrived, dnsfunc=lambda *_, **__: record)
     assert not dkim.verify(arrived.replace(b"here on", b"here"), dnsfunc=lambda *_, **__: record)
 
 
-def test_a_blind_copy_arrives_and_nobody_sees_of_it(office: Office, world: World) -> None:
-    _hand_over(office, _headed("blind", b"Cc: carol@b.test\r\nBcc: alice@box.test\r\n\r\nPsst.\r\n"))
+def test_a_blind_copy_arrives_and_nobody_sees_of_it(daemon: DaemonProcess, world: World) -> None:
+    _hand_over(daemon, _headed("blind", b"Cc: carol@b.test\r\nBcc: alice@box.test\r\n\r\nPsst.\r\n"))
     for address in ("bob@box.test", "carol@b.test", "alice@box.test"):
         arrived = message_from_bytes(_arrived(world, "<blind@", address))
         assert (arrived["Bcc"], arrived["Cc"]) == (None, "carol@b.test")
         assert b"alice@box.test" not in arrived.as_bytes().partition(b"From: ")[2], "what we sent names her to nobody"
 
 
-def test_foreign_characters_arrive_as_they_were_written(office: Office, world: World, tmp_path: Path) -> None:
+def test_foreign_characters_arrive_as_they_were_written(daemon: DaemonProcess, world: World, tmp_path: Path) -> None:
     attachment = tmp_path / "Größe – 大きさ.pdf"
     attachment.write_bytes(bytes(range(256)) * 8)
     subject = "Rechnung für Ørsted: 請求書 №7"
     options = ("-s", subject, "--header", "X-Mark: foreign-characters", "--attach", str(attachment))
-    office.send("bob@box.test", text="Schöne Grüße\n.\n", options=options)
+    daemon.send("bob@box.test", text="Schöne Grüße\n.\n", options=options)
     arrived = message_from_bytes(_arrived(world, "foreign-characters"), policy=policy.default)
     assert arrived["Subject"] == subject
     [attached] = arrived.iter_attachments()

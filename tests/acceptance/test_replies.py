@@ -11,10 +11,10 @@ from email.utils import make_msgid
 
 import pytest
 
-from tests.acceptance.offices import office_in
+from tests.acceptance.daemons import daemon_in
 from tests.acceptance.readers import deliver, has
-from tests.nursery import Nursery
-from tests.office import PATIENCE, Office, kinds
+from tests.daemon_process import PATIENCE, DaemonProcess, kinds
+from tests.fork_server import ForkServer
 from tests.servers.world import HOST, World
 
 pytestmark = pytest.mark.servers
@@ -27,7 +27,7 @@ def clerk(world: World) -> str:
 
 
 @pytest.fixture(scope="module")
-def office(nursery: Nursery, world: World, clerk: str) -> Iterator[Office]:
+def daemon(fork_server: ForkServer, world: World, clerk: str) -> Iterator[DaemonProcess]:
     replies = f"""
         [[mailbox]]
         name = "replies"
@@ -37,14 +37,14 @@ def office(nursery: Nursery, world: World, clerk: str) -> Iterator[Office]:
         ca_file = "{world.ca_file}"
         poll = "1s"
     """
-    with office_in(nursery, world, box=replies) as office:
-        yield office
+    with daemon_in(fork_server, world, box=replies) as daemon:
+        yield daemon
 
 
-def _ask(office: Office, clerk: str, address: str, level: str = "delivered") -> tuple[str, str]:
+def _ask(daemon: DaemonProcess, clerk: str, address: str, level: str = "delivered") -> tuple[str, str]:
     """Send a letter that needs an answer; return its id and Message-ID when it is out."""
-    letter = office.send(address, options=("-f", clerk, "--require", "replied"))
-    shown = office.wait(letter, has(delivery=level))
+    letter = daemon.send(address, options=("-f", clerk, "--require", "replied"))
+    shown = daemon.wait(letter, has(delivery=level))
     assert shown["recipients"][0]["receipt"] == "open"
     return letter, shown["message_id"]
 
@@ -58,26 +58,26 @@ def _write(world: World, sender: str, to: str, **fields: str) -> None:
     deliver(world, sender, to, message.as_bytes())
 
 
-def test_a_persons_answer_is_a_reply_and_a_robots_is_not(office: Office, world: World, clerk: str) -> None:
-    asked, asked_id = _ask(office, clerk, "alice@box.test")
-    other, other_id = _ask(office, clerk, "bob@box.test")
+def test_a_persons_answer_is_a_reply_and_a_robots_is_not(daemon: DaemonProcess, world: World, clerk: str) -> None:
+    asked, asked_id = _ask(daemon, clerk, "alice@box.test")
+    other, other_id = _ask(daemon, clerk, "bob@box.test")
     _write(world, "bob@box.test", clerk, Subject="Away", In_Reply_To=other_id, Auto_Submitted="auto-replied")
     _write(world, "alice@box.test", clerk, Subject="Private: the party", References="<party@box.test>")
     _write(world, "alice@box.test", clerk, Subject="Re: An invoice", In_Reply_To=asked_id, References=asked_id)
-    shown = office.wait(asked, has(level="replied", receipt="met"))
+    shown = daemon.wait(asked, has(level="replied", receipt="met"))
     assert shown["recipients"][0]["disposition"] == "replied"
-    assert "replied" not in kinds(office.message(other))
-    assert office.message(other)["recipients"][0]["receipt"] == "open"
-    stored = office.reports()
+    assert "replied" not in kinds(daemon.message(other))
+    assert daemon.message(other)["recipients"][0]["receipt"] == "open"
+    stored = daemon.reports()
     assert "Re: An invoice" in {report["subject"] for report in stored}
     assert not [report for report in stored if (report["subject"] or "").startswith("Private")]
 
 
-def test_the_mailbox_of_a_person_is_left_as_it_was(office: Office, world: World, clerk: str) -> None:
+def test_the_mailbox_of_a_person_is_left_as_it_was(daemon: DaemonProcess, world: World, clerk: str) -> None:
     """Not even "recent" is taken from a message: the person's own program is to be told of it."""
-    asked, asked_id = _ask(office, clerk, "carol@b.test", level="relayed")
+    asked, asked_id = _ask(daemon, clerk, "carol@b.test", level="relayed")
     _write(world, "carol@b.test", clerk, Subject="Re: An invoice", In_Reply_To=asked_id)
-    office.wait(asked, has(level="replied", receipt="met"))
+    daemon.wait(asked, has(level="replied", receipt="met"))
     context = ssl.create_default_context(cafile=str(world.ca_file))
     with imaplib.IMAP4_SSL(HOST, world.imap.imaps, ssl_context=context, timeout=PATIENCE) as imap:
         imap.login(clerk, world.password)
@@ -86,8 +86,8 @@ def test_the_mailbox_of_a_person_is_left_as_it_was(office: Office, world: World,
     assert everything == recent == unseen > 0
 
 
-def test_an_answer_can_be_required_only_where_it_would_be_seen(office: Office) -> None:
+def test_an_answer_can_be_required_only_where_it_would_be_seen(daemon: DaemonProcess) -> None:
     words = ("-f", "elsewhere@a.test", "-s", "An invoice", "--require", "replied", "bob@box.test")
-    done = office.send_with_receipt(*words)
+    done = daemon.send_with_receipt(*words)
     assert done.returncode == 65
     assert b"reply can't be required" in done.stderr

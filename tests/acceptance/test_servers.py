@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.conftest import Post, submission
-from tests.office import PATIENCE
+from tests.daemon_process import PATIENCE
 from tests.servers.world import HOST, World
 
 

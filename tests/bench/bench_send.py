@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from tests.nursery import Nursery
-from tests.office import Tables, environment, open_daemon
+from tests.daemon_process import Tables, environment, open_daemon
+from tests.fork_server import ForkServer
 
 NOBODY = Tables(
     submission='url = "smtp://127.0.0.1:1"',
@@ -31,8 +31,11 @@ def seconds(command: Sequence[str]) -> float:
 
 def main(runs: int) -> None:
     """Run both in turn, and print medians and their ratio."""
-    with closing(Nursery(environment())) as nursery, open_daemon(nursery, NOBODY, {"password": "secret"}) as office:
-        words = ("-f", "me@a.test", "-s", "Contract", "--config", str(office.config), "bob@b.test")
+    with (
+        closing(ForkServer(environment())) as fork_server,
+        open_daemon(fork_server, NOBODY, {"password": "secret"}) as daemon,
+    ):
+        words = ("-f", "me@a.test", "-s", "Contract", "--config", str(daemon.config), "bob@b.test")
         send = (sys.executable, "-m", "receiptd.send", *words)
         bare = (sys.executable, "-c", "pass")
         seconds(send)

@@ -1,4 +1,4 @@
-"""A relay and a mailbox that misbehave exactly as told, and the settings of an office that has only these."""
+"""A relay and a mailbox that misbehave exactly as told, and the settings of a daemon that has only these."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from tests.daemon_process import PATIENCE, Tables, await_that
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import EVERYTHING, FakeSMTP, Step
 from tests.faults.letters import report, return_path_of
-from tests.office import PATIENCE, Tables, await_that
 
 T = TypeVar("T")
 
 
 def tables(relay: int, mailbox: int, *, service: str = "", submission: str = "") -> Tables:
-    """Return the settings of an office that has only these two ports, with further lines in its tables."""
+    """Return the settings of a daemon that has only these two ports, with further lines in its tables."""
     box = f"""
         url = "imap://receipts@127.0.0.1:{mailbox}"
         password_file = "password"

@@ -11,13 +11,13 @@ import pytest
 
 from receiptd.daemon import Daemon
 from receiptd.facts import Delivery, Receipt
-from tests.faults.workshop import Workshop, workshop
+from tests.faults.steps_with_peers import StepsWithPeers, steps_with_peers
 
 
 @asynccontextmanager
-async def _daemon(shop: Workshop) -> AsyncIterator[Daemon]:
-    """A daemon on the workshop's store whose steps the test runs."""
-    daemon = Daemon(shop.store)
+async def _daemon(steps: StepsWithPeers) -> AsyncIterator[Daemon]:
+    """A daemon on the same store whose steps the test runs."""
+    daemon = Daemon(steps.store)
     try:
         yield daemon
     finally:
@@ -26,108 +26,108 @@ async def _daemon(shop: Workshop) -> AsyncIterator[Daemon]:
 
 
 @pytest.fixture
-async def shop() -> AsyncIterator[Workshop]:
-    async with workshop() as shop:
-        yield shop
+async def steps() -> AsyncIterator[StepsWithPeers]:
+    async with steps_with_peers() as steps:
+        yield steps
 
 
-async def _a_letter_in_time(shop: Workshop) -> str:
+async def _a_letter_in_time(steps: StepsWithPeers) -> str:
     """Send a letter whose deadline is in a minute, and read the mailbox."""
-    bob = await shop.send("bob@b.test")
-    await shop.submit()
-    await shop.collect()
+    bob = await steps.send("bob@b.test")
+    await steps.submit()
+    await steps.collect()
     return bob
 
 
-async def test_a_jump_forward_makes_nothing_overdue_before_the_mailbox_was_read(shop: Workshop) -> None:
-    async with _daemon(shop) as daemon:
-        bob = await _a_letter_in_time(shop)
-        shop.report("bob@b.test")
-        shop.clock.turn(hours=2)
+async def test_a_jump_forward_makes_nothing_overdue_before_the_mailbox_was_read(steps: StepsWithPeers) -> None:
+    async with _daemon(steps) as daemon:
+        bob = await _a_letter_in_time(steps)
+        steps.report("bob@b.test")
+        steps.clock.turn(hours=2)
         await daemon._monitor()
-        await shop.escalate()
-        assert (await shop.recipient(bob)).receipt is Receipt.OPEN
-        assert [(alert.type, alert.data["what"]) for alert in await shop.alerts()] == [("monitor.blind", "clock")]
-        await shop.collect()
-        await shop.escalate()
-        await shop.settle()
-        await shop.escalate()
-        row = await shop.recipient(bob)
+        await steps.escalate()
+        assert (await steps.recipient(bob)).receipt is Receipt.OPEN
+        assert [(alert.type, alert.data["what"]) for alert in await steps.alerts()] == [("monitor.blind", "clock")]
+        await steps.collect()
+        await steps.escalate()
+        await steps.settle()
+        await steps.escalate()
+        row = await steps.recipient(bob)
         assert (row.delivery, row.receipt) == (Delivery.DELIVERED, Receipt.MET)
         await daemon._monitor()
-        assert [alert.type for alert in await shop.alerts()] == ["monitor.blind"], (
+        assert [alert.type for alert in await steps.alerts()] == ["monitor.blind"], (
             "nobody was told, so nothing to clear"
         )
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
-async def test_a_deadline_is_as_far_away_after_the_clock_was_set_as_before(shop: Workshop, hours: int) -> None:
-    async with _daemon(shop) as daemon:
-        bob, carol = await _a_letter_in_time(shop), await shop.send("carol@b.test")
-        before = [await _deadlines(shop, row) for row in (bob, carol)]
-        shop.clock.turn(hours=hours)
+async def test_a_deadline_is_as_far_away_after_the_clock_was_set_as_before(steps: StepsWithPeers, hours: int) -> None:
+    async with _daemon(steps) as daemon:
+        bob, carol = await _a_letter_in_time(steps), await steps.send("carol@b.test")
+        before = [await _deadlines(steps, row) for row in (bob, carol)]
+        steps.clock.turn(hours=hours)
         await daemon._monitor()
         for row, old in zip((bob, carol), before, strict=True):
-            new = await _deadlines(shop, row)
+            new = await _deadlines(steps, row)
             assert new.keys() == old.keys()
             assert all(abs(new[name] - old[name]) < timedelta(seconds=5) for name in old)
 
 
-async def _deadlines(shop: Workshop, recipient: str) -> dict[str, timedelta]:
+async def _deadlines(steps: StepsWithPeers, recipient: str) -> dict[str, timedelta]:
     """Return how far away from now each instant is that a recipient's row holds."""
-    row, now = await shop.recipient(recipient), shop.clock()
+    row, now = await steps.recipient(recipient), steps.clock()
     names = ("submit_by", "give_up_at", "submitted_at", "deadline_at", "judge_at", "incident_opened_at")
     return {name: at - now for name in names if (at := getattr(row, name)) is not None}
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
 async def test_after_the_clock_was_set_silence_is_told_once_when_its_time_has_passed(
-    shop: Workshop, hours: int
+    steps: StepsWithPeers, hours: int
 ) -> None:
-    async with _daemon(shop) as daemon:
-        await _a_letter_in_time(shop)
-        shop.clock.turn(hours=hours)
+    async with _daemon(steps) as daemon:
+        await _a_letter_in_time(steps)
+        steps.clock.turn(hours=hours)
         await daemon._monitor()
-        await shop.deliver()
-        await shop.collect()
-        await shop.escalate()
+        await steps.deliver()
+        await steps.collect()
+        await steps.escalate()
         await daemon._monitor()
-        assert sorted([alert.type for alert in await shop.alerts()]) == ["monitor.blind", "monitor.clear"]
-        shop.clock.turn(seconds=62)
+        assert sorted([alert.type for alert in await steps.alerts()]) == ["monitor.blind", "monitor.clear"]
+        steps.clock.turn(seconds=62)
         daemon.clock_offset += 62
-        await shop.escalate()
-        await shop.collect()
-        await shop.escalate()
-        await shop.escalate()
-        told = [alert.type for alert in await shop.alerts()]
+        await steps.escalate()
+        await steps.collect()
+        await steps.escalate()
+        await steps.escalate()
+        told = [alert.type for alert in await steps.alerts()]
         assert sorted(told) == ["monitor.blind", "monitor.clear", "receipt.overdue"]
 
 
-async def test_later_levels_come_no_later_when_the_clock_is_set_back(shop: Workshop) -> None:
-    async with _daemon(shop) as daemon:
-        bob = await _a_letter_in_time(shop)
-        shop.clock.turn(seconds=62)
+async def test_later_levels_come_no_later_when_the_clock_is_set_back(steps: StepsWithPeers) -> None:
+    async with _daemon(steps) as daemon:
+        bob = await _a_letter_in_time(steps)
+        steps.clock.turn(seconds=62)
         daemon.clock_offset += 62
-        await shop.collect()
-        await shop.escalate()
-        shop.clock.turn(hours=-2)
+        await steps.collect()
+        await steps.escalate()
+        steps.clock.turn(hours=-2)
         await daemon._monitor()
-        row = await shop.recipient(bob)
+        row = await steps.recipient(bob)
         assert row.incident_opened_at is not None
         assert row.judge_at == row.incident_opened_at + timedelta(seconds=3)
-        assert abs(row.incident_opened_at - shop.clock()) < timedelta(seconds=5)
+        assert abs(row.incident_opened_at - steps.clock()) < timedelta(seconds=5)
 
 
-async def test_what_is_met_keeps_its_times_when_the_clock_is_set(shop: Workshop) -> None:
-    async with _daemon(shop) as daemon:
-        bob = await _a_letter_in_time(shop)
-        shop.report("bob@b.test")
-        await shop.collect()
-        await shop.settle()
-        before = await shop.recipient(bob)
-        shop.clock.turn(hours=-2)
+async def test_what_is_met_keeps_its_times_when_the_clock_is_set(steps: StepsWithPeers) -> None:
+    async with _daemon(steps) as daemon:
+        bob = await _a_letter_in_time(steps)
+        steps.report("bob@b.test")
+        await steps.collect()
+        await steps.settle()
+        before = await steps.recipient(bob)
+        steps.clock.turn(hours=-2)
         await daemon._monitor()
-        after = await shop.recipient(bob)
+        after = await steps.recipient(bob)
         assert (before.receipt, after.submitted_at, after.deadline_at) == (
             Receipt.MET,
             before.submitted_at,
@@ -136,70 +136,72 @@ async def test_what_is_met_keeps_its_times_when_the_clock_is_set(shop: Workshop)
 
 
 async def test_the_time_that_a_machine_slept_is_no_jump_of_the_clock(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    steps: StepsWithPeers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CLOCK_MONOTONIC stands still while a machine is suspended, and CLOCK_BOOTTIME goes on."""
     slept = 7200.0
     real = time.clock_gettime
-    async with _daemon(shop) as daemon:
-        await _a_letter_in_time(shop)
+    async with _daemon(steps) as daemon:
+        await _a_letter_in_time(steps)
         monkeypatch.setattr(time, "clock_gettime", lambda clock: real(clock) + slept)
-        shop.clock.turn(hours=2)
+        steps.clock.turn(hours=2)
         await daemon._escalate()
-        assert not await shop.alerts(), "no mailbox was read since"
-        await shop.collect()
+        assert not await steps.alerts(), "no mailbox was read since"
+        await steps.collect()
         await daemon._escalate()
-        assert [alert.type for alert in await shop.alerts()] == ["receipt.overdue"]
+        assert [alert.type for alert in await steps.alerts()] == ["receipt.overdue"]
 
 
-async def test_after_a_jump_backward_the_reads_of_the_old_time_count_no_more(shop: Workshop) -> None:
-    shop.clock.turn(hours=2)
-    async with _daemon(shop) as daemon:
-        await shop.collect()
-        shop.clock.turn(hours=-2)
+async def test_after_a_jump_backward_the_reads_of_the_old_time_count_no_more(steps: StepsWithPeers) -> None:
+    steps.clock.turn(hours=2)
+    async with _daemon(steps) as daemon:
+        await steps.collect()
+        steps.clock.turn(hours=-2)
         await daemon._monitor()
-        assert "clock" in [alert.data["what"] for alert in await shop.alerts()]
-        await shop.send("bob@b.test")
-        await shop.submit()
-        shop.clock.turn(minutes=2)
+        assert "clock" in [alert.data["what"] for alert in await steps.alerts()]
+        await steps.send("bob@b.test")
+        await steps.submit()
+        steps.clock.turn(minutes=2)
         daemon.clock_offset += 120
-        await shop.escalate()
-        assert [alert.type for alert in await shop.alerts()] == ["monitor.blind"], "the folder's last read lies ahead"
-        await shop.collect()
-        await shop.escalate()
-        assert [alert.type for alert in await shop.alerts()] == ["monitor.blind", "receipt.overdue"]
+        await steps.escalate()
+        assert [alert.type for alert in await steps.alerts()] == ["monitor.blind"], "the folder's last read lies ahead"
+        await steps.collect()
+        await steps.escalate()
+        assert [alert.type for alert in await steps.alerts()] == ["monitor.blind", "receipt.overdue"]
 
 
-async def test_after_a_jump_backward_the_relay_is_not_left_alone_for_hours(shop: Workshop) -> None:
-    shop.clock.turn(hours=2)
-    async with _daemon(shop) as daemon:
-        daemon.relay_health.down(shop.clock(), "it is down", permanent=False)
-        shop.clock.turn(hours=-2)
+async def test_after_a_jump_backward_the_relay_is_not_left_alone_for_hours(steps: StepsWithPeers) -> None:
+    steps.clock.turn(hours=2)
+    async with _daemon(steps) as daemon:
+        daemon.relay_health.down(steps.clock(), "it is down", permanent=False)
+        steps.clock.turn(hours=-2)
         await daemon._monitor()
-        assert daemon.relay_health.may_try(shop.clock() + timedelta(minutes=5))
+        assert daemon.relay_health.may_try(steps.clock() + timedelta(minutes=5))
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
-async def test_what_waits_for_its_next_attempt_waits_neither_longer_nor_shorter(shop: Workshop, hours: int) -> None:
-    async with _daemon(shop) as daemon:
-        shop.smtp.script["RCPT"] = ["450 4.2.0 try later"]
-        bob = await shop.send("bob@b.test")
-        await shop.submit()
-        was_due_in = await _due_in(shop, bob)
-        shop.clock.turn(hours=hours)
+async def test_what_waits_for_its_next_attempt_waits_neither_longer_nor_shorter(
+    steps: StepsWithPeers, hours: int
+) -> None:
+    async with _daemon(steps) as daemon:
+        steps.smtp.script["RCPT"] = ["450 4.2.0 try later"]
+        bob = await steps.send("bob@b.test")
+        await steps.submit()
+        was_due_in = await _due_in(steps, bob)
+        steps.clock.turn(hours=hours)
         await daemon._monitor()
-        assert abs(await _due_in(shop, bob) - was_due_in) < timedelta(seconds=5)
+        assert abs(await _due_in(steps, bob) - was_due_in) < timedelta(seconds=5)
 
 
-async def _due_in(shop: Workshop, recipient: str) -> timedelta:
-    due_at = (await shop.recipient(recipient)).next_attempt_at
+async def _due_in(steps: StepsWithPeers, recipient: str) -> timedelta:
+    due_at = (await steps.recipient(recipient)).next_attempt_at
     assert due_at is not None
-    return due_at - shop.clock()
+    return due_at - steps.clock()
 
 
-async def test_a_clock_that_is_only_slewed_is_trusted(shop: Workshop) -> None:
-    async with _daemon(shop) as daemon:
-        await _a_letter_in_time(shop)
-        shop.clock.turn(seconds=50)
+async def test_a_clock_that_is_only_slewed_is_trusted(steps: StepsWithPeers) -> None:
+    async with _daemon(steps) as daemon:
+        await _a_letter_in_time(steps)
+        steps.clock.turn(seconds=50)
         await daemon._monitor()
-        assert not await shop.alerts()
+        assert not await steps.alerts()

@@ -17,12 +17,12 @@ import pytest
 from receiptd import settings
 from receiptd.errors import Unavailable
 from receiptd.store import Store, reports
+from tests.daemon_process import DaemonProcess, Json, kinds
 from tests.fake_smtp import Hang, Later
+from tests.faults.daemons import daemon_with
 from tests.faults.letters import report
-from tests.faults.offices import office_with
 from tests.faults.peers import Peers, fake_peers
-from tests.nursery import Nursery
-from tests.office import Json, Office, kinds
+from tests.fork_server import ForkServer
 
 QUEUED = "250 2.0.0 Ok: queued as 4XyZ1"
 SOON_AGAIN = 'uncertain_wait = "2s"'
@@ -30,72 +30,72 @@ SOON_AGAIN = 'uncertain_wait = "2s"'
 
 @dataclass(frozen=True)
 class CutOff:
-    """An office whose two letters were in DATA when the daemon was told to end, at *told_at* (monotonic)."""
+    """A daemon whose two letters were in DATA when it was told to end, at *told_at* (monotonic)."""
 
-    office: Office
+    daemon: DaemonProcess
     peers: Peers
     letters: tuple[str, str]
     told_at: float
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cut_off(nursery: Nursery) -> Iterator[CutOff]:
+def cut_off(fork_server: ForkServer) -> Iterator[CutOff]:
     """Begun before the first test of this module, so that the last one need not wait for the 20 seconds."""
     with ExitStack() as stack:
         peers = stack.enter_context(fake_peers())
-        office = stack.enter_context(office_with(nursery, peers, submission=SOON_AGAIN))
+        daemon = stack.enter_context(daemon_with(fork_server, peers, submission=SOON_AGAIN))
         peers.script(".", Hang(), Hang())
-        letters = (office.post("bob@b.test", within="1h"), office.post("carol@b.test", within="1h"))
+        letters = (daemon.post("bob@b.test", within="1h"), daemon.post("carol@b.test", within="1h"))
         peers.wait_for_dots(2)
-        assert office.child is not None
-        office.child.terminate()
-        yield CutOff(office, peers, letters, time.monotonic())
+        assert daemon.child is not None
+        daemon.child.terminate()
+        yield CutOff(daemon, peers, letters, time.monotonic())
 
 
 def _is_accepted(recipient: Json) -> bool:
     return bool(recipient["delivery"] == "accepted")
 
 
-def test_a_transaction_in_data_is_finished_before_the_daemon_ends(nursery: Nursery, peers: Peers) -> None:
-    with office_with(nursery, peers) as office:
+def test_a_transaction_in_data_is_finished_before_the_daemon_ends(fork_server: ForkServer, peers: Peers) -> None:
+    with daemon_with(fork_server, peers) as daemon:
         peers.script(".", Later(1.5, QUEUED))
-        letter = office.post("bob@b.test")
+        letter = daemon.post("bob@b.test")
         peers.wait_for_dots(1)
         began = time.monotonic()
-        assert office.stop() == 0
+        assert daemon.stop() == 0
         assert time.monotonic() - began < 19, "and not after the 20 seconds that it would be given"
-        office.start()
-        shown = office.wait(letter, _is_accepted)
+        daemon.start()
+        shown = daemon.wait(letter, _is_accepted)
         assert kinds(shown) == ["queued", "accepted"]
         assert len(peers.smtp.messages) == 1
 
 
-def test_what_was_taken_goes_out_though_the_daemon_is_killed_at_once(nursery: Nursery, peers: Peers) -> None:
-    with office_with(nursery, peers, submission=SOON_AGAIN) as office:
-        letter = office.post("bob@b.test")
-        office.stop(kill=True)
-        office.start()
-        shown = office.wait(letter, _is_accepted)
+def test_what_was_taken_goes_out_though_the_daemon_is_killed_at_once(fork_server: ForkServer, peers: Peers) -> None:
+    with daemon_with(fork_server, peers, submission=SOON_AGAIN) as daemon:
+        letter = daemon.post("bob@b.test")
+        daemon.stop(kill=True)
+        daemon.start()
+        shown = daemon.wait(letter, _is_accepted)
         assert kinds(shown)[-1] == "accepted"
         assert len(peers.smtp.messages) <= kinds(shown).count("uncertain") + 1
 
 
 def test_a_report_that_a_killed_daemon_had_in_hand_is_settled_at_once_at_the_next_start(
-    nursery: Nursery, peers: Peers
+    fork_server: ForkServer, peers: Peers
 ) -> None:
-    with office_with(nursery, peers) as office:
-        letter = office.post("bob@b.test")
-        office.wait(letter, _is_accepted)
-        office.stop(kill=True)
+    with daemon_with(fork_server, peers) as daemon:
+        letter = daemon.post("bob@b.test")
+        daemon.wait(letter, _is_accepted)
+        daemon.stop(kill=True)
         raw = report(peers.return_path("bob@b.test"), "bob@b.test", "delivered")
-        asyncio.run(_take_in_hand(office, raw))
-        office.start()
-        office.wait(letter, lambda recipient: recipient["receipt"] == "met", within=25)
+        asyncio.run(_take_in_hand(daemon, raw))
+        daemon.start()
+        daemon.wait(letter, lambda recipient: recipient["receipt"] == "met", within=25)
 
 
-async def _take_in_hand(office: Office, raw: bytes) -> None:
+async def _take_in_hand(daemon: DaemonProcess, raw: bytes) -> None:
     """Fetch a report and count the try to read it, as a daemon does that is killed then."""
-    store = Store(settings.load(office.config, environ={}))
+    store = Store(settings.load(daemon.config, environ={}))
     now = store.now()
     async with store.write() as session:
         batch = [reports.Raw(1, now, len(raw), raw)]
@@ -105,29 +105,29 @@ async def _take_in_hand(office: Office, raw: bytes) -> None:
 
 
 def test_a_letter_in_data_at_a_kill_is_uncertain_until_it_is_proven_or_sent_again(
-    nursery: Nursery, peers: Peers
+    fork_server: ForkServer, peers: Peers
 ) -> None:
-    with office_with(nursery, peers, submission=SOON_AGAIN) as office:
+    with daemon_with(fork_server, peers, submission=SOON_AGAIN) as daemon:
         peers.script(".", Hang(), Hang())
-        proven, silent = office.post("bob@b.test"), office.post("carol@b.test")
+        proven, silent = daemon.post("bob@b.test"), daemon.post("carol@b.test")
         peers.wait_for_dots(2)
-        office.stop(kill=True)
+        daemon.stop(kill=True)
         peers.report("bob@b.test")
-        office.start()
-        _check_both_ends(office, peers, proven, silent)
+        daemon.start()
+        _check_both_ends(daemon, peers, proven, silent)
 
 
-def _check_both_ends(office: Office, peers: Peers, proven: str, silent: str) -> None:
+def _check_both_ends(daemon: DaemonProcess, peers: Peers, proven: str, silent: str) -> None:
     """Bob's letter is proven by a report and never sent again; carol's is sent again byte for byte."""
-    shown = office.wait(silent, _is_accepted)
+    shown = daemon.wait(silent, _is_accepted)
     assert kinds(shown) == ["queued", "uncertain", "accepted"]
-    shown = office.wait(proven, lambda recipient: recipient["receipt"] == "met")
+    shown = daemon.wait(proven, lambda recipient: recipient["receipt"] == "met")
     assert kinds(shown) == ["queued", "uncertain", "delivered", "met"]
     to_bob, to_carol = (_copies(peers, address) for address in ("bob@b.test", "carol@b.test"))
     assert len(to_bob) == 1
     assert len(to_carol) == 2
     assert len(set(to_carol)) == 1, "the same Message-ID, token and bytes"
-    assert not office.receiver.alerts
+    assert not daemon.receiver.alerts
 
 
 def _copies(peers: Peers, address: str) -> list[bytes]:
@@ -165,64 +165,64 @@ def _addresses() -> list[str]:
     return [f"{'gone' if number % 5 == 0 else 'user'}{number}@b.test" for number in range(LETTERS)]
 
 
-def _post_all(office: Office, letters: dict[str, str]) -> None:
+def _post_all(daemon: DaemonProcess, letters: dict[str, str]) -> None:
     """Hand all letters over as a careful program does: again with the same key until it is told that one is taken."""
     for address in _addresses():
         while address not in letters:
             try:
-                letters[address] = office.post(address, key=address, within="1h")
+                letters[address] = daemon.post(address, key=address, within="1h")
             except Unavailable:
                 time.sleep(0.01)
 
 
-def test_kills_at_random_instants_lose_nothing_and_double_nothing(nursery: Nursery, peers: Peers) -> None:
+def test_kills_at_random_instants_lose_nothing_and_double_nothing(fork_server: ForkServer, peers: Peers) -> None:
     peers.script(".", *[Later(0.03, QUEUED)] * LETTERS * 2)
     correspondents, chance = Correspondents(peers), random.Random()
-    with office_with(nursery, peers, submission='uncertain_wait = "1s"\nconnections = 3') as office:
+    with daemon_with(fork_server, peers, submission='uncertain_wait = "1s"\nconnections = 3') as daemon:
         letters: dict[str, str] = {}
-        sender = threading.Thread(target=_post_all, args=(office, letters))
+        sender = threading.Thread(target=_post_all, args=(daemon, letters))
         sender.start()
         for number in range(KILLS):
             if number % 2:
-                office.await_up()
+                daemon.await_up()
             time.sleep(chance.uniform(0, 0.4))
             correspondents.answer()
-            office.stop(kill=True)
-            office.launch()
-        office.await_up()
+            daemon.stop(kill=True)
+            daemon.launch()
+        daemon.await_up()
         sender.join()
-        _let_the_wait_be_over(office)
+        _let_the_wait_be_over(daemon)
         for address, letter in letters.items():
-            _await_end(office, correspondents, letter, "failed" if _fails(address) else "met")
-        _check_nothing_is_lost_or_double(office, peers, letters)
+            _await_end(daemon, correspondents, letter, "failed" if _fails(address) else "met")
+        _check_nothing_is_lost_or_double(daemon, peers, letters)
 
 
-def _let_the_wait_be_over(office: Office) -> None:
+def _let_the_wait_be_over(daemon: DaemonProcess) -> None:
     """A report whose reading was cut off is read again after half a minute: let that be now."""
-    database = sqlite3.connect(office.folder / "receiptd.db", timeout=10)
+    database = sqlite3.connect(daemon.folder / "receiptd.db", timeout=10)
     with database:
         database.execute("UPDATE report SET due_at = fetched_at WHERE due_at IS NOT NULL")
     database.close()
 
 
-def _await_end(office: Office, correspondents: Correspondents, letter: str, receipt: str) -> None:
+def _await_end(daemon: DaemonProcess, correspondents: Correspondents, letter: str, receipt: str) -> None:
     def has_ended(recipient: Json) -> bool:
         correspondents.answer()
         return bool(recipient["receipt"] == receipt)
 
-    office.wait(letter, has_ended)
+    daemon.wait(letter, has_ended)
 
 
-def _check_nothing_is_lost_or_double(office: Office, peers: Peers, letters: dict[str, str]) -> None:
-    listed = office.daemon.get("/v1/messages", [("limit", "200")])["items"]
+def _check_nothing_is_lost_or_double(daemon: DaemonProcess, peers: Peers, letters: dict[str, str]) -> None:
+    listed = daemon.api.get("/v1/messages", [("limit", "200")])["items"]
     assert {item["id"] for item in listed} == set(letters.values())
     for address, letter in letters.items():
-        copies, events = _copies(peers, address), kinds(office.message(letter))
+        copies, events = _copies(peers, address), kinds(daemon.message(letter))
         assert 1 <= len(copies) <= 1 + events.count("uncertain"), (address, events)
         assert len(set(copies)) == 1
     for address in filter(_fails, letters):
-        office.receiver.wait_for("receipt.failed", address=address)
-    alerts = {(alert.address, alert.id) for alert in office.receiver.alerts}
+        daemon.receiver.wait_for("receipt.failed", address=address)
+    alerts = {(alert.address, alert.id) for alert in daemon.receiver.alerts}
     assert sorted(str(address) for address, _ in alerts) == sorted(filter(_fails, letters))
 
 
@@ -230,10 +230,10 @@ def _check_nothing_is_lost_or_double(office: Office, peers: Peers, letters: dict
 
 
 def test_what_is_in_data_for_twenty_seconds_is_cut_off_and_uncertain_at_the_next_start(cut_off: CutOff) -> None:
-    office, peers = cut_off.office, cut_off.peers
-    assert office.child is not None
-    assert office.child.wait(30) == 0
-    assert "a step was cut off" in office.log
+    daemon, peers = cut_off.daemon, cut_off.peers
+    assert daemon.child is not None
+    assert daemon.child.wait(30) == 0
+    assert "a step was cut off" in daemon.log
     peers.report("bob@b.test")
-    office.start()
-    _check_both_ends(office, peers, *cut_off.letters)
+    daemon.start()
+    _check_both_ends(daemon, peers, *cut_off.letters)

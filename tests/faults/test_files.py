@@ -11,106 +11,108 @@ from pathlib import Path
 import pytest
 
 from receiptd.errors import TryLater, Unavailable
-from tests.faults.offices import office_with
+from tests.daemon_process import PATIENCE, DaemonProcess
+from tests.faults.daemons import daemon_with
 from tests.faults.peers import Peers
-from tests.nursery import Nursery
-from tests.office import PATIENCE, Office
+from tests.fork_server import ForkServer
 
 
-def database(office: Office) -> Path:
-    return office.folder / "receiptd.db"
+def database(daemon: DaemonProcess) -> Path:
+    return daemon.folder / "receiptd.db"
 
 
-def back_up(office: Office) -> Path:
-    copy = office.folder / "backup.db"
-    with sqlite3.connect(database(office)) as source, sqlite3.connect(copy) as target:
+def back_up(daemon: DaemonProcess) -> Path:
+    copy = daemon.folder / "backup.db"
+    with sqlite3.connect(database(daemon)) as source, sqlite3.connect(copy) as target:
         source.backup(target)
     source.close()
     target.close()
     return copy
 
 
-def rename(office: Office, copy: Path) -> None:
-    copy.replace(database(office))
+def rename(daemon: DaemonProcess, copy: Path) -> None:
+    copy.replace(database(daemon))
 
 
-def write_over(office: Office, copy: Path) -> None:
-    shutil.copyfile(copy, database(office))
+def write_over(daemon: DaemonProcess, copy: Path) -> None:
+    shutil.copyfile(copy, database(daemon))
 
 
-def remove(office: Office, _: Path) -> None:
-    database(office).unlink()
+def remove(daemon: DaemonProcess, _: Path) -> None:
+    database(daemon).unlink()
 
 
-def remove_log(office: Office, _: Path) -> None:
-    Path(f"{database(office)}-wal").unlink()
+def remove_log(daemon: DaemonProcess, _: Path) -> None:
+    Path(f"{database(daemon)}-wal").unlink()
 
 
-def ends(office: Office) -> str:
+def ends(daemon: DaemonProcess) -> str:
     """Wait until the daemon has ended by itself; return its last line."""
-    assert office.child is not None
-    assert office.child.wait(PATIENCE) == os.EX_IOERR, office.log
-    office.child = None
-    return office.log.splitlines()[-1]
+    assert daemon.child is not None
+    assert daemon.child.wait(PATIENCE) == os.EX_IOERR, daemon.log
+    daemon.child = None
+    return daemon.log.splitlines()[-1]
 
 
-Act = Callable[[Office, Path], None]
+Act = Callable[[DaemonProcess, Path], None]
 
 
 @pytest.mark.parametrize("act", [rename, write_over, remove, remove_log])
-def test_it_takes_nothing_more_and_ends_with_a_sentence(nursery: Nursery, peers: Peers, act: Act) -> None:
-    with office_with(nursery, peers) as office:
-        alice = office.post("alice@b.test")
-        office.wait(alice, lambda recipient: recipient["delivery"] == "accepted")
-        copy = back_up(office)
-        act(office, copy)
+def test_it_takes_nothing_more_and_ends_with_a_sentence(fork_server: ForkServer, peers: Peers, act: Act) -> None:
+    with daemon_with(fork_server, peers) as daemon:
+        alice = daemon.post("alice@b.test")
+        daemon.wait(alice, lambda recipient: recipient["delivery"] == "accepted")
+        copy = back_up(daemon)
+        act(daemon, copy)
         with pytest.raises((TryLater, Unavailable)):
-            office.post("bob@b.test")
-        assert str(database(office)) in (said := ends(office))
+            daemon.post("bob@b.test")
+        assert str(database(daemon)) in (said := ends(daemon))
         assert "while receiptd ran, so it ends" in said
         assert "bob@b.test" not in peers.recipients
         if act is not write_over:  # who reads while it is written over finds anything
-            assert "Traceback" not in office.log
+            assert "Traceback" not in daemon.log
 
 
 @pytest.mark.parametrize("act", [rename, write_over])
-def test_what_was_put_in_its_place_is_not_spoilt_by_the_old_log(nursery: Nursery, peers: Peers, act: Act) -> None:
-    with office_with(nursery, peers) as office:
-        alice = office.post("alice@b.test")
-        office.wait(alice, lambda recipient: recipient["delivery"] == "accepted")
-        copy = back_up(office)
+def test_what_was_put_in_its_place_is_not_spoilt_by_the_old_log(
+    fork_server: ForkServer, peers: Peers, act: Act
+) -> None:
+    with daemon_with(fork_server, peers) as daemon:
+        alice = daemon.post("alice@b.test")
+        daemon.wait(alice, lambda recipient: recipient["delivery"] == "accepted")
+        copy = back_up(daemon)
         peers.stop_relay()
-        carol = office.post("carol@b.test", text="x\n" * 10_000)
+        carol = daemon.post("carol@b.test", text="x\n" * 10_000)
         peers.start_relay()
-        office.wait(carol, lambda recipient: recipient["delivery"] == "accepted")
-        act(office, copy)
-        ends(office)
-        with sqlite3.connect(database(office)) as opened:
+        daemon.wait(carol, lambda recipient: recipient["delivery"] == "accepted")
+        act(daemon, copy)
+        ends(daemon)
+        with sqlite3.connect(database(daemon)) as opened:
             assert opened.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             assert opened.execute("SELECT count(*) FROM message").fetchall() == [(1,)]
         opened.close()
-        office.start()
-        assert office.message(alice)["recipients"][0]["delivery"] == "accepted"
+        daemon.start()
+        assert daemon.message(alice)["recipients"][0]["delivery"] == "accepted"
 
 
-def test_without_its_log_nothing_is_lost_that_was_taken(nursery: Nursery, peers: Peers) -> None:
-    with office_with(nursery, peers) as office:
-        letters = [office.post(f"bob{number}@b.test") for number in range(5)]
-        remove_log(office, database(office))
-        ends(office)
-        office.start()
+def test_without_its_log_nothing_is_lost_that_was_taken(fork_server: ForkServer, peers: Peers) -> None:
+    with daemon_with(fork_server, peers) as daemon:
+        letters = [daemon.post(f"bob{number}@b.test") for number in range(5)]
+        remove_log(daemon, database(daemon))
+        ends(daemon)
+        daemon.start()
         for letter in letters:
-            office.wait(letter, lambda recipient: recipient["delivery"] in ("accepted", "uncertain"))
+            daemon.wait(letter, lambda recipient: recipient["delivery"] in ("accepted", "uncertain"))
         assert len(peers.recipients) == len(set(peers.recipients))
 
 
-def test_neither_its_own_checkpoints_nor_copies_of_it_disturb_anything(nursery: Nursery, peers: Peers) -> None:
-    with office_with(nursery, peers) as office:
+def test_neither_its_own_checkpoints_nor_copies_of_it_disturb_anything(fork_server: ForkServer, peers: Peers) -> None:
+    with daemon_with(fork_server, peers) as daemon:
         for number in range(16):
-            back_up(office)
+            back_up(daemon)
             if not number % 4:
-                assert office.run("check").status in (0, 1)
-            letter = office.post(f"bob{number}@b.test", text="x\n" * 200_000)
-            office.wait(letter, lambda recipient: recipient["delivery"] == "accepted")
-        assert office.child is not None
-        assert office.child.poll() is None
+                assert daemon.run("check").status in (0, 1)
+            letter = daemon.post(f"bob{number}@b.test", text="x\n" * 200_000)
+            daemon.wait(letter, lambda recipient: recipient["delivery"] == "accepted")
+        assert daemon.child is not None
+        assert daemon.child.poll() is None

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from tests.faults.offices import office_with
+from tests.daemon_process import DaemonProcess, await_that
+from tests.faults.daemons import daemon_with
 from tests.faults.peers import Peers
-from tests.nursery import Nursery
-from tests.office import Office, await_that
+from tests.fork_server import ForkServer
 
 
 @contextmanager
-def locked(office: Office) -> Iterator[None]:
-    other = sqlite3.connect(office.folder / "receiptd.db", isolation_level=None)
+def locked(daemon: DaemonProcess) -> Iterator[None]:
+    other = sqlite3.connect(daemon.folder / "receiptd.db", isolation_level=None)
     other.execute("PRAGMA busy_timeout=5000")
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -26,29 +26,29 @@ def locked(office: Office) -> Iterator[None]:
         other.close()
 
 
-def test_a_hand_in_is_answered_with_75_after_ten_seconds_and_not_taken(nursery: Nursery, peers: Peers) -> None:
+def test_a_hand_in_is_answered_with_75_after_ten_seconds_and_not_taken(fork_server: ForkServer, peers: Peers) -> None:
     def send(number: int) -> tuple[int, str, float]:
         began = time.monotonic()
-        done = office.send_with_receipt("-f", "office@a.test", "-s", "An invoice", f"bob{number}@b.test")
+        done = daemon.send_with_receipt("-f", "office@a.test", "-s", "An invoice", f"bob{number}@b.test")
         return done.returncode, done.stderr.decode(), time.monotonic() - began
 
-    with office_with(nursery, peers) as office, ThreadPoolExecutor() as pool:
-        alice = office.post("alice@b.test")
-        office.wait(alice, lambda recipient: recipient["delivery"] == "accepted")
-        with locked(office):
+    with daemon_with(fork_server, peers) as daemon, ThreadPoolExecutor() as pool:
+        alice = daemon.post("alice@b.test")
+        daemon.wait(alice, lambda recipient: recipient["delivery"] == "accepted")
+        with locked(daemon):
             time.sleep(1.5)  # steps wait for the lock already
             ended = list(pool.map(send, range(3)))
-            decided = office.run("waive", office.message(alice)["recipients"][0]["id"], "--reason", "no")
-            assert office.ready()["database"]["ok"] is False
-            assert "locked" in office.ready()["database"]["reason"]
+            decided = daemon.run("waive", daemon.message(alice)["recipients"][0]["id"], "--reason", "no")
+            assert daemon.ready()["database"]["ok"] is False
+            assert "locked" in daemon.ready()["database"]["reason"]
         assert [status for status, _, _ in ended] == [75, 75, 75], ended
         assert all("locked" in said and "nothing was taken" in said for _, said, _ in ended)
         assert all(seconds < 14 for _, _, seconds in ended), ended
         assert (decided.status, "locked" in decided.said) == (75, True)
-        carol = office.post("carol@b.test")
-        office.wait(carol, lambda recipient: recipient["delivery"] == "accepted")
+        carol = daemon.post("carol@b.test")
+        daemon.wait(carol, lambda recipient: recipient["delivery"] == "accepted")
         assert {address for address in peers.recipients if address.startswith("bob")} == set()
-        items = office.daemon.get("/v1/messages", [("limit", "200")])["items"]
+        items = daemon.api.get("/v1/messages", [("limit", "200")])["items"]
         assert len(items) == 2, "what was answered with 75 isn't taken afterwards"
-        await_that(lambda: office.ready()["database"]["ok"], office.ready)
-        assert "Traceback" not in office.log
+        await_that(lambda: daemon.ready()["database"]["ok"], daemon.ready)
+        assert "Traceback" not in daemon.log

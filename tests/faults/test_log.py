@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from receiptd.outlet import Outlet
-from tests.faults.offices import office_with
+from tests.daemon_process import DaemonProcess, await_that, environment
+from tests.faults.daemons import daemon_with
 from tests.faults.peers import Peers
-from tests.nursery import Nursery
-from tests.office import Office, await_that, environment
+from tests.fork_server import ForkServer
 
 
 @contextmanager
-def with_a_pipe_that_nobody_reads(office: Office) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def with_a_pipe_that_nobody_reads(daemon: DaemonProcess) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Run the daemon with a full pipe for stderr; give the process and the pipe's other end."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -28,36 +28,36 @@ def with_a_pipe_that_nobody_reads(office: Office) -> Iterator[tuple[subprocess.P
         except BlockingIOError:
             break
     os.set_blocking(writing, True)
-    command = [sys.executable, "-m", "receiptd", "run", "--config", str(office.config)]
-    with subprocess.Popen(command, stderr=writing, env=environment()) as daemon:
+    command = [sys.executable, "-m", "receiptd", "run", "--config", str(daemon.config)]
+    with subprocess.Popen(command, stderr=writing, env=environment()) as process:
         os.close(writing)
         try:
-            await_that(lambda: answers(office))
-            yield daemon, reading
+            await_that(lambda: answers(daemon))
+            yield process, reading
         finally:
-            daemon.kill()
+            process.kill()
             os.close(reading)
 
 
-def answers(office: Office) -> bool:
+def answers(daemon: DaemonProcess) -> bool:
     try:
-        return office.look("/healthz")[0] == 200
+        return daemon.look("/healthz")[0] == 200
     except OSError:
         return False
 
 
-def test_mail_goes_out_and_the_daemon_stops_when_it_is_told_to(nursery: Nursery, peers: Peers) -> None:
-    with office_with(nursery, peers, start=False) as office, with_a_pipe_that_nobody_reads(office) as (daemon, _):
-        letters = [office.post(f"bob{number}@b.test") for number in range(20)]
-        office.wait(letters[-1], lambda recipient: recipient["delivery"] == "accepted")
-        daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(15) == 0
+def test_mail_goes_out_and_the_daemon_stops_when_it_is_told_to(fork_server: ForkServer, peers: Peers) -> None:
+    with daemon_with(fork_server, peers, start=False) as daemon, with_a_pipe_that_nobody_reads(daemon) as (process, _):
+        letters = [daemon.post(f"bob{number}@b.test") for number in range(20)]
+        daemon.wait(letters[-1], lambda recipient: recipient["delivery"] == "accepted")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
 
 
-def test_whoever_reads_again_is_told_how_much_is_missing(nursery: Nursery, peers: Peers) -> None:
-    with office_with(nursery, peers, start=False) as office, with_a_pipe_that_nobody_reads(office) as (_, reading):
+def test_whoever_reads_again_is_told_how_much_is_missing(fork_server: ForkServer, peers: Peers) -> None:
+    with daemon_with(fork_server, peers, start=False) as daemon, with_a_pipe_that_nobody_reads(daemon) as (_, reading):
         for number in range(3):
-            office.post(f"bob{number}@b.test")
+            daemon.post(f"bob{number}@b.test")
         said = b""
         give_up = time.monotonic() + 30
         while said.count(b"a message was taken") < 3:

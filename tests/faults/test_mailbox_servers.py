@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.offices import office_in
-from tests.nursery import Nursery
-from tests.office import Json, Office, await_that
+from tests.acceptance.daemons import daemon_in
+from tests.daemon_process import DaemonProcess, Json, await_that
+from tests.fork_server import ForkServer
 from tests.servers.world import HOST, World
 
 MONSTER = 50 << 20
@@ -22,9 +22,9 @@ MEMORY = 400 << 20
 
 
 @pytest.fixture(scope="module")
-def office(nursery: Nursery, world: World) -> Iterator[Office]:
-    with office_in(nursery, world) as office:
-        yield office
+def daemon(fork_server: ForkServer, world: World) -> Iterator[DaemonProcess]:
+    with daemon_in(fork_server, world) as daemon:
+        yield daemon
 
 
 def _is_met(recipient: Json) -> bool:
@@ -64,54 +64,60 @@ def _nested_report(depth: int) -> bytes:
     return head + parts + b"Content-Type: text/plain\r\n\r\nIt can't be delivered.\r\n" + ends + b"\r\n"
 
 
-def _peak_memory(office: Office) -> int:
+def _peak_memory(daemon: DaemonProcess) -> int:
     """Return the most memory that the daemon has ever had, in octets."""
-    assert office.child is not None
-    status = Path(f"/proc/{office.child.pid}/status").read_text(encoding="ascii")
+    assert daemon.child is not None
+    status = Path(f"/proc/{daemon.child.pid}/status").read_text(encoding="ascii")
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found is not None
     return int(found[1]) << 10
 
 
-def test_monsters_are_settled_or_set_aside_within_bounds_and_hold_up_nobody(nursery: Nursery, world: World) -> None:
-    with office_in(nursery, world) as office:
+def test_monsters_are_settled_or_set_aside_within_bounds_and_hold_up_nobody(
+    fork_server: ForkServer, world: World
+) -> None:
+    with daemon_in(fork_server, world) as daemon:
         monsters = [_large_report(MONSTER - 1000), _large_report(MONSTER + (5 << 20)), _nested_report(1000)]
-        _append(world, office.receipts_address, *monsters)
-        letter = office.post("alice@box.test", require="delivered")
-        office.wait(letter, _is_met)
-        await_that(lambda: len(office.reports()) == 4 and all(report["verdict"] for report in office.reports()))
-        assert _peak_memory(office) < MEMORY, f"{_peak_memory(office) >> 20} MiB"
-        assert not office.receiver.about("alice@box.test")
+        _append(world, daemon.receipts_address, *monsters)
+        letter = daemon.post("alice@box.test", require="delivered")
+        daemon.wait(letter, _is_met)
+        await_that(lambda: len(daemon.reports()) == 4 and all(report["verdict"] for report in daemon.reports()))
+        assert _peak_memory(daemon) < MEMORY, f"{_peak_memory(daemon) >> 20} MiB"
+        assert not daemon.receiver.about("alice@box.test")
 
 
-def test_while_the_mailbox_hangs_no_silence_is_told_and_then_all_is_made_up_for(office: Office, world: World) -> None:
+def test_while_the_mailbox_hangs_no_silence_is_told_and_then_all_is_made_up_for(
+    daemon: DaemonProcess, world: World
+) -> None:
     world["mailbox"].pause()
     try:
-        silent = office.post("anybody@silent.test", require="delivered", within="2s")
-        letter = office.post("alice@box.test", require="delivered", within="1h")
-        office.await_figure("receiptd_overdue_held", 1)
-        assert office.message(silent)["recipients"][0]["receipt"] == "open"
-        assert not office.receiver.about("anybody@silent.test")
+        silent = daemon.post("anybody@silent.test", require="delivered", within="2s")
+        letter = daemon.post("alice@box.test", require="delivered", within="1h")
+        daemon.await_figure("receiptd_overdue_held", 1)
+        assert daemon.message(silent)["recipients"][0]["receipt"] == "open"
+        assert not daemon.receiver.about("anybody@silent.test")
     finally:
         world["mailbox"].resume()
-    office.wait(letter, _is_met)
-    alert = office.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
+    daemon.wait(letter, _is_met)
+    alert = daemon.receiver.wait_for("receipt.overdue", address="anybody@silent.test")
     assert alert.data["escalation"] == 1
 
 
-def test_after_dovecot_lost_its_uids_nothing_is_counted_twice_and_nothing_missed(office: Office, world: World) -> None:
-    first = office.post("alice@box.test", require="delivered")
-    before = office.wait(first, _is_met)
-    known = len(office.reports())
-    user = office.receipts_address.partition("@")[0]
+def test_after_dovecot_lost_its_uids_nothing_is_counted_twice_and_nothing_missed(
+    daemon: DaemonProcess, world: World
+) -> None:
+    first = daemon.post("alice@box.test", require="delivered")
+    before = daemon.wait(first, _is_met)
+    known = len(daemon.reports())
+    user = daemon.receipts_address.partition("@")[0]
     maildir = world.root / "mail" / "a.test" / user / "Maildir"
     world["mailbox"].stop()
     for index in maildir.glob("dovecot*"):
         index.unlink()
     world["mailbox"].start()
-    second = office.post("bob@box.test", require="delivered")
-    office.wait(second, _is_met)
-    assert "the server renumbered a folder" in office.log
-    assert len(office.reports()) == known + 1
-    after = office.message(first)
+    second = daemon.post("bob@box.test", require="delivered")
+    daemon.wait(second, _is_met)
+    assert "the server renumbered a folder" in daemon.log
+    assert len(daemon.reports()) == known + 1
+    after = daemon.message(first)
     assert [event["count"] for event in after["events"]] == [event["count"] for event in before["events"]]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.faults.offices import office_with
+from tests.daemon_process import DaemonProcess, Json, await_that
+from tests.faults.daemons import daemon_with
 from tests.faults.peers import Peers
-from tests.nursery import Nursery
-from tests.office import Json, Office, await_that
+from tests.fork_server import ForkServer
 
 _BOTH = '* LIST () "/" INBOX\r\n* LIST () "/" Bounces\r\n'
 
@@ -14,47 +14,47 @@ def _is_overdue(recipient: Json) -> bool:
     return bool(recipient["receipt"] == "overdue")
 
 
-def _name(office: Office, folders: str) -> None:
-    text = office.config.read_text()
+def _name(daemon: DaemonProcess, folders: str) -> None:
+    text = daemon.config.read_text()
     assert 'folders = ["INBOX"]' in text
-    office.config.write_text(text.replace('folders = ["INBOX"]', f"folders = {folders}"))
+    daemon.config.write_text(text.replace('folders = ["INBOX"]', f"folders = {folders}"))
 
 
-def test_with_a_mistyped_folder_nothing_is_judged_and_somebody_is_told(nursery: Nursery, peers: Peers) -> None:
-    with office_with(nursery, peers, start=False) as office:
-        _name(office, '["INBOX", "Inboxx"]')
-        checked = office.run("check")
+def test_with_a_mistyped_folder_nothing_is_judged_and_somebody_is_told(fork_server: ForkServer, peers: Peers) -> None:
+    with daemon_with(fork_server, peers, start=False) as daemon:
+        _name(daemon, '["INBOX", "Inboxx"]')
+        checked = daemon.run("check")
         assert checked.status == 1
         assert "there is no folder Inboxx" in checked.said
 
-        office.start()
-        silent = office.post("anybody@silent.test", within="1s")
-        letter = office.post("alice@b.test")
-        blind = office.receiver.wait_for("monitor.blind")
+        daemon.start()
+        silent = daemon.post("anybody@silent.test", within="1s")
+        letter = daemon.post("alice@b.test")
+        blind = daemon.receiver.wait_for("monitor.blind")
         assert (blind.data["what"], blind.data["name"]) == ("mailbox", "receipts")
         assert "Inboxx" in blind.data["reason"]
-        ready = office.ready()["mailbox:receipts"]
+        ready = daemon.ready()["mailbox:receipts"]
         assert (ready["ok"], "Inboxx" in ready["reason"]) == (False, True)
-        assert office.look("/readyz")[0] == 503
-        office.await_figure("receiptd_overdue_held", 1)
-        assert office.message(silent)["recipients"][0]["receipt"] == "open"
+        assert daemon.look("/readyz")[0] == 503
+        daemon.await_figure("receiptd_overdue_held", 1)
+        assert daemon.message(silent)["recipients"][0]["receipt"] == "open"
 
         peers.wait_for_dots(2)
         peers.report("alice@b.test")
-        office.wait(letter, lambda recipient: bool(recipient["delivery"] == "delivered"))
-        assert not office.receiver.about("anybody@silent.test")
+        daemon.wait(letter, lambda recipient: bool(recipient["delivery"] == "delivered"))
+        assert not daemon.receiver.about("anybody@silent.test")
 
 
-def test_a_folder_that_a_list_forgets_for_a_while_raises_no_false_alarm(nursery: Nursery, peers: Peers) -> None:
+def test_a_folder_that_a_list_forgets_for_a_while_raises_no_false_alarm(fork_server: ForkServer, peers: Peers) -> None:
     peers.imap.listed = _BOTH
-    with office_with(nursery, peers, start=False) as office:
-        _name(office, '["INBOX", "Bounces"]')
-        office.start(ready="/readyz")
+    with daemon_with(fork_server, peers, start=False) as daemon:
+        _name(daemon, '["INBOX", "Bounces"]')
+        daemon.start(ready="/readyz")
         peers.imap.listed = '* LIST () "/" INBOX\r\n'
-        await_that(lambda: not office.ready()["mailbox:receipts"]["ok"])
-        silent = office.post("anybody@silent.test", within="1s")
-        office.await_figure("receiptd_overdue_held", 1)
-        assert not office.receiver.about("anybody@silent.test")
+        await_that(lambda: not daemon.ready()["mailbox:receipts"]["ok"])
+        silent = daemon.post("anybody@silent.test", within="1s")
+        daemon.await_figure("receiptd_overdue_held", 1)
+        assert not daemon.receiver.about("anybody@silent.test")
         peers.imap.listed = _BOTH
-        office.wait(silent, _is_overdue)
-        assert office.ready()["mailbox:receipts"]["ok"]
+        daemon.wait(silent, _is_overdue)
+        assert daemon.ready()["mailbox:receipts"]["ok"]

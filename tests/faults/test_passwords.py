@@ -2,55 +2,57 @@
 
 from __future__ import annotations
 
-from tests.acceptance.offices import office_in
-from tests.nursery import Nursery
-from tests.office import Office, await_that
+from tests.acceptance.daemons import daemon_in
+from tests.daemon_process import DaemonProcess, await_that
+from tests.fork_server import ForkServer
 from tests.servers.world import World
 
 
-def _told(office: Office) -> list[str]:
+def _told(daemon: DaemonProcess) -> list[str]:
     """Return the types of all alerts that ops took, each alert once."""
-    return [kind for _, kind in dict.fromkeys((a.id, a.type) for a in office.receiver.alerts if a.endpoint == "ops")]
+    return [kind for _, kind in dict.fromkeys((a.id, a.type) for a in daemon.receiver.alerts if a.endpoint == "ops")]
 
 
-def _await_told(office: Office, *kinds: str) -> None:
+def _await_told(daemon: DaemonProcess, *kinds: str) -> None:
     """Return when ops has taken alerts of these types; fail if it takes any other, or one twice."""
-    await_that(lambda: len(_told(office)) >= len(kinds), lambda: (_told(office), office.log))
-    assert sorted(_told(office)) == sorted(kinds)
+    await_that(lambda: len(_told(daemon)) >= len(kinds), lambda: (_told(daemon), daemon.log))
+    assert sorted(_told(daemon)) == sorted(kinds)
 
 
-def test_with_a_wrong_password_for_the_relay_all_stays_queued_until_it_is_right(nursery: Nursery, world: World) -> None:
-    with office_in(nursery, world, secrets={"relay-password": "wrong"}) as office:
-        letters = [office.post("alice@b.test"), office.post("bob@b.test")]
-        blind = office.receiver.wait_for("monitor.blind")
+def test_with_a_wrong_password_for_the_relay_all_stays_queued_until_it_is_right(
+    fork_server: ForkServer, world: World
+) -> None:
+    with daemon_in(fork_server, world, secrets={"relay-password": "wrong"}) as daemon:
+        letters = [daemon.post("alice@b.test"), daemon.post("bob@b.test")]
+        blind = daemon.receiver.wait_for("monitor.blind")
         assert blind.data["what"] == "relay"
         assert "password" in blind.data["reason"]
         for letter in letters:
-            (recipient,) = office.message(letter)["recipients"]
+            (recipient,) = daemon.message(letter)["recipients"]
             assert (recipient["delivery"], recipient["receipt"]) == ("queued", "open")
-        assert not office.ready()["relay"]["ok"]
+        assert not daemon.ready()["relay"]["ok"]
 
-        (office.folder / "relay-password").write_text(world.password)
+        (daemon.folder / "relay-password").write_text(world.password)
         for letter in letters:
-            office.wait(letter, lambda recipient: recipient["receipt"] == "met")
-        _await_told(office, "monitor.blind", "monitor.clear")
+            daemon.wait(letter, lambda recipient: recipient["receipt"] == "met")
+        _await_told(daemon, "monitor.blind", "monitor.clear")
 
 
 def test_with_a_wrong_password_for_the_mailbox_deadlines_wait_until_it_can_be_read(
-    nursery: Nursery, world: World
+    fork_server: ForkServer, world: World
 ) -> None:
-    with office_in(nursery, world, secrets={"password": "wrong"}) as office:
-        silent = office.post("someone@silent.test", within="2s")
-        answered = office.post("bob@b.test", within="10s")
-        blind = office.receiver.wait_for("monitor.blind")
+    with daemon_in(fork_server, world, secrets={"password": "wrong"}) as daemon:
+        silent = daemon.post("someone@silent.test", within="2s")
+        answered = daemon.post("bob@b.test", within="10s")
+        blind = daemon.receiver.wait_for("monitor.blind")
         assert (blind.data["what"], blind.data["name"]) == ("mailbox", "receipts")
         assert "password" in blind.data["reason"]
-        world.await_message(office.receipts_address, lambda report: b"bob@b.test" in report)
-        office.await_figure("receiptd_overdue_held", 1)
-        assert office.message(silent)["recipients"][0]["receipt"] == "open"
-        assert _told(office) == ["monitor.blind"]
+        world.await_message(daemon.receipts_address, lambda report: b"bob@b.test" in report)
+        daemon.await_figure("receiptd_overdue_held", 1)
+        assert daemon.message(silent)["recipients"][0]["receipt"] == "open"
+        assert _told(daemon) == ["monitor.blind"]
 
-        (office.folder / "password").write_text(world.password)
-        office.wait(answered, lambda recipient: recipient["receipt"] == "met")
-        office.receiver.wait_for("receipt.overdue", address="someone@silent.test")
-        _await_told(office, "monitor.blind", "monitor.clear", "receipt.overdue")
+        (daemon.folder / "password").write_text(world.password)
+        daemon.wait(answered, lambda recipient: recipient["receipt"] == "met")
+        daemon.receiver.wait_for("receipt.overdue", address="someone@silent.test")
+        _await_told(daemon, "monitor.blind", "monitor.clear", "receipt.overdue")

@@ -17,7 +17,7 @@ from receiptd.models import EventRow, ReportRow
 from receiptd.settings import MailboxSettings, read_secret
 from receiptd.store import reports
 from tests.fake_imap import FakeImap, Message, hang_up, say_nothing
-from tests.faults.workshop import Workshop, workshop
+from tests.faults.steps_with_peers import StepsWithPeers, steps_with_peers
 
 POISON = b"(poison)"
 
@@ -27,16 +27,16 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-async def shop() -> AsyncIterator[Workshop]:
-    async with workshop() as shop:
-        yield shop
+async def steps() -> AsyncIterator[StepsWithPeers]:
+    async with steps_with_peers() as steps:
+        yield steps
 
 
 @asynccontextmanager
-async def _watching(shop: Workshop, *, patience: float = 10) -> AsyncIterator[None]:
+async def _watching(steps: StepsWithPeers, *, patience: float = 10) -> AsyncIterator[None]:
     """Let the mailbox be watched as the daemon does."""
     stop = asyncio.Event()
-    (box,) = shop.store.settings.mailbox
+    (box,) = steps.store.settings.mailbox
     assert box.password_file is not None
     password_file = box.password_file
 
@@ -48,9 +48,9 @@ async def _watching(shop: Workshop, *, patience: float = 10) -> AsyncIterator[No
 
     task = asyncio.create_task(
         watch(
-            shop.store,
+            steps.store,
             box,
-            shop.box_health,
+            steps.box_health,
             enter,
             stop=stop,
             on_read=on_read,
@@ -64,24 +64,24 @@ async def _watching(shop: Workshop, *, patience: float = 10) -> AsyncIterator[No
             await task
 
 
-async def _await_health(shop: Workshop, *, is_up: bool) -> None:
+async def _await_health(steps: StepsWithPeers, *, is_up: bool) -> None:
     async with asyncio.timeout(60):
-        while shop.box_health.is_up is not is_up:
+        while steps.box_health.is_up is not is_up:
             await asyncio.sleep(0.02)
 
 
-async def _letters(shop: Workshop, *addresses: str) -> list[str]:
+async def _letters(steps: StepsWithPeers, *addresses: str) -> list[str]:
     """Send a letter to each, and let the reports come."""
-    keys = [await shop.send(address) for address in addresses]
-    await shop.submit()
+    keys = [await steps.send(address) for address in addresses]
+    await steps.submit()
     for address in addresses:
-        shop.report(address)
+        steps.report(address)
     return keys
 
 
-async def _counts(shop: Workshop) -> tuple[int, int]:
+async def _counts(steps: StepsWithPeers) -> tuple[int, int]:
     """Return how many reports are kept, and how often facts were told by them."""
-    async with shop.store.read() as session:
+    async with steps.store.read() as session:
         kept = (await session.exec(select(func.count()).select_from(ReportRow))).one()
         told = (await session.exec(select(func.sum(EventRow.count)).where(EventRow.kind == "delivered"))).one()
     return kept, told or 0
@@ -97,169 +97,169 @@ def _renumber(imap: FakeImap, first: int, uidvalidity: int) -> None:
     )
 
 
-async def test_a_mailbox_without_inbox_is_blind_and_no_deadline_is_judged(shop: Workshop) -> None:
-    shop.imap.on("SELECT|EXAMINE", "TAG NO no such mailbox\r\n")
-    bob = await shop.send("bob@b.test")
-    await shop.submit()
-    async with _watching(shop):
-        await _await_health(shop, is_up=False)
-        shop.clock.turn(minutes=2)
-        await shop.escalate()
-        await shop.monitor()
-        await shop.deliver()
-        (blind,) = await shop.alerts()
+async def test_a_mailbox_without_inbox_is_blind_and_no_deadline_is_judged(steps: StepsWithPeers) -> None:
+    steps.imap.on("SELECT|EXAMINE", "TAG NO no such mailbox\r\n")
+    bob = await steps.send("bob@b.test")
+    await steps.submit()
+    async with _watching(steps):
+        await _await_health(steps, is_up=False)
+        steps.clock.turn(minutes=2)
+        await steps.escalate()
+        await steps.monitor()
+        await steps.deliver()
+        (blind,) = await steps.alerts()
         assert (blind.type, blind.data["what"], blind.data["held"]) == ("monitor.blind", "mailbox", 1)
         assert "INBOX" in blind.data["reason"]
-        shop.imap._told.clear()
-        await _await_health(shop, is_up=True)
-    await shop.escalate()
-    await shop.monitor()
-    assert (await shop.recipient(bob)).receipt is Receipt.OVERDUE
-    assert sorted(alert.type for alert in await shop.alerts()) == ["monitor.blind", "monitor.clear", "receipt.overdue"]
+        steps.imap._told.clear()
+        await _await_health(steps, is_up=True)
+    await steps.escalate()
+    await steps.monitor()
+    assert (await steps.recipient(bob)).receipt is Receipt.OVERDUE
+    assert sorted(alert.type for alert in await steps.alerts()) == ["monitor.blind", "monitor.clear", "receipt.overdue"]
 
 
-async def test_a_mailbox_that_lists_no_inbox_is_told_at_once_though_no_deadline_waits(shop: Workshop) -> None:
-    shop.imap.listed = '* LIST () "/" Archive\r\n'
-    shop.imap.on("SELECT|EXAMINE", "TAG NO [NONEXISTENT] Mailbox doesn't exist: INBOX\r\n")
-    async with _watching(shop):
-        await _await_health(shop, is_up=False)
-        await shop.monitor()
-    (blind,) = await shop.alerts()
+async def test_a_mailbox_that_lists_no_inbox_is_told_at_once_though_no_deadline_waits(steps: StepsWithPeers) -> None:
+    steps.imap.listed = '* LIST () "/" Archive\r\n'
+    steps.imap.on("SELECT|EXAMINE", "TAG NO [NONEXISTENT] Mailbox doesn't exist: INBOX\r\n")
+    async with _watching(steps):
+        await _await_health(steps, is_up=False)
+        await steps.monitor()
+    (blind,) = await steps.alerts()
     assert (blind.type, blind.data["what"]) == ("monitor.blind", "mailbox")
     assert "has no folder 'INBOX'" in blind.data["reason"]
 
 
 async def test_a_password_file_that_is_gone_for_a_while_makes_the_mailbox_blind_and_ends_nothing(
-    shop: Workshop,
+    steps: StepsWithPeers,
 ) -> None:
-    (box,) = shop.store.settings.mailbox
+    (box,) = steps.store.settings.mailbox
     assert box.password_file is not None
     box.password_file.unlink()
-    async with _watching(shop):
-        await _await_health(shop, is_up=False)
-        await shop.monitor()
-        (blind,) = await shop.alerts()
+    async with _watching(steps):
+        await _await_health(steps, is_up=False)
+        await steps.monitor()
+        (blind,) = await steps.alerts()
         assert "password" in blind.data["reason"]
         box.password_file.write_text("sesame")
-        await _await_health(shop, is_up=True)
+        await _await_health(steps, is_up=True)
 
 
-def _name_folders(shop: Workshop, *names: str) -> None:
+def _name_folders(steps: StepsWithPeers, *names: str) -> None:
     """Let the settings name these folders, or none."""
-    settings = shop.store.settings
+    settings = steps.store.settings
     values = settings.mailbox[0].model_dump(exclude={"folders"})
     box = MailboxSettings.model_validate(values | ({"folders": names} if names else {}))
-    shop.store.settings = settings.model_copy(update={"mailbox": (box,)})
+    steps.store.settings = settings.model_copy(update={"mailbox": (box,)})
 
 
-async def test_a_missing_folder_that_the_settings_name_holds_every_deadline(shop: Workshop) -> None:
-    _name_folders(shop, "INBOX", "Inboxx")
-    bob = await shop.send("bob@b.test")
-    await shop.submit()
-    shop.clock.turn(minutes=2)
-    async with _watching(shop):
-        await _await_health(shop, is_up=False)
-    assert await shop.escalate() == 0
-    await shop.monitor()
-    assert (await shop.recipient(bob)).receipt is Receipt.OPEN
-    (blind,) = await shop.alerts()
+async def test_a_missing_folder_that_the_settings_name_holds_every_deadline(steps: StepsWithPeers) -> None:
+    _name_folders(steps, "INBOX", "Inboxx")
+    bob = await steps.send("bob@b.test")
+    await steps.submit()
+    steps.clock.turn(minutes=2)
+    async with _watching(steps):
+        await _await_health(steps, is_up=False)
+    assert await steps.escalate() == 0
+    await steps.monitor()
+    assert (await steps.recipient(bob)).receipt is Receipt.OPEN
+    (blind,) = await steps.alerts()
     assert (blind.type, blind.data["held"]) == ("monitor.blind", 1)
 
 
-async def test_a_missing_junk_that_nobody_named_holds_no_deadline_up(shop: Workshop) -> None:
-    _name_folders(shop)
-    bob = await shop.send("bob@b.test")
-    await shop.submit()
-    shop.clock.turn(minutes=2)
-    await shop.collect()
-    await shop.escalate()
-    await shop.monitor()
-    assert (await shop.recipient(bob)).receipt is Receipt.OVERDUE
-    assert [alert.type for alert in await shop.alerts()] == ["receipt.overdue"]
+async def test_a_missing_junk_that_nobody_named_holds_no_deadline_up(steps: StepsWithPeers) -> None:
+    _name_folders(steps)
+    bob = await steps.send("bob@b.test")
+    await steps.submit()
+    steps.clock.turn(minutes=2)
+    await steps.collect()
+    await steps.escalate()
+    await steps.monitor()
+    assert (await steps.recipient(bob)).receipt is Receipt.OVERDUE
+    assert [alert.type for alert in await steps.alerts()] == ["receipt.overdue"]
 
 
-async def test_a_mailbox_that_hangs_is_blind_and_not_stuck(shop: Workshop) -> None:
-    (bob,) = await _letters(shop, "bob@b.test")
-    shop.imap.on("UID SEARCH", say_nothing)
-    async with _watching(shop, patience=0.3):
-        await _await_health(shop, is_up=False)
-        shop.clock.turn(minutes=2)
-        await shop.escalate()
-        await shop.monitor()
-        assert [alert.type for alert in await shop.alerts()] == ["monitor.blind"]
-        shop.imap._told.clear()
-        await _await_health(shop, is_up=True)
-    await shop.escalate()
-    assert (await shop.recipient(bob)).receipt is Receipt.OPEN, "what came is not settled yet"
-    await shop.settle()
-    assert (await shop.recipient(bob)).receipt is Receipt.MET, "it came in time, whenever it was read"
+async def test_a_mailbox_that_hangs_is_blind_and_not_stuck(steps: StepsWithPeers) -> None:
+    (bob,) = await _letters(steps, "bob@b.test")
+    steps.imap.on("UID SEARCH", say_nothing)
+    async with _watching(steps, patience=0.3):
+        await _await_health(steps, is_up=False)
+        steps.clock.turn(minutes=2)
+        await steps.escalate()
+        await steps.monitor()
+        assert [alert.type for alert in await steps.alerts()] == ["monitor.blind"]
+        steps.imap._told.clear()
+        await _await_health(steps, is_up=True)
+    await steps.escalate()
+    assert (await steps.recipient(bob)).receipt is Receipt.OPEN, "what came is not settled yet"
+    await steps.settle()
+    assert (await steps.recipient(bob)).receipt is Receipt.MET, "it came in time, whenever it was read"
 
 
-async def test_after_new_uids_nothing_is_counted_twice_and_nothing_missed(shop: Workshop) -> None:
-    await _letters(shop, "alice@b.test", "bob@b.test")
-    assert await shop.collect() == 2
-    await shop.settle()
-    (carol,) = await _letters(shop, "carol@b.test")
-    _renumber(shop.imap, first=1, uidvalidity=8)
-    assert await shop.collect() == 1, "only carol's, though a UID below the old cursor may be hers"
-    await shop.settle()
-    assert (await shop.recipient(carol)).receipt is Receipt.MET
-    assert await _counts(shop) == (3, 3)
+async def test_after_new_uids_nothing_is_counted_twice_and_nothing_missed(steps: StepsWithPeers) -> None:
+    await _letters(steps, "alice@b.test", "bob@b.test")
+    assert await steps.collect() == 2
+    await steps.settle()
+    (carol,) = await _letters(steps, "carol@b.test")
+    _renumber(steps.imap, first=1, uidvalidity=8)
+    assert await steps.collect() == 1, "only carol's, though a UID below the old cursor may be hers"
+    await steps.settle()
+    assert (await steps.recipient(carol)).receipt is Receipt.MET
+    assert await _counts(steps) == (3, 3)
 
-    (dave,) = await _letters(shop, "dave@b.test")
-    _renumber(shop.imap, first=100, uidvalidity=9)
-    assert await shop.collect() == 1
-    await shop.settle()
-    assert (await shop.recipient(dave)).receipt is Receipt.MET
-    assert await _counts(shop) == (4, 4)
+    (dave,) = await _letters(steps, "dave@b.test")
+    _renumber(steps.imap, first=100, uidvalidity=9)
+    assert await steps.collect() == 1
+    await steps.settle()
+    assert (await steps.recipient(dave)).receipt is Receipt.MET
+    assert await _counts(steps) == (4, 4)
 
 
-async def test_a_connection_lost_while_fetching_loses_no_report(shop: Workshop) -> None:
-    keys = await _letters(shop, "alice@b.test", "bob@b.test")
-    shop.imap.on(r"UID FETCH \S+ \(UID BODY", hang_up)
+async def test_a_connection_lost_while_fetching_loses_no_report(steps: StepsWithPeers) -> None:
+    keys = await _letters(steps, "alice@b.test", "bob@b.test")
+    steps.imap.on(r"UID FETCH \S+ \(UID BODY", hang_up)
     with pytest.raises(MailboxDown):
-        await shop.collect()
-    assert await _counts(shop) == (0, 0)
-    shop.imap._told.clear()
-    await shop.collect()
-    await shop.settle()
-    assert [(await shop.recipient(key)).receipt for key in keys] == [Receipt.MET, Receipt.MET]
+        await steps.collect()
+    assert await _counts(steps) == (0, 0)
+    steps.imap._told.clear()
+    await steps.collect()
+    await steps.settle()
+    assert [(await steps.recipient(key)).receipt for key in keys] == [Receipt.MET, Receipt.MET]
 
 
-async def test_a_process_that_dies_between_fetching_and_settling_loses_no_report(shop: Workshop) -> None:
-    (bob,) = await _letters(shop, "bob@b.test")
-    await shop.collect()
-    shop.imap.messages.clear()
-    await shop.restart()
-    await shop.settle()
-    row = await shop.recipient(bob)
+async def test_a_process_that_dies_between_fetching_and_settling_loses_no_report(steps: StepsWithPeers) -> None:
+    (bob,) = await _letters(steps, "bob@b.test")
+    await steps.collect()
+    steps.imap.messages.clear()
+    await steps.restart()
+    await steps.settle()
+    row = await steps.recipient(bob)
     assert (row.delivery, row.receipt) == (Delivery.DELIVERED, Receipt.MET)
 
 
-async def test_a_process_that_dies_while_settling_settles_once_and_holds_the_deadline(shop: Workshop) -> None:
-    (bob,) = await _letters(shop, "bob@b.test")
-    shop.clock.turn(seconds=50)
-    await shop.collect()
-    await reports.begin_reading(shop.store, 50)
-    await shop.restart()
-    shop.clock.turn(seconds=20)
-    await shop.collect()
-    await shop.settle()
-    await shop.escalate()
-    assert (await shop.recipient(bob)).receipt is Receipt.OPEN
-    assert not await shop.alerts()
-    shop.clock.turn(seconds=20)
-    await shop.settle()
-    assert (await shop.recipient(bob)).receipt is Receipt.MET
-    assert await _counts(shop) == (1, 1)
+async def test_a_process_that_dies_while_settling_settles_once_and_holds_the_deadline(steps: StepsWithPeers) -> None:
+    (bob,) = await _letters(steps, "bob@b.test")
+    steps.clock.turn(seconds=50)
+    await steps.collect()
+    await reports.begin_reading(steps.store, 50)
+    await steps.restart()
+    steps.clock.turn(seconds=20)
+    await steps.collect()
+    await steps.settle()
+    await steps.escalate()
+    assert (await steps.recipient(bob)).receipt is Receipt.OPEN
+    assert not await steps.alerts()
+    steps.clock.turn(seconds=20)
+    await steps.settle()
+    assert (await steps.recipient(bob)).receipt is Receipt.MET
+    assert await _counts(steps) == (1, 1)
 
 
 async def test_a_report_that_kills_its_reader_is_set_aside_after_three_tries_and_no_other_with_it(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    steps: StepsWithPeers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The poison is read together with the others at first, and every reader of it dies."""
-    keys = await _letters(shop, "alice@b.test", "bob@b.test", "carol@b.test")
-    shop.imap.messages[2].content += POISON
+    keys = await _letters(steps, "alice@b.test", "bob@b.test", "carol@b.test")
+    steps.imap.messages[2].content += POISON
 
     def read(raw: bytes) -> Report:
         if raw.endswith(POISON):
@@ -267,34 +267,34 @@ async def test_a_report_that_kills_its_reader_is_set_aside_after_three_tries_and
         return interpret(raw)
 
     monkeypatch.setattr("receiptd.settle.interpret", read)
-    await shop.collect()
+    await steps.collect()
     deaths = 0
     for _ in range(12):
         try:
-            while await shop.settle():
+            while await steps.settle():
                 pass
         except Killed:
             deaths += 1
-            await shop.restart()
-        shop.clock.turn(minutes=1)
+            await steps.restart()
+        steps.clock.turn(minutes=1)
     assert deaths == 3
-    assert [(await shop.recipient(key)).receipt for key in keys] == [Receipt.MET, Receipt.OPEN, Receipt.MET]
-    (alert,) = await shop.alerts()
+    assert [(await steps.recipient(key)).receipt for key in keys] == [Receipt.MET, Receipt.OPEN, Receipt.MET]
+    (alert,) = await steps.alerts()
     assert alert.type == "monitor.set_aside"
     assert "begun 3 times" in alert.data["reason"]
 
 
-async def test_a_message_that_the_server_has_and_does_not_hand_over_is_set_aside(shop: Workshop) -> None:
-    shop.imap.messages[1] = Message(b"", stated_size=900)
-    (bob,) = await _letters(shop, "bob@b.test")
+async def test_a_message_that_the_server_has_and_does_not_hand_over_is_set_aside(steps: StepsWithPeers) -> None:
+    steps.imap.messages[1] = Message(b"", stated_size=900)
+    (bob,) = await _letters(steps, "bob@b.test")
     progress = Progress()
     with pytest.raises(MessageWithheld):
-        await shop.collect(progress)
-    await shop.settle()
-    assert (await shop.recipient(bob)).receipt is Receipt.MET, "it holds up no other"
+        await steps.collect(progress)
+    await steps.settle()
+    assert (await steps.recipient(bob)).receipt is Receipt.MET, "it holds up no other"
     for _ in range(3):
         with pytest.raises(MessageWithheld):
-            await shop.collect(progress)
-    await shop.collect(progress)
-    await shop.settle()
-    assert [alert.type for alert in await shop.alerts()] == ["monitor.set_aside"]
+            await steps.collect(progress)
+    await steps.collect(progress)
+    await steps.settle()
+    assert [alert.type for alert in await steps.alerts()] == ["monitor.set_aside"]

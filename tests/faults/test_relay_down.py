@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from tests.faults.offices import office_with
+from tests.daemon_process import DaemonProcess, Json
+from tests.faults.daemons import daemon_with
 from tests.faults.peers import Peers
-from tests.nursery import Nursery
-from tests.office import Json, Office
+from tests.fork_server import ForkServer
 
 
 def _is_accepted(recipient: Json) -> bool:
     return bool(recipient["delivery"] == "accepted")
 
 
-def _deliveries(office: Office, letters: list[str]) -> set[str]:
-    return {recipient["delivery"] for letter in letters for recipient in office.message(letter)["recipients"]}
+def _deliveries(daemon: DaemonProcess, letters: list[str]) -> set[str]:
+    return {recipient["delivery"] for letter in letters for recipient in daemon.message(letter)["recipients"]}
 
 
 def test_a_relay_that_is_down_at_the_start_and_again_later_delays_all_and_fails_nothing(
-    nursery: Nursery, peers: Peers
+    fork_server: ForkServer, peers: Peers
 ) -> None:
     peers.stop_relay()
-    with office_with(nursery, peers) as office:
-        early = [office.post("alice@b.test"), office.post("bob@b.test")]
-        office.await_figure('receiptd_submissions_total{outcome="relay_down"}', 1)
-        assert _deliveries(office, early) == {"queued"}
-        assert not office.ready()["relay"]["ok"]
+    with daemon_with(fork_server, peers) as daemon:
+        early = [daemon.post("alice@b.test"), daemon.post("bob@b.test")]
+        daemon.await_figure('receiptd_submissions_total{outcome="relay_down"}', 1)
+        assert _deliveries(daemon, early) == {"queued"}
+        assert not daemon.ready()["relay"]["ok"]
         peers.start_relay()
         for letter in early:
-            office.wait(letter, _is_accepted)
-        assert office.ready()["relay"]["ok"]
+            daemon.wait(letter, _is_accepted)
+        assert daemon.ready()["relay"]["ok"]
 
         peers.stop_relay()
-        late = [office.post("carol@b.test"), office.post("dave@b.test")]
-        office.await_figure('receiptd_submissions_total{outcome="relay_down"}', 2)
-        assert _deliveries(office, late) == {"queued"}
+        late = [daemon.post("carol@b.test"), daemon.post("dave@b.test")]
+        daemon.await_figure('receiptd_submissions_total{outcome="relay_down"}', 2)
+        assert _deliveries(daemon, late) == {"queued"}
         peers.start_relay()
         for letter in late:
-            office.wait(letter, _is_accepted)
+            daemon.wait(letter, _is_accepted)
         assert sorted(peers.recipients) == ["alice@b.test", "bob@b.test", "carol@b.test", "dave@b.test"]
-        assert not office.receiver.alerts, "a short while is no news"
+        assert not daemon.receiver.alerts, "a short while is no news"

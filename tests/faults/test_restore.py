@@ -22,20 +22,20 @@ from hypothesis import strategies as st
 from receiptd.facts import Delivery
 from receiptd.recipients import restore
 from receiptd.store.ledger import Ledger, Note
-from tests.faults.offices import office_with
+from tests.daemon_process import DaemonProcess, Json, await_that, cache, event, kinds
+from tests.faults.daemons import daemon_with
 from tests.faults.peers import Peers
-from tests.faults.workshop import workshop
-from tests.nursery import Nursery
-from tests.office import Json, Office, await_that, cache, event, kinds
+from tests.faults.steps_with_peers import steps_with_peers
+from tests.fork_server import ForkServer
 
 LETTERS = 5
 
 
 class Copies:
-    """What a backup took of an office, and how it comes back."""
+    """What a backup took of a daemon's data, and how it comes back."""
 
-    def __init__(self, office: Office) -> None:
-        self.office = office
+    def __init__(self, daemon: DaemonProcess) -> None:
+        self.daemon = daemon
         self.folder = Path(tempfile.mkdtemp(prefix="rcpt-copy-"))
 
     def cp(self, source: Path, target: Path) -> None:
@@ -43,16 +43,16 @@ class Copies:
 
     def take_folder(self) -> None:
         """As docs/deploy.md tells it, though the service may run."""
-        self.cp(self.office.folder, self.folder / "folder")
+        self.cp(self.daemon.folder, self.folder / "folder")
 
     def put_back_folder(self) -> None:
-        shutil.rmtree(self.office.folder)
-        self.cp(self.folder / "folder", self.office.folder)
+        shutil.rmtree(self.daemon.folder)
+        self.cp(self.folder / "folder", self.daemon.folder)
 
     def take_machine(self) -> None:
         """Take the note outside the folder along."""
         self.take_folder()
-        note = note_of(self.office)
+        note = note_of(self.daemon)
         subprocess.run(["cp", "-a", str(note), str(self.folder / note.name)], check=True)
 
     def put_back_machine(self) -> None:
@@ -63,71 +63,71 @@ class Copies:
 
     def take_backup(self) -> None:
         """`.backup`, under the running daemon."""
-        with sqlite3.connect(database(self.office)) as source, sqlite3.connect(self.folder / "backup.db") as target:
+        with sqlite3.connect(database(self.daemon)) as source, sqlite3.connect(self.folder / "backup.db") as target:
             source.backup(target)
         source.close()
         target.close()
 
     def put_back_backup(self) -> None:
         for suffix in ("-wal", "-shm"):
-            Path(f"{database(self.office)}{suffix}").unlink(missing_ok=True)
-        shutil.copyfile(self.folder / "backup.db", database(self.office))
+            Path(f"{database(self.daemon)}{suffix}").unlink(missing_ok=True)
+        shutil.copyfile(self.folder / "backup.db", database(self.daemon))
 
 
-def database(office: Office) -> Path:
-    return office.folder / "receiptd.db"
+def database(daemon: DaemonProcess) -> Path:
+    return daemon.folder / "receiptd.db"
 
 
-def note_of(office: Office) -> Path:
-    with sqlite3.connect(database(office)) as opened:
+def note_of(daemon: DaemonProcess) -> Path:
+    with sqlite3.connect(database(daemon)) as opened:
         ((name,),) = opened.execute("SELECT holder FROM lease WHERE name = 'sender'").fetchall()
     opened.close()
     return cache() / f"{name}.note"
 
 
 @pytest.fixture
-def office(nursery: Nursery, peers: Peers) -> Iterator[Office]:
-    with office_with(nursery, peers) as office:
-        yield office
+def daemon(fork_server: ForkServer, peers: Peers) -> Iterator[DaemonProcess]:
+    with daemon_with(fork_server, peers) as daemon:
+        yield daemon
 
 
 @pytest.fixture
-def copies(office: Office) -> Iterator[Copies]:
-    copies = Copies(office)
+def copies(daemon: DaemonProcess) -> Iterator[Copies]:
+    copies = Copies(daemon)
     yield copies
     shutil.rmtree(copies.folder)
 
 
 @pytest.fixture
-def queued(office: Office, peers: Peers) -> list[str]:
+def queued(daemon: DaemonProcess, peers: Peers) -> list[str]:
     """Letters that wait for a relay that is down, after one that went out."""
-    first = office.post("alice@b.test", within="1h")
-    office.wait(first, is_accepted)
+    first = daemon.post("alice@b.test", within="1h")
+    daemon.wait(first, is_accepted)
     peers.stop_relay()
-    return [office.post(f"bob{number}@b.test", within="1h") for number in range(LETTERS)]
+    return [daemon.post(f"bob{number}@b.test", within="1h") for number in range(LETTERS)]
 
 
 def is_accepted(recipient: Json) -> bool:
     return bool(recipient["delivery"] == "accepted")
 
 
-def send(office: Office, peers: Peers, letters: list[str]) -> None:
+def send(daemon: DaemonProcess, peers: Peers, letters: list[str]) -> None:
     """Let all that waits go out."""
     peers.start_relay()
     for letter in letters:
-        office.run("retry", letter)
+        daemon.run("retry", letter)
     for letter in letters:
-        office.wait(letter, is_accepted)
+        daemon.wait(letter, is_accepted)
 
 
-def all_are_held(office: Office, peers: Peers, letters: list[str]) -> None:
+def all_are_held(daemon: DaemonProcess, peers: Peers, letters: list[str]) -> None:
     for letter in letters:
-        shown = office.wait(letter, lambda recipient: recipient["delivery"] == "uncertain")
+        shown = daemon.wait(letter, lambda recipient: recipient["delivery"] == "uncertain")
         assert event(shown, "uncertain")["source"] == "clock"
         assert "backup" in event(shown, "uncertain")["detail"]["reason"]
-    assert office.log.count("`receiptd retry --held` sends it all") == 1
-    later = office.post("carol@b.test")
-    office.wait(later, is_accepted)
+    assert daemon.log.count("`receiptd retry --held` sends it all") == 1
+    later = daemon.post("carol@b.test")
+    daemon.wait(later, is_accepted)
     sent = [address for address in peers.recipients if address.startswith("bob")]
     assert len(sent) == len(set(sent)), "none went out twice"
 
@@ -144,155 +144,155 @@ WAYS: dict[str, tuple[Took, Took]] = {
 @pytest.mark.parametrize("kill", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 def test_what_was_queued_in_a_copy_is_held_however_it_was_taken_and_put_back(
-    office: Office, peers: Peers, queued: list[str], copies: Copies, way: str, kill: bool
+    daemon: DaemonProcess, peers: Peers, queued: list[str], copies: Copies, way: str, kill: bool
 ) -> None:
     """Killed at once after the last final dot: no note may be late."""
     take, put_back = WAYS[way]
     take(copies)
-    send(office, peers, queued)
-    office.stop(kill=kill)
+    send(daemon, peers, queued)
+    daemon.stop(kill=kill)
     put_back(copies)
-    (office.folder / "daemon.log").unlink()
-    office.start()
-    all_are_held(office, peers, queued)
+    (daemon.folder / "daemon.log").unlink()
+    daemon.start()
+    all_are_held(daemon, peers, queued)
 
 
 def test_what_was_queued_in_a_copy_of_a_stopped_service_is_held(
-    office: Office, peers: Peers, queued: list[str], copies: Copies
+    daemon: DaemonProcess, peers: Peers, queued: list[str], copies: Copies
 ) -> None:
-    office.stop()
+    daemon.stop()
     copies.take_folder()
-    office.start()
-    send(office, peers, queued)
-    office.stop()
+    daemon.start()
+    send(daemon, peers, queued)
+    daemon.stop()
     copies.put_back_folder()
-    (office.folder / "daemon.log").unlink()
-    office.start()
-    all_are_held(office, peers, queued)
+    (daemon.folder / "daemon.log").unlink()
+    daemon.start()
+    all_are_held(daemon, peers, queued)
 
 
 def test_a_copy_that_is_put_back_a_second_time_is_held_again(
-    office: Office, peers: Peers, queued: list[str], copies: Copies
+    daemon: DaemonProcess, peers: Peers, queued: list[str], copies: Copies
 ) -> None:
     copies.take_folder()
-    send(office, peers, queued)
+    send(daemon, peers, queued)
     for _ in range(2):
-        office.stop(kill=True)
+        daemon.stop(kill=True)
         copies.put_back_folder()
-        office.start()
-        office.run("retry", queued[0])
-        office.wait(queued[0], is_accepted)
-        assert office.message(queued[1])["recipients"][0]["delivery"] == "uncertain"
+        daemon.start()
+        daemon.run("retry", queued[0])
+        daemon.wait(queued[0], is_accepted)
+        assert daemon.message(queued[1])["recipients"][0]["delivery"] == "uncertain"
 
 
 def test_a_copy_from_before_there_were_notes_is_held_and_an_upgrade_is_not(
-    office: Office, peers: Peers, queued: list[str], copies: Copies
+    daemon: DaemonProcess, peers: Peers, queued: list[str], copies: Copies
 ) -> None:
-    office.stop()
-    note_of(office).unlink()
-    with sqlite3.connect(database(office)) as opened:
+    daemon.stop()
+    note_of(daemon).unlink()
+    with sqlite3.connect(database(daemon)) as opened:
         opened.execute("DELETE FROM lease")
     opened.close()
     copies.take_folder()
-    office.start()
-    assert "retry --held" not in office.log
-    send(office, peers, queued)
-    office.stop()
+    daemon.start()
+    assert "retry --held" not in daemon.log
+    send(daemon, peers, queued)
+    daemon.stop()
     copies.put_back_folder()
-    (office.folder / "daemon.log").unlink()
-    office.start()
-    all_are_held(office, peers, queued)
+    (daemon.folder / "daemon.log").unlink()
+    daemon.start()
+    all_are_held(daemon, peers, queued)
 
 
-def test_a_folder_on_another_machine_is_held(office: Office, peers: Peers, queued: list[str]) -> None:
-    note_of(office).unlink()
-    office.stop(kill=True)
+def test_a_folder_on_another_machine_is_held(daemon: DaemonProcess, peers: Peers, queued: list[str]) -> None:
+    note_of(daemon).unlink()
+    daemon.stop(kill=True)
     peers.start_relay()
-    office.start()
-    all_are_held(office, peers, queued)
+    daemon.start()
+    all_are_held(daemon, peers, queued)
 
 
 def test_a_machine_that_ended_without_stopping_the_service_is_held_for_a_snapshot_looks_the_same(
-    office: Office, peers: Peers, queued: list[str]
+    daemon: DaemonProcess, peers: Peers, queued: list[str]
 ) -> None:
-    office.stop(kill=True)
+    daemon.stop(kill=True)
     peers.start_relay()
-    office.environ["BOOT_ID"] = "another run"
-    office.start()
-    all_are_held(office, peers, queued)
+    daemon.environ["BOOT_ID"] = "another run"
+    daemon.start()
+    all_are_held(daemon, peers, queued)
 
 
-def test_one_command_sends_all_that_is_held(office: Office, peers: Peers, queued: list[str]) -> None:
-    office.stop(kill=True)
-    note_of(office).unlink()
-    office.start()
-    all_of_them = [office.message(letter)["recipients"][0]["delivery"] for letter in queued]
+def test_one_command_sends_all_that_is_held(daemon: DaemonProcess, peers: Peers, queued: list[str]) -> None:
+    daemon.stop(kill=True)
+    note_of(daemon).unlink()
+    daemon.start()
+    all_of_them = [daemon.message(letter)["recipients"][0]["delivery"] for letter in queued]
     assert all_of_them == ["uncertain"] * LETTERS
-    office.stop()
-    office.start()
-    assert [kinds(office.message(letter)).count("uncertain") for letter in queued] == [1] * LETTERS
+    daemon.stop()
+    daemon.start()
+    assert [kinds(daemon.message(letter)).count("uncertain") for letter in queued] == [1] * LETTERS
     peers.start_relay()
-    ended = office.run("retry", "--held")
+    ended = daemon.run("retry", "--held")
     assert (ended.status, ended.said) == (0, f"receiptd: what was held for {LETTERS} recipients is sent now\n")
     for letter in queued:
-        office.wait(letter, is_accepted)
-    assert office.run("retry", "--held").status == 65, "nothing is held any more"
+        daemon.wait(letter, is_accepted)
+    assert daemon.run("retry", "--held").status == 65, "nothing is held any more"
 
 
 @pytest.mark.parametrize(("kill", "boot"), [(False, ""), (True, ""), (False, "another run")])
 def test_a_restart_of_the_daemon_or_of_a_machine_that_stopped_it_holds_nothing(
-    office: Office, peers: Peers, queued: list[str], kill: bool, boot: str
+    daemon: DaemonProcess, peers: Peers, queued: list[str], kill: bool, boot: str
 ) -> None:
-    office.stop(kill=kill)
+    daemon.stop(kill=kill)
     peers.start_relay()
-    office.environ["BOOT_ID"] = boot
-    office.start()
+    daemon.environ["BOOT_ID"] = boot
+    daemon.start()
     for letter in queued:
-        shown = office.wait(letter, is_accepted)
+        shown = daemon.wait(letter, is_accepted)
         assert "uncertain" not in kinds(shown)
-    assert "retry --held" not in office.log
+    assert "retry --held" not in daemon.log
 
 
-def test_whenever_a_daemon_is_killed_nothing_is_held(nursery: Nursery, peers: Peers) -> None:
+def test_whenever_a_daemon_is_killed_nothing_is_held(fork_server: ForkServer, peers: Peers) -> None:
     """From the first moment of its first start on."""
-    with office_with(nursery, peers, start=False) as office:
+    with daemon_with(fork_server, peers, start=False) as daemon:
         peers.stop_relay()
         for attempt in range(12):
-            office.launch()
-            await_that(lambda: note_exists(office))
+            daemon.launch()
+            await_that(lambda: note_exists(daemon))
             time.sleep(attempt * 0.01)
-            office.stop(kill=True)
-        office.start()
-        letter = office.post("bob@b.test")
+            daemon.stop(kill=True)
+        daemon.start()
+        letter = daemon.post("bob@b.test")
         peers.start_relay()
-        office.stop(kill=True)
-        office.start()
-        assert "uncertain" not in kinds(office.wait(letter, is_accepted))
-        assert "retry --held" not in office.log
+        daemon.stop(kill=True)
+        daemon.start()
+        assert "uncertain" not in kinds(daemon.wait(letter, is_accepted))
+        assert "retry --held" not in daemon.log
 
 
 ROUNDS = 6
 
 
 def test_at_whatever_instant_it_was_killed_a_copy_sends_nothing_twice(
-    office: Office, peers: Peers, copies: Copies
+    daemon: DaemonProcess, peers: Peers, copies: Copies
 ) -> None:
     """Between the relay's answers to RCPT, DATA and the final dot, and their commits."""
     for number in range(ROUNDS):
         peers.stop_relay()
         addresses = [f"round{number}.{letter}@b.test" for letter in range(3)]
-        letters = [office.post(address, within="1h") for address in addresses]
+        letters = [daemon.post(address, within="1h") for address in addresses]
         copies.take_backup()
         peers.start_relay()
-        office.run("retry", letters[0])
+        daemon.run("retry", letters[0])
         await_that(lambda: any(address.startswith(f"round{number}.") for address in peers.recipients))  # noqa: B023
         time.sleep(random.random() * 0.05)
-        office.stop(kill=True)
+        daemon.stop(kill=True)
         sent = [transmitted(peers, address) for address in addresses]
         copies.put_back_backup()
-        office.start()
-        later = office.post(f"later{number}@b.test")
-        office.wait(later, is_accepted)
+        daemon.start()
+        later = daemon.post(f"later{number}@b.test")
+        daemon.wait(later, is_accepted)
         again = [transmitted(peers, address) for address in addresses]
         assert all(now == before for now, before in zip(again, sent, strict=True) if before), (sent, again)
 
@@ -302,54 +302,54 @@ def transmitted(peers: Peers, address: str) -> int:
     return sum(address.encode() in raw for raw in peers.smtp.messages)
 
 
-def note_exists(office: Office) -> bool:
+def note_exists(daemon: DaemonProcess) -> bool:
     try:
-        return note_of(office).exists()
+        return note_of(daemon).exists()
     except (sqlite3.Error, ValueError):
         return False
 
 
 def test_a_report_about_what_was_never_sent_shows_an_older_machine(
-    office: Office, peers: Peers, queued: list[str], copies: Copies
+    daemon: DaemonProcess, peers: Peers, queued: list[str], copies: Copies
 ) -> None:
     """A machine that was switched off in good order, and put back as it was then: the note is as old as all else.
 
     The disks' own times can't be put back here, so the note is written as it was.
     """
-    office.stop()
+    daemon.stop()
     copies.take_folder()
-    note = note_of(office)
+    note = note_of(daemon)
     kept = json.loads(note.read_bytes())
-    office.start()
-    send(office, peers, queued)
+    daemon.start()
+    send(daemon, peers, queued)
     peers.report("bob0@b.test")
-    office.stop()
+    daemon.stop()
     copies.put_back_folder()
     note.write_text(json.dumps(kept | {"at": time.time()}).ljust(512))
-    (office.folder / "daemon.log").unlink()
-    office.environ["BOOT_ID"] = "another run"
-    office.start()
-    office.wait(queued[0], lambda recipient: recipient["delivery"] == "delivered")
-    all_are_held(office, peers, queued[1:])
+    (daemon.folder / "daemon.log").unlink()
+    daemon.environ["BOOT_ID"] = "another run"
+    daemon.start()
+    daemon.wait(queued[0], lambda recipient: recipient["delivery"] == "delivered")
+    all_are_held(daemon, peers, queued[1:])
 
 
 async def test_what_can_not_be_noted_before_data_is_not_sent_and_goes_out_when_it_can(tmp_path: Path) -> None:
-    async with workshop() as shop:
-        ledger = shop.store.ledger = Ledger("name", boot="boot", environ={"CACHE_DIRECTORY": str(tmp_path)})
+    async with steps_with_peers() as steps:
+        ledger = steps.store.ledger = Ledger("name", boot="boot", environ={"CACHE_DIRECTORY": str(tmp_path)})
         ledger.open(None)
         good, ledger._file = ledger._file, os.open(ledger.path, os.O_RDONLY)
-        bob = await shop.send("bob@b.test")
-        assert await shop.submit() == 0
-        assert (await shop.recipient(bob)).delivery is Delivery.QUEUED
-        assert not shop.smtp.said("DATA")
-        assert "can't be written" in ((await shop.readyz())["database"] or "")
+        bob = await steps.send("bob@b.test")
+        assert await steps.submit() == 0
+        assert (await steps.recipient(bob)).delivery is Delivery.QUEUED
+        assert not steps.smtp.said("DATA")
+        assert "can't be written" in ((await steps.readyz())["database"] or "")
         os.close(ledger._file)
         ledger._file = good
-        shop.clock.turn(seconds=10)
-        assert await shop.submit() == 1
-        assert (await shop.recipient(bob)).delivery is Delivery.ACCEPTED
-        assert len(shop.smtp.messages) == 1
-        assert "database" not in await shop.readyz()
+        steps.clock.turn(seconds=10)
+        assert await steps.submit() == 1
+        assert (await steps.recipient(bob)).delivery is Delivery.ACCEPTED
+        assert len(steps.smtp.messages) == 1
+        assert "database" not in await steps.readyz()
 
 
 # --- the judgement by itself

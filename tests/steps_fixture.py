@@ -59,7 +59,7 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
 
 
 @dataclass
-class Stage:
+class StepsFixture:
     """One store and its clock."""
 
     store: Store
@@ -166,16 +166,16 @@ def empty_database() -> Path:
 
 
 @asynccontextmanager
-async def staged(folder: Path, **changes: Any) -> AsyncIterator[Stage]:
-    """Open a stage in *folder*."""
+async def open_steps(folder: Path, **changes: Any) -> AsyncIterator[StepsFixture]:
+    """Open the steps on a store in *folder*."""
     settings = settings_in(folder, **changes)
     shutil.copyfile(empty_database(), folder / "receiptd.db")
-    stage = Stage(None)  # type: ignore[arg-type]
-    stage.store = Store(settings, clock=stage.clock)
+    steps = StepsFixture(None)  # type: ignore[arg-type]
+    steps.store = Store(settings, clock=steps.clock)
     try:
-        yield stage
+        yield steps
     finally:
-        await stage.store.close()
+        await steps.store.close()
 
 
 def watching(folder: Path, person: str) -> list[dict[str, str]]:

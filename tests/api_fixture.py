@@ -1,4 +1,4 @@
-"""The HTTP API on real sockets in front of a stage: a Unix socket for each scope, and TCP with tokens."""
+"""The HTTP API on real sockets in front of the steps: a Unix socket for each scope, and TCP with tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiptd.smtp import Capabilities
 from receiptd.store.monitors import Health
 from receiptd.web import House, create_app, doors
 from tests.servers.ports import Ports
-from tests.stage import Stage, staged
+from tests.steps_fixture import StepsFixture, open_steps
 
 Json = dict[str, Any]
 TOKENS = {"erp": ("send",), "dashboard": ("read",), "boss": ("operate",)}
@@ -23,10 +23,10 @@ ALL = Capabilities(dsn=True, smtputf8=True, eightbitmime=True)
 
 
 @dataclass
-class Home:
-    """A stage with its doors open: who knocks where, and how often the bell rang."""
+class ApiFixture:
+    """The steps with their sockets open: who knocks where, and how often the bell rang."""
 
-    stage: Stage
+    steps: StepsFixture
     folder: Path
     relay: Health
     box: Health
@@ -90,8 +90,8 @@ def letter(**changes: Any) -> Json:
 
 
 @asynccontextmanager
-async def open_api(folder: Path, **changes: Any) -> AsyncIterator[Home]:
-    """Open the doors of a house in *folder*; *changes* are tables of its settings."""
+async def open_api(folder: Path, **changes: Any) -> AsyncIterator[ApiFixture]:
+    """Open the sockets of the API on a store in *folder*; *changes* are tables of its settings."""
     tokens, ports = [], Ports(["tcp"])
     for name, scopes in TOKENS.items():
         (folder / name).write_text(_secret(name))
@@ -108,24 +108,24 @@ async def open_api(folder: Path, **changes: Any) -> AsyncIterator[Home]:
     }
     async with AsyncExitStack() as stack:
         stack.callback(ports.release)
-        stage = await stack.enter_async_context(staged(folder, **({"service": service} | changes)))
-        home = Home(stage, folder, Health("relay:relay"), Health("mailbox:receipts"))
-        sockets = doors.open_doors(stage.store.settings)
-        home.tcp = f"127.0.0.1:{ports['tcp']}"
-        await stack.enter_async_context(doors.serving(create_app(_house(home)), sockets))
-        stack.push_async_callback(home.close)
-        yield home
+        steps = await stack.enter_async_context(open_steps(folder, **({"service": service} | changes)))
+        server = ApiFixture(steps, folder, Health("relay:relay"), Health("mailbox:receipts"))
+        sockets = doors.open_doors(steps.store.settings)
+        server.tcp = f"127.0.0.1:{ports['tcp']}"
+        await stack.enter_async_context(doors.serving(create_app(_house(server)), sockets))
+        stack.push_async_callback(server.close)
+        yield server
 
 
-def _house(home: Home) -> House:
+def _house(server: ApiFixture) -> House:
     return House(
-        store=home.stage.store,
-        relay=home.relay,
-        mailboxes={"receipts": home.box},
-        ring=home.ring,
-        relay_offers=lambda: home.offered,
-        ask_relay=home.ask_relay,
-        started_at=home.stage.instant,
+        store=server.steps.store,
+        relay=server.relay,
+        mailboxes={"receipts": server.box},
+        ring=server.ring,
+        relay_offers=lambda: server.offered,
+        ask_relay=server.ask_relay,
+        started_at=server.steps.instant,
     )
 
 

@@ -1,4 +1,4 @@
-"""An office that sends mail that matters: real daemon, real send-with-receipt, a real webhook receiver."""
+"""One receiptd as its users have it: a real daemon, the real send-with-receipt, a real webhook receiver."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from typing import Any
 
 from receiptd import client
 from receiptd.errors import ReceiptdError
-from tests.nursery import Child, Nursery
+from tests.fork_server import Child, ForkServer
 from tests.receiver import SECRET, Receiver
 
 Json = dict[str, Any]
@@ -71,7 +71,7 @@ $last
 
 @dataclass(frozen=True)
 class Tables:
-    """What one office's settings hold beside what all have: the lines of a table, or its further ones."""
+    """What the settings of one daemon hold beside what all have: the lines of a table, or its further ones."""
 
     submission: str
     receipts: str
@@ -97,11 +97,11 @@ class Ended:
     said: str
 
 
-class Office:
+class DaemonProcess:
     """One sender: a settings file, a daemon on it, and where its alerts arrive."""
 
-    def __init__(self, nursery: Nursery, tables: Tables, secrets: Mapping[str, str]) -> None:
-        self._nursery = nursery
+    def __init__(self, fork_server: ForkServer, tables: Tables, secrets: Mapping[str, str]) -> None:
+        self._fork_server = fork_server
         self.folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
         self.receiver = Receiver()
         self.config = tables.furnish(self.folder, self.receiver, secrets)
@@ -123,7 +123,7 @@ class Office:
 
     def launch(self) -> Child:
         """Start the daemon without waiting."""
-        self.child = self._nursery.start(
+        self.child = self._fork_server.start(
             ["run", "--config", str(self.config)], self.folder / "daemon.log", self.environ
         )
         return self.child
@@ -139,7 +139,7 @@ class Office:
 
     def _answers(self, path: str) -> bool:
         try:
-            self.daemon.get(path)
+            self.api.get(path)
         except ReceiptdError:
             return False
         return True
@@ -164,7 +164,7 @@ class Office:
     # --- who sends, and who runs it
 
     def send_with_receipt(self, *words: str, stdin: bytes = b"Good day.\n") -> subprocess.CompletedProcess[bytes]:
-        """Run send-with-receipt on this office's settings, as a user does."""
+        """Run send-with-receipt on this daemon's settings, as a user does."""
         return subprocess.run(
             self.sending(*words), input=stdin, capture_output=True, env=environment(), timeout=PATIENCE, check=False
         )
@@ -184,18 +184,18 @@ class Office:
         """Hand a letter over as send-with-receipt does; return its id."""
         body = {"from": "office@a.test", "to": recipients, "subject": "An invoice", "text": "Good day.\n", **more}
         headers = {"Idempotency-Key": key} if key else None
-        answer: Json = self.daemon.post(client.path("messages"), body, headers=headers)
+        answer: Json = self.api.post(client.path("messages"), body, headers=headers)
         return str(answer["id"])
 
     def run(self, *words: str, config: Path | None = None) -> Ended:
         """Run a command of receiptd to its end."""
         output = self.folder / "output"
         output.unlink(missing_ok=True)
-        child = self._nursery.start([*words, "--config", str(config or self.config)], output)
+        child = self._fork_server.start([*words, "--config", str(config or self.config)], output)
         return Ended(child.wait(PATIENCE), output.read_text())
 
     def sendmail(self) -> Path:
-        """Return the path of this office's sendmail: send-with-receipt, as an administrator wraps it."""
+        """Return the path of this daemon's sendmail: send-with-receipt, as an administrator wraps it."""
         path = self.folder / "sendmail"
         words = shlex.join([sys.executable, "-m", "receiptd.send", "--config", str(self.config)])
         path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
@@ -205,7 +205,7 @@ class Office:
     # --- what became of it
 
     @property
-    def daemon(self) -> client.Daemon:
+    def api(self) -> client.Daemon:
         return client.find(self.config, environ={})
 
     @property
@@ -214,7 +214,7 @@ class Office:
         return address
 
     def message(self, message: str) -> Json:
-        shown: Json = self.daemon.get(client.path("messages", message))
+        shown: Json = self.api.get(client.path("messages", message))
         return shown
 
     def wait(self, message: str, until: Callable[[Json], bool], *, within: float = PATIENCE) -> Json:
@@ -230,7 +230,7 @@ class Office:
     def reports(self, verdict: str | None = None) -> list[Json]:
         """Return the reports that came, or those of a verdict, newest first."""
         asked = [("limit", "200"), *([("verdict", verdict)] if verdict else [])]
-        items: list[Json] = self.daemon.get(client.path("reports"), asked)["items"]
+        items: list[Json] = self.api.get(client.path("reports"), asked)["items"]
         return items
 
     def look(self, path: str) -> tuple[int, str]:
@@ -277,7 +277,7 @@ def environment() -> dict[str, str]:
 
 @functools.cache
 def cache() -> Path:
-    """Return where daemons note their last attempts, outside every office's folder."""
+    """Return where daemons note their last attempts, outside the folder of each."""
     made = Path(tempfile.mkdtemp(prefix="rcpt-cache-"))
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made
@@ -296,13 +296,13 @@ def event(shown: Json, kind: str) -> Json:
 
 @contextmanager
 def open_daemon(
-    nursery: Nursery, tables: Tables, secrets: Mapping[str, str], *, start: bool = True
-) -> Iterator[Office]:
-    """Open an office, and close it whatever happens."""
-    office = Office(nursery, tables, secrets)
+    fork_server: ForkServer, tables: Tables, secrets: Mapping[str, str], *, start: bool = True
+) -> Iterator[DaemonProcess]:
+    """Open a daemon, and close it whatever happens."""
+    daemon = DaemonProcess(fork_server, tables, secrets)
     try:
         if start:
-            office.start()
-        yield office
+            daemon.start()
+        yield daemon
     finally:
-        office.close()
+        daemon.close()

@@ -1,18 +1,18 @@
-"""Offices whose relay and mailbox are the real servers."""
+"""Daemons whose relay and mailbox are the real servers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from tests.nursery import Nursery
-from tests.office import Office, Tables, open_daemon
+from tests.daemon_process import DaemonProcess, Tables, open_daemon
+from tests.fork_server import ForkServer
 from tests.servers.world import World
 
 
 @contextmanager
-def office_in(
-    nursery: Nursery,
+def daemon_in(
+    fork_server: ForkServer,
     world: World,
     *,
     address: str | None = None,
@@ -26,8 +26,8 @@ def office_in(
     boss: str = "",
     secrets: Mapping[str, str] | None = None,
     start: bool = True,
-) -> Iterator[Office]:
-    """Open an office with a receipts mailbox of its own.
+) -> Iterator[DaemonProcess]:
+    """Open a daemon with a receipts mailbox of its own.
 
     *relay* and *mailbox* are URLs (default: STARTTLS and TLS, by password); *submission*, *receipts*, *box* and *boss*
     are further lines of its settings, and *secrets* files that they name or other passwords.
@@ -40,8 +40,8 @@ def office_in(
         last=boss,
     )
     passwords = {"password": world.password, "relay-password": world.password}
-    with open_daemon(nursery, tables, passwords | dict(secrets or {}), start=start) as office:
-        yield office
+    with open_daemon(fork_server, tables, passwords | dict(secrets or {}), start=start) as daemon:
+        yield daemon
 
 
 def _lines(*lines: str) -> str:

@@ -1,4 +1,4 @@
-"""A desk that alerts come to: a stage, a receiver of its webhooks, and the step between them."""
+"""Alerts on their way: the steps, a receiver of their webhooks, and the step between them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from receiptd.pulse import Pulse
 from receiptd.step import Step
 from receiptd.store import handover
 from tests.receiver import SECRET, Receiver
-from tests.stage import START, Stage, dsn, staged
+from tests.steps_fixture import START, StepsFixture, dsn, open_steps
 
 _HOURLY = timedelta(hours=1)
 NAMES = ("ops", "boss")
 
 
-class Desk:
-    """A stage with a receiver of its alerts; its clock is the process's, for receivers look at timestamps."""
+class WebhookFixture:
+    """The steps with a receiver of their alerts; its clock is the process's, for receivers look at timestamps."""
 
-    def __init__(self, stage: Stage, receiver: Receiver, clock: Any) -> None:
-        self.stage, self.receiver, self.http = stage, receiver, webhook.client()
+    def __init__(self, steps: StepsFixture, receiver: Receiver, clock: Any) -> None:
+        self.steps, self.receiver, self.http = steps, receiver, webhook.client()
         self.endpoints = webhook.Endpoints(self.http)
         self.wake, self.stop = asyncio.Event(), asyncio.Event()
         self._clock = clock
 
     def pass_time(self, **length: float) -> None:
-        self.stage.pass_time(**length)
-        self._clock.move_to(self.stage.instant)
+        self.steps.pass_time(**length)
+        self._clock.move_to(self.steps.instant)
 
     async def deliver(self) -> int:
-        return await webhook.deliver(self.stage.store, self.endpoints, wake=self.wake, stop=self.stop, pulse=Pulse())
+        return await webhook.deliver(self.steps.store, self.endpoints, wake=self.wake, stop=self.stop, pulse=Pulse())
 
     @asynccontextmanager
     async def delivering(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -61,31 +61,31 @@ class Desk:
                 await asyncio.sleep(0.005)
 
     async def replay(self, alert: Alert) -> list[str]:
-        store = self.stage.store
+        store = self.steps.store
         async with store.write() as session:
             return await handover.replay(session, store.settings, alert, store.now())
 
     def subscribe(self, **events: list[str]) -> None:
         """Go on with settings in which there are these webhooks alone, with these `events`."""
-        settings = self.stage.store.settings
+        settings = self.steps.store.settings
         model = settings.webhook[0]
         hooks = tuple(
             model.model_copy(update={"name": name, "url": self.receiver.url(name), "events": tuple(patterns)})
             for name, patterns in events.items()
         )
-        self.stage.store.settings = settings.model_copy(update={"webhook": hooks})
+        self.steps.store.settings = settings.model_copy(update={"webhook": hooks})
 
     async def bad_news(self, address: str = "bob@b.test", **options: Any) -> Alert:
         """Let a report say that a letter failed; return the alert."""
-        taken = await self.stage.submitted(address, **options)
-        await self.stage.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1", recipient=address))
-        return (await self.stage.alerts())[-1]
+        taken = await self.steps.submitted(address, **options)
+        await self.steps.receive(dsn(taken.recipients[0].token, action="failed", status="5.1.1", recipient=address))
+        return (await self.steps.alerts())[-1]
 
     async def dispatch(self, alert: Alert, name: str = "ops") -> Dispatch:
-        return next(d for d in await self.stage.dispatches() if (d.alert, d.webhook) == (alert.id, name))
+        return next(d for d in await self.steps.dispatches() if (d.alert, d.webhook) == (alert.id, name))
 
     async def attempts(self) -> list[DispatchAttempt]:
-        async with self.stage.store.read() as session:
+        async with self.steps.store.read() as session:
             rows = (await session.exec(select(DispatchAttempt))).all()
         return sorted(rows, key=lambda row: row.started_at)
 
@@ -93,25 +93,27 @@ class Desk:
         """Pass the time to the next attempt; return how long that was."""
         due_at = (await self.dispatch(alert)).due_at
         assert due_at is not None
-        waited = due_at - self.stage.instant
+        waited = due_at - self.steps.instant
         self.pass_time(seconds=waited.total_seconds())
         return waited
 
 
 @asynccontextmanager
-async def desk_in(folder: Path, *, ops: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[Desk]:
-    """Open a desk; *ops* adds to the settings of the first webhook."""
+async def open_webhooks(
+    folder: Path, *, ops: dict[str, Any] | None = None, **changes: Any
+) -> AsyncIterator[WebhookFixture]:
+    """Open the steps with a receiver; *ops* adds to the settings of the first webhook."""
     (folder / "secret").write_text(SECRET)
     receiver = Receiver()
-    hooks: list[dict[str, Any]] = [
+    webhooks: list[dict[str, Any]] = [
         {"name": name, "url": receiver.url(name), "secret_file": str(folder / "secret")} for name in NAMES
     ]
-    hooks[0] |= ops or {}
+    webhooks[0] |= ops or {}
     with time_machine.travel(START, tick=False) as clock:
-        async with staged(folder, webhook=hooks, **changes) as stage:
-            desk = Desk(stage, receiver, clock)
+        async with open_steps(folder, webhook=webhooks, **changes) as steps:
+            hooks = WebhookFixture(steps, receiver, clock)
             try:
-                yield desk
+                yield hooks
             finally:
-                await desk.http.aclose()
+                await hooks.http.aclose()
                 await asyncio.to_thread(receiver.close)

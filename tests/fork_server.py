@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Nursery:
+class ForkServer:
     """The process that forks."""
 
     def __init__(self, environ: dict[str, str]) -> None:
@@ -58,14 +58,14 @@ class Nursery:
 class Child:
     """One process of receiptd, with what a test needs of subprocess.Popen."""
 
-    def __init__(self, nursery: Nursery, pid: int) -> None:
-        self._nursery = nursery
+    def __init__(self, fork_server: ForkServer, pid: int) -> None:
+        self._fork_server = fork_server
         self.pid = pid
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = self._nursery.status(self.pid)
+            self.returncode = self._fork_server.status(self.pid)
         return self.returncode
 
     def wait(self, timeout: float) -> int:
@@ -82,7 +82,7 @@ class Child:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        # The nursery reaps only when asked, so until then the number is nobody else's.
+        # The fork server reaps only when asked, so until then the number is nobody else's.
         if self.poll() is None:
             os.kill(self.pid, number)
 

@@ -31,7 +31,7 @@ from tests.fake_smtp import FakeSMTP
 from tests.faults.letters import report, return_path_of
 from tests.faults.peers import tables
 from tests.receiver import Receiver
-from tests.stage import empty_database
+from tests.steps_fixture import empty_database
 
 
 class Clock:
@@ -51,7 +51,7 @@ class Clock:
         self._travel.stop()
 
 
-class Workshop:
+class StepsWithPeers:
     """One sender's database and peers; every method is one step of a message's way."""
 
     def __init__(self, folder: Path, relay: FakeSMTP, mailbox: FakeImap, *, submission: str = "") -> None:
@@ -165,15 +165,15 @@ class Workshop:
 
 
 @asynccontextmanager
-async def workshop(*, submission: str = "") -> AsyncIterator[Workshop]:
-    """Open a workshop; *submission* is further lines of its settings."""
+async def steps_with_peers(*, submission: str = "") -> AsyncIterator[StepsWithPeers]:
+    """Open the steps with both peers; *submission* is further lines of its settings."""
     folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
     try:
         async with FakeSMTP() as relay, FakeImap() as mailbox:
-            shop = Workshop(folder, relay, mailbox, submission=submission)
+            steps = StepsWithPeers(folder, relay, mailbox, submission=submission)
             try:
-                yield shop
+                yield steps
             finally:
-                await shop.close()
+                await steps.close()
     finally:
         shutil.rmtree(folder)
