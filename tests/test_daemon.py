@@ -25,7 +25,6 @@ from receiptd import step as steps
 from receiptd.daemon import Daemon
 from receiptd.facts import Delivery
 from receiptd.models import Folder, Recipient, ReportRow
-from receiptd.pulse import Pulse
 from receiptd.settle import settle
 from receiptd.step import Step
 from receiptd.store import Store, ensure, evidence, reports
@@ -202,10 +201,10 @@ async def test_a_step_goes_on_while_it_moves_rows_and_hears_what_rings_meanwhile
             step.bell.set()
         return done[-1]
 
-    step = Step("settle", work, every=HOURLY, patience=HOURLY)
+    step = Step("settle", work, every=HOURLY, timeout=HOURLY)
     await step.tick()
     async with asyncio.timeout(5):
-        await step.run(Pulse(), stop)
+        await step.run(Watchdog(), stop)
     assert done == [3, 2, 0, 1, 0]
 
 
@@ -223,13 +222,13 @@ async def test_a_step_that_fails_is_told_and_works_again_at_the_next_bell(monkey
             stop.set()
         raise ZeroDivisionError
 
-    step = Step("settle", work, every=HOURLY, patience=HOURLY)
+    step = Step("settle", work, every=HOURLY, timeout=HOURLY)
     await step.tick()
-    pulse = Pulse()
+    watchdog = Watchdog()
     async with asyncio.timeout(5):
-        await step.run(pulse, stop)
+        await step.run(watchdog, stop)
     assert told == ["settle"] * 3
-    assert pulse.stuck() == []
+    assert watchdog.stuck() == []
 
 
 async def test_what_nobody_foresaw_ends_the_daemon_and_is_not_swallowed(
@@ -238,11 +237,11 @@ async def test_what_nobody_foresaw_ends_the_daemon_and_is_not_swallowed(
     def fail() -> float:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(running.daemon.pulse, "stuck", fail)
+    monkeypatch.setattr(running.daemon.watchdog, "stuck", fail)
     monkeypatch.setenv("WATCHDOG_USEC", "10000")
-    heart = asyncio.create_task(running.daemon._beat())
+    feeder = asyncio.create_task(running.daemon._feed_watchdog())
     with pytest.raises(ZeroDivisionError):
-        await daemons._first_fault(running.daemon.stop, [heart])
+        await daemons._first_fault(running.daemon.stop, [feeder])
 
 
 # --- what systemd is told -----------------------------------------------------------------------------------------
@@ -281,10 +280,10 @@ async def test_the_watchdog_is_fed_until_a_step_hangs(tmp_path: Path, monkeypatc
     monkeypatch.setenv("WATCHDOG_USEC", "40000")
     seconds = 0.0
     async with in_this_process(tmp_path, monkeypatch) as running:
-        pulse = running.daemon.pulse = Pulse(lambda: seconds)
+        watchdog = running.daemon.watchdog = Watchdog(lambda: seconds)
         await running.start()
         await running.supervisor.hear("WATCHDOG=1")
-        with pulse.holding("settle", timedelta(minutes=1)):
+        with watchdog.track("settle", timedelta(minutes=1)):
             seconds = 1000.0
             await asyncio.sleep(0.05)
             running.supervisor.listen()

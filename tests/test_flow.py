@@ -27,13 +27,13 @@ from receiptd.decide import Pointless
 from receiptd.escalate import escalate
 from receiptd.facts import Delivery, EventKind, Level, Receipt
 from receiptd.models import Alert, Message, Recipient
-from receiptd.pulse import Pulse
 from receiptd.recipients import attempts
 from receiptd.smtp import Relay
 from receiptd.standing import demand_of, state_columns
 from receiptd.store import events as recorded
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
+from receiptd.watchdog import Watchdog
 from tests.fake_smtp import Drop, FakeSMTP, Step
 from tests.steps_fixture import StepsFixture, dsn, open_steps
 
@@ -100,7 +100,7 @@ class Flow(RuleBasedStateMachine):
 
     async def _submit(self) -> None:
         await submit(
-            self.steps.store, self.relay, self.health, wake=asyncio.Event(), stop=asyncio.Event(), pulse=Pulse()
+            self.steps.store, self.relay, self.health, wake=asyncio.Event(), stop=asyncio.Event(), watchdog=Watchdog()
         )
 
     @rule(letter=letters, number=st.integers(0, 1), action=st.sampled_from(sorted(ACTIONS)), late=st.integers(0, 3))

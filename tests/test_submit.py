@@ -17,12 +17,12 @@ from receiptd import compose, decide
 from receiptd.accept import AcceptedMessage, SubmitOptions, accept
 from receiptd.facts import Cause, Delivery, Event, EventKind, Level, Receipt, Trust
 from receiptd.models import Attempt, Message, Recipient
-from receiptd.pulse import Pulse
 from receiptd.recipients import attempts
 from receiptd.smtp import Relay
 from receiptd.store import queue
 from receiptd.store.monitors import Health
 from receiptd.submit import backoff, submit
+from receiptd.watchdog import Watchdog
 from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Later, When
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps
 from tests.test_smtp import LeapingClock
@@ -37,10 +37,12 @@ class Post:
         self.steps, self.smtp = steps, smtp
         self.relay = Relay(steps.store.settings.submission)
         self.health = Health("relay:relay")
-        self.wake, self.stop, self.pulse = asyncio.Event(), asyncio.Event(), Pulse()
+        self.wake, self.stop, self.watchdog = asyncio.Event(), asyncio.Event(), Watchdog()
 
     async def submit(self) -> int:
-        return await submit(self.steps.store, self.relay, self.health, wake=self.wake, stop=self.stop, pulse=self.pulse)
+        return await submit(
+            self.steps.store, self.relay, self.health, wake=self.wake, stop=self.stop, watchdog=self.watchdog
+        )
 
     async def events(self, taken: AcceptedMessage) -> list[Event]:
         return list((await self.steps.whole(taken)).events)
@@ -653,7 +655,7 @@ async def test_a_row_that_raises_stops_nobody(post: Post, monkeypatch: pytest.Mo
     row = await post.steps.recipient(bad)
     assert row.delivery is Delivery.QUEUED
     assert row.next_attempt_at == START + queue.LEASE, "it is pushed ahead"
-    assert not post.pulse.stuck()
+    assert not post.watchdog.stuck()
 
 
 async def test_when_told_to_stop_nothing_new_begins_and_what_is_under_way_ends(post: Post) -> None:

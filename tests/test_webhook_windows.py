@@ -14,7 +14,6 @@ from sqlalchemy.exc import OperationalError
 
 from receiptd import webhook
 from receiptd.models import Alert
-from receiptd.pulse import Pulse
 from receiptd.store import monitors
 from tests.test_daemon import in_this_process
 from tests.webhook_fixture import WebhookFixture, open_webhooks
@@ -138,7 +137,7 @@ async def test_two_takers_of_one_database_send_nothing_twice(hooks: WebhookFixtu
     other = webhook.Endpoints(hooks.http)
     both = await asyncio.gather(
         hooks.deliver(),
-        webhook.deliver(hooks.steps.store, other, wake=asyncio.Event(), stop=hooks.stop, pulse=Pulse()),
+        webhook.deliver(hooks.steps.store, other, wake=asyncio.Event(), stop=hooks.stop, watchdog=Watchdog()),
     )
     assert sum(both) == len(backlog)
     assert sorted(posted(hooks, "ops")) == sorted(alert.id for alert in backlog)

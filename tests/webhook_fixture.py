@@ -14,9 +14,9 @@ from sqlmodel import select
 
 from receiptd import webhook
 from receiptd.models import Alert, Dispatch, DispatchAttempt
-from receiptd.pulse import Pulse
 from receiptd.step import Step
 from receiptd.store import handover
+from receiptd.watchdog import Watchdog
 from tests.receiver import SECRET, Receiver
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps
 
@@ -38,14 +38,16 @@ class WebhookFixture:
         self._clock.move_to(self.steps.instant)
 
     async def deliver(self) -> int:
-        return await webhook.deliver(self.steps.store, self.endpoints, wake=self.wake, stop=self.stop, pulse=Pulse())
+        return await webhook.deliver(
+            self.steps.store, self.endpoints, wake=self.wake, stop=self.stop, watchdog=Watchdog()
+        )
 
     @asynccontextmanager
     async def delivering(self) -> AsyncIterator[asyncio.Task[None]]:
         """Let the step run as in the daemon, whenever somebody sets `wake`."""
-        step = Step("deliver", self.deliver, every=_HOURLY, patience=_HOURLY)
+        step = Step("deliver", self.deliver, every=_HOURLY, timeout=_HOURLY)
         step.bell = self.wake
-        task = asyncio.create_task(step.run(Pulse(), self.stop))
+        task = asyncio.create_task(step.run(Watchdog(), self.stop))
         self.wake.set()
         try:
             yield task

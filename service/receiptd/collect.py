@@ -26,11 +26,11 @@ from receiptd.mailbox import (
     Summary,
 )
 from receiptd.models import Folder, ReportRow
-from receiptd.pulse import pause
 from receiptd.settings import MailboxSettings
 from receiptd.store import Store, is_down, messages, reason_of, reports
 from receiptd.store.monitors import Health
 from receiptd.store.reports import Raw
+from receiptd.watchdog import pause
 
 _log = structlog.get_logger(__name__)
 

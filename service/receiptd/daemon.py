@@ -20,7 +20,6 @@ from receiptd.descriptors import Shortage
 from receiptd.errors import CantWrite, ReceiptdError
 from receiptd.escalate import escalate, monitor, unread
 from receiptd.oauth import AccessToken
-from receiptd.pulse import Pulse
 from receiptd.readers import Readers
 from receiptd.recipients import attempts, restore
 from receiptd.settings import OAuth, read_token
@@ -42,6 +41,7 @@ from receiptd.store.engine import database_url
 from receiptd.store.faults import explain
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
+from receiptd.watchdog import Watchdog
 from receiptd.web import House, create_app, doors
 
 _log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class Daemon:
         self.store = store
         self.config = config
         self.stop = asyncio.Event()
-        self.pulse = Pulse()
+        self.watchdog = Watchdog()
         self.started_at = store.now()
         self.relay = Relay(store.settings.submission, access_token=_access_token(store.settings.submission.oauth))
         self.relay_health = Health("relay:relay")
@@ -96,13 +96,13 @@ class Daemon:
         self.waiting: restore.Waiting | None = None
         """What was queued when the machine came up, until the mailboxes were read."""
         self.unread = {box.name for box in store.settings.mailbox}
-        self.submit = Step("submit", self._submit, every=_SECOND, patience=_FOR_EVER)
-        self.settle = Step("settle", self._settle, every=_SECOND, patience=_MINUTE)
-        self.escalate = Step("escalate", self._escalate, every=_SECOND, patience=_MINUTE)
-        self.deliver = Step("deliver", self._deliver, every=_SECOND, patience=_FOR_EVER)
-        self.monitor = Step("monitor", self._monitor, every=5 * _SECOND, patience=_MINUTE)
-        self.recover = Step("recover", self._recover, every=_MINUTE, patience=_MINUTE)
-        self.sweep = Step("sweep", self._sweep, every=_MINUTE, patience=_MINUTE)
+        self.submit = Step("submit", self._submit, every=_SECOND, timeout=_FOR_EVER)
+        self.settle = Step("settle", self._settle, every=_SECOND, timeout=_MINUTE)
+        self.escalate = Step("escalate", self._escalate, every=_SECOND, timeout=_MINUTE)
+        self.deliver = Step("deliver", self._deliver, every=_SECOND, timeout=_FOR_EVER)
+        self.monitor = Step("monitor", self._monitor, every=5 * _SECOND, timeout=_MINUTE)
+        self.recover = Step("recover", self._recover, every=_MINUTE, timeout=_MINUTE)
+        self.sweep = Step("sweep", self._sweep, every=_MINUTE, timeout=_MINUTE)
         self.steps = (self.submit, self.settle, self.escalate, self.deliver, self.monitor, self.recover, self.sweep)
 
     async def run(self) -> None:
@@ -171,19 +171,19 @@ class Daemon:
                 next_run_time=datetime.now(UTC),
             )
         scheduler.start()
-        running = [asyncio.create_task(step.run(self.pulse, self.stop), name=step.name) for step in self.steps]
+        running = [asyncio.create_task(step.run(self.watchdog, self.stop), name=step.name) for step in self.steps]
         readers = asyncio.create_task(self.readers.run(), name="readers")
-        heart = asyncio.create_task(self._beat())
+        feeder = asyncio.create_task(self._feed_watchdog())
         files = asyncio.create_task(self._watch_files())
         _log.info("receiptd is ready", relay=str(self.relay.server), mailboxes=len(self.store.settings.mailbox))
         systemd.notify("READY=1", "STATUS=sending and collecting")
         try:
-            await _first_fault(self.stop, [*running, readers, heart, files])
+            await _first_fault(self.stop, [*running, readers, feeder, files])
         finally:
             systemd.notify("STOPPING=1")
             self.stop.set()
             scheduler.shutdown(wait=False)
-            await self._drain(running, [readers, heart, files])
+            await self._drain(running, [readers, feeder, files])
 
     async def _drain(self, running: list[asyncio.Task[None]], others: list[asyncio.Task[None]]) -> None:
         """Let transactions and posts end; what does not in time is cut off, and is `uncertain` at the next start."""
@@ -231,11 +231,11 @@ class Daemon:
             _log.info("receiptd is stopping; what is under way may end", signal=number.name, seconds=seconds)
         self.stop.set()
 
-    async def _beat(self) -> None:
-        """Pet the watchdog while the loop turns and nothing outlasts its time-out."""
+    async def _feed_watchdog(self) -> None:
+        """Feed systemd's watchdog while the loop turns and nothing outlasts its timeout."""
         interval = systemd.watchdog_interval()
         while interval is not None:
-            if stuck := self.pulse.stuck():
+            if stuck := self.watchdog.stuck():
                 _log.error("a step hangs; the watchdog is left to end this process", steps=", ".join(stuck))
             else:
                 systemd.notify("WATCHDOG=1")
@@ -261,7 +261,7 @@ class Daemon:
     async def _submit(self) -> int:
         was_up = self.relay_health.is_up
         moved = await submit(
-            self.store, self.relay, self.relay_health, wake=self.submit.bell, stop=self.stop, pulse=self.pulse
+            self.store, self.relay, self.relay_health, wake=self.submit.bell, stop=self.stop, watchdog=self.watchdog
         )
         if self.relay_health.is_up is not was_up:
             self.monitor.bell.set()
@@ -294,7 +294,7 @@ class Daemon:
 
     async def _deliver(self) -> int:
         return await webhook.deliver(
-            self.store, self.endpoints, wake=self.deliver.bell, stop=self.stop, pulse=self.pulse
+            self.store, self.endpoints, wake=self.deliver.bell, stop=self.stop, watchdog=self.watchdog
         )
 
     async def _monitor(self) -> int:

@@ -9,9 +9,9 @@ from datetime import timedelta
 import structlog
 
 from receiptd import telemetry
-from receiptd.pulse import Pulse, pause
 from receiptd.store import is_down, reason_of
 from receiptd.store.faults import is_corrupt
+from receiptd.watchdog import Watchdog, pause
 
 _log = structlog.get_logger(__name__)
 
@@ -22,21 +22,21 @@ _AFTER_A_FAULT, _AFTER_MANY = 1.0, 8.0
 class Step:
     """One step of a message's way: runs when its bell rings, again while it moves rows."""
 
-    def __init__(self, name: str, work: Callable[[], Awaitable[int]], *, every: timedelta, patience: timedelta) -> None:
+    def __init__(self, name: str, work: Callable[[], Awaitable[int]], *, every: timedelta, timeout: timedelta) -> None:
         self.name = name
         self.every = every
         self.bell = asyncio.Event()
         self._work = work
-        self._patience = patience
+        self._timeout = timeout
         self._failures = 0
 
-    async def run(self, pulse: Pulse, stop: asyncio.Event) -> None:
+    async def run(self, watchdog: Watchdog, stop: asyncio.Event) -> None:
         """Do the work at each ring until *stop*; a fault is told and ends nothing."""
         while not stop.is_set():
             await self.bell.wait()
             self.bell.clear()
             try:
-                while not stop.is_set() and await self._once(pulse):
+                while not stop.is_set() and await self._once(watchdog):
                     pass
                 self._failures = 0
             except Exception as fault:
@@ -51,8 +51,8 @@ class Step:
         else:
             _log.exception("a step failed", step=self.name)
 
-    async def _once(self, pulse: Pulse) -> int:
-        with pulse.holding(self.name, self._patience), telemetry.STEP_SECONDS.labels(self.name).time():
+    async def _once(self, watchdog: Watchdog) -> int:
+        with watchdog.track(self.name, self._timeout), telemetry.STEP_SECONDS.labels(self.name).time():
             return await self._work()
 
     async def tick(self) -> None:

@@ -17,12 +17,12 @@ from receiptd.facts import Cause, Delivery, EventKind, Fact, Source, Trust
 from receiptd.identifiers import new_id
 from receiptd.interpret import causes
 from receiptd.models import Attempt
-from receiptd.pulse import Pulse
 from receiptd.recipients import Entry, Provenance, SideEffects, attempts, record_one
 from receiptd.smtp import Accepted, Dialogue, Envelope, Outcome, Refused, Relay, RelayDown, Uncertain
 from receiptd.store import Store, is_down, queue, reason_of
 from receiptd.store.monitors import Health
 from receiptd.store.queue import Work
+from receiptd.watchdog import Watchdog
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 
 
 async def submit(
-    store: Store, relay: Relay, health: Health, *, wake: asyncio.Event, stop: asyncio.Event, pulse: Pulse
+    store: Store, relay: Relay, health: Health, *, wake: asyncio.Event, stop: asyncio.Event, watchdog: Watchdog
 ) -> int:
     """Submit what is due, a bounded window at a time; return how many recipients moved.
 
@@ -54,7 +54,7 @@ async def submit(
             room = relay.turns(queue.LEASE / 2, (window if health.is_up else 1) - len(running))
             if room > 0 and not stop.is_set() and health.may_try(store.now()):
                 works = await _claim(store, room, is_idle=not running)
-                running |= {asyncio.create_task(_guarded(store, relay, health, work, pulse)) for work in works}
+                running |= {asyncio.create_task(_guarded(store, relay, health, work, watchdog)) for work in works}
             if not running:
                 return moved
             done, running = await _first(running, wake)
@@ -161,10 +161,10 @@ async def _write_down(store: Store, work: Callable[[AsyncSession], Awaitable[Non
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _guarded(store: Store, relay: Relay, health: Health, work: Work, pulse: Pulse) -> bool:
+async def _guarded(store: Store, relay: Relay, health: Health, work: Work, watchdog: Watchdog) -> bool:
     """Let a recipient that raises stop nobody else: its lease pushes it ahead, and the journal tells."""
     try:
-        with pulse.holding("transaction", _LONGEST_TRANSACTION + _LONGEST_FAULT):
+        with watchdog.track("transaction", _LONGEST_TRANSACTION + _LONGEST_FAULT):
             return await _carry(store, relay, health, work)
     except Exception as fault:
         if is_down(fault):

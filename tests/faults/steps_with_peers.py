@@ -19,12 +19,12 @@ from receiptd.collect import Progress, collect
 from receiptd.escalate import escalate, monitor
 from receiptd.mailbox import open_mailbox
 from receiptd.models import Alert, Dispatch, DispatchAttempt, EventRow, Recipient
-from receiptd.pulse import Pulse
 from receiptd.settle import settle
 from receiptd.smtp import Relay
 from receiptd.store import Store
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
+from receiptd.watchdog import Watchdog
 from receiptd.web import House, health
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import FakeSMTP
@@ -77,7 +77,7 @@ class StepsWithPeers:
 
     async def submit(self) -> int:
         return await submit(
-            self.store, self.relay, self.relay_health, wake=asyncio.Event(), stop=self.stop, pulse=Pulse()
+            self.store, self.relay, self.relay_health, wake=asyncio.Event(), stop=self.stop, watchdog=Watchdog()
         )
 
     async def collect(self, progress: Progress | None = None) -> int:
@@ -97,7 +97,9 @@ class StepsWithPeers:
         return await monitor(self.store, self.relay_health, boxes, self.clock_health, started_at=self.started_at)
 
     async def deliver(self) -> int:
-        return await webhook.deliver(self.store, self.endpoints, wake=asyncio.Event(), stop=self.stop, pulse=Pulse())
+        return await webhook.deliver(
+            self.store, self.endpoints, wake=asyncio.Event(), stop=self.stop, watchdog=Watchdog()
+        )
 
     @asynccontextmanager
     async def unwritable(self) -> AsyncIterator[None]:

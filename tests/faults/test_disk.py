@@ -17,7 +17,6 @@ from structlog.testing import capture_logs
 from receiptd.errors import TryLater
 from receiptd.facts import Delivery, Receipt
 from receiptd.models import Lease
-from receiptd.pulse import Pulse
 from receiptd.submit import submit
 from tests.daemon_process import DaemonProcess, await_that, kinds
 from tests.fake_smtp import Hang, Later
@@ -163,7 +162,7 @@ async def test_a_claim_that_the_database_refuses_cuts_off_no_transaction(steps: 
     steps.smtp.script["."] = [Hang()]
     wake = asyncio.Event()
     running = asyncio.create_task(
-        submit(steps.store, steps.relay, steps.relay_health, wake=wake, stop=steps.stop, pulse=Pulse())
+        submit(steps.store, steps.relay, steps.relay_health, wake=wake, stop=steps.stop, watchdog=Watchdog())
     )
     await _until(lambda: len(steps.smtp.messages) == 1)
     async with steps.unwritable():

@@ -22,10 +22,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from receiptd import telemetry
 from receiptd.errors import BadSettings
 from receiptd.models import Alert
-from receiptd.pulse import Pulse
 from receiptd.settings import WebhookSettings, read_secret
 from receiptd.store import Store, dispatches, handover
 from receiptd.store.dispatches import Post
+from receiptd.watchdog import Watchdog
 from receiptd.webhook.body import body_of
 
 _log = structlog.get_logger(__name__)
@@ -104,7 +104,9 @@ class Endpoints:
         return not now < self.held.get(name, now) <= now + _LONGEST_HOLD
 
 
-async def deliver(store: Store, endpoints: Endpoints, *, wake: asyncio.Event, stop: asyncio.Event, pulse: Pulse) -> int:
+async def deliver(
+    store: Store, endpoints: Endpoints, *, wake: asyncio.Event, stop: asyncio.Event, watchdog: Watchdog
+) -> int:
     """Post what is due, each endpoint in a bounded window of its own; return how many alerts were taken.
 
     A window is refilled as its posts end and when *wake* is set, so that an endpoint that hangs holds up no other.
@@ -116,8 +118,8 @@ async def deliver(store: Store, endpoints: Endpoints, *, wake: asyncio.Event, st
         while True:
             wake.clear()
             if not stop.is_set():
-                for post in await _claim(store, endpoints, Counter(running.values()), pulse):
-                    running[asyncio.create_task(_guarded(store, endpoints, post, pulse))] = post.dispatch.webhook
+                for post in await _claim(store, endpoints, Counter(running.values()), watchdog):
+                    running[asyncio.create_task(_guarded(store, endpoints, post, watchdog))] = post.dispatch.webhook
             if not running:
                 return taken
             for task in await _ended(set(running), wake):
@@ -134,10 +136,10 @@ async def deliver(store: Store, endpoints: Endpoints, *, wake: asyncio.Event, st
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _claim(store: Store, endpoints: Endpoints, under_way: Counter[str], pulse: Pulse) -> list[Post]:
+async def _claim(store: Store, endpoints: Endpoints, under_way: Counter[str], watchdog: Watchdog) -> list[Post]:
     """Take what is due where the window has room; what is due at an endpoint that is gone is handed on."""
     names = [webhook.name for webhook in store.settings.webhook]
-    with pulse.holding("deliver", _LONGEST_POST):
+    with watchdog.track("deliver", _LONGEST_POST):
         async with store.read() as session:
             off = await dispatches.gone(session, names)
         if off:
@@ -158,10 +160,10 @@ async def _ended(running: set[asyncio.Task[bool]], wake: asyncio.Event) -> set[a
     return running & done
 
 
-async def _guarded(store: Store, endpoints: Endpoints, post: Post, pulse: Pulse) -> bool:
+async def _guarded(store: Store, endpoints: Endpoints, post: Post, watchdog: Watchdog) -> bool:
     """Let one dispatch that raises stop no other; its claim pushes it ahead by a minute."""
     try:
-        with pulse.holding("deliver", _LONGEST_POST):
+        with watchdog.track("deliver", _LONGEST_POST):
             return await _deliver(store, endpoints, post)
     except Exception:
         _log.exception("what came of an alert can't be kept", alert=post.alert.id, webhook=post.dispatch.webhook)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from receiptd.pulse import MARGIN, Pulse, pause
+from receiptd.watchdog import MARGIN, Watchdog, pause
 
 
 class Clock:
@@ -25,40 +25,40 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_what_outlasts_its_patience_and_a_margin_is_stuck(clock: Clock) -> None:
-    pulse = Pulse(clock)
-    with pulse.holding("settle", timedelta(minutes=1)):
+def test_what_outlasts_its_timeout_and_a_margin_is_stuck(clock: Clock) -> None:
+    watchdog = Watchdog(clock)
+    with watchdog.track("settle", timedelta(minutes=1)):
         clock.seconds += 60 + MARGIN.total_seconds()
-        assert pulse.stuck() == []
+        assert watchdog.stuck() == []
         clock.seconds += 0.1
-        assert pulse.stuck() == ["settle"]
-    assert pulse.stuck() == [], "it came to an end after all"
+        assert watchdog.stuck() == ["settle"]
+    assert watchdog.stuck() == [], "it came to an end after all"
 
 
 def test_each_wait_has_a_time_of_its_own_and_a_name_is_told_once(clock: Clock) -> None:
-    pulse = Pulse(clock)
-    with pulse.holding("submit", timedelta(hours=1)), pulse.holding("submit", timedelta(0)):
-        with pulse.holding("deliver", timedelta(0)):
+    watchdog = Watchdog(clock)
+    with watchdog.track("submit", timedelta(hours=1)), watchdog.track("submit", timedelta(0)):
+        with watchdog.track("deliver", timedelta(0)):
             clock.seconds += 31
-            assert pulse.stuck() == ["deliver", "submit"]
-        assert pulse.stuck() == ["submit"]
+            assert watchdog.stuck() == ["deliver", "submit"]
+        assert watchdog.stuck() == ["submit"]
         clock.seconds += 3600
-        assert pulse.stuck() == ["submit"]
+        assert watchdog.stuck() == ["submit"]
 
 
 def test_a_wait_that_ends_with_an_exception_is_over(clock: Clock) -> None:
-    pulse = Pulse(clock)
-    with pytest.raises(ZeroDivisionError), pulse.holding("settle", timedelta(0)):
+    watchdog = Watchdog(clock)
+    with pytest.raises(ZeroDivisionError), watchdog.track("settle", timedelta(0)):
         raise ZeroDivisionError
     clock.seconds += 3600
-    assert pulse.stuck() == []
+    assert watchdog.stuck() == []
 
 
-def test_patience_for_ever_is_never_over(clock: Clock) -> None:
-    pulse = Pulse(clock)
-    with pulse.holding("submit", timedelta(days=36500)):
+def test_a_wait_without_end_is_never_stuck(clock: Clock) -> None:
+    watchdog = Watchdog(clock)
+    with watchdog.track("submit", timedelta(days=36500)):
         clock.seconds += 86400 * 365 * 50
-        assert pulse.stuck() == []
+        assert watchdog.stuck() == []
 
 
 async def test_told_to_stop_nobody_waits_longer() -> None:

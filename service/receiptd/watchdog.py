@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 MARGIN = timedelta(seconds=30)
-"""What anything may take beyond the time-out of what it waits for."""
+"""What a wait may take beyond its own timeout."""
 
 
 async def pause(stop: asyncio.Event, length: timedelta) -> None:
@@ -21,18 +21,18 @@ async def pause(stop: asyncio.Event, length: timedelta) -> None:
         return
 
 
-class Pulse:
-    """The waits of this process; one that outlasts its time-out and a margin means that something hangs."""
+class Watchdog:
+    """The waits of this process; one that outlasts its timeout and a margin means that something hangs."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._waits: dict[object, tuple[str, float]] = {}
 
     @contextmanager
-    def holding(self, name: str, patience: timedelta) -> Iterator[None]:
-        """Wait for something that ends by itself within *patience*."""
+    def track(self, name: str, timeout: timedelta) -> Iterator[None]:
+        """Track a wait that ends by itself within *timeout*."""
         key = object()
-        self._waits[key] = (name, self._clock() + (patience + MARGIN).total_seconds())
+        self._waits[key] = (name, self._clock() + (timeout + MARGIN).total_seconds())
         try:
             yield
         finally:
