@@ -24,22 +24,22 @@ ALL = Capabilities(dsn=True, smtputf8=True, eightbitmime=True)
 
 @dataclass
 class ApiFixture:
-    """The steps with their sockets open: who knocks where, and how often the bell rang."""
+    """The steps with their sockets open: who knocks where, and how often the steps were woken."""
 
     steps: StepsFixture
     folder: Path
     relay: Health
     box: Health
     tcp: str = ""
-    rings: int = 0
+    wakes: int = 0
     offered: Capabilities | None = ALL
     """What the relay said when it was last asked."""
     offers_now: Capabilities | None = None
     """What it would say now, where that is something else."""
     _clients: dict[str, httpx2.AsyncClient] = field(default_factory=dict)
 
-    def ring(self) -> None:
-        self.rings += 1
+    def wake(self) -> None:
+        self.wakes += 1
 
     async def ask_relay(self) -> Capabilities | None:
         return self.offers_now or self.offered
@@ -122,7 +122,7 @@ def _house(server: ApiFixture) -> House:
         store=server.steps.store,
         relay=server.relay,
         mailboxes={"receipts": server.box},
-        ring=server.ring,
+        wake=server.wake,
         relay_offers=lambda: server.offered,
         ask_relay=server.ask_relay,
         started_at=server.steps.instant,

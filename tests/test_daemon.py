@@ -62,7 +62,7 @@ class Supervisor:
 
 
 class Running:
-    """A daemon in this process, whose steps no clock ticks: what happens, a bell has caused."""
+    """A daemon in this process, whose steps no clock ticks: what happens, a wake has caused."""
 
     def __init__(self, daemon: Daemon, folder: Path, smtp: FakeSMTP, imap: FakeImap, receiver: Receiver) -> None:
         self.daemon, self.folder = daemon, folder
@@ -195,10 +195,10 @@ async def test_a_step_goes_on_while_it_moves_rows_and_hears_what_rings_meanwhile
     async def work() -> int:
         done.append(moved.pop(0))
         if len(done) == 3:
-            step.bell.set()  # while it works
+            step.wake.set()  # while it works
         if not moved:
             stop.set()
-            step.bell.set()
+            step.wake.set()
         return done[-1]
 
     step = Step("settle", work, every=HOURLY, timeout=HOURLY)
@@ -217,7 +217,7 @@ async def test_a_step_that_fails_is_told_and_works_again_at_the_next_bell(monkey
     async def work() -> int:
         nonlocal calls
         calls += 1
-        step.bell.set()
+        step.wake.set()
         if calls == 3:
             stop.set()
         raise ZeroDivisionError

@@ -78,7 +78,7 @@ async def test_a_message_that_is_taken_is_on_disk_when_202_is_said(server: ApiFi
     assert [set(row) for row in taken["recipients"]] == [{"id", "address"}] * 2
     async with server.steps.store.read() as session:
         assert (await session.get_one(Message, taken["id"])).message_id == taken["message_id"]
-    assert server.rings == 1, "submit is woken"
+    assert server.wakes == 1, "submit is woken"
 
 
 async def test_a_complete_message_goes_to_whom_its_header_names_and_without_its_bcc(server: ApiFixture) -> None:
@@ -248,7 +248,7 @@ async def test_what_cannot_be_taken_is_422_with_a_sentence_and_nothing_is_stored
         answer = await server.api.post("/v1/messages", json=letter(**changes))
         assert word in _is_problem(answer, 422, 65), changes
     assert (await _get(server.api, "/v1/messages"))["items"] == []
-    assert server.rings == 0
+    assert server.wakes == 0
 
 
 SENTENCES: list[Any] = [
@@ -407,7 +407,7 @@ async def test_the_same_key_twice_is_one_message(server: ApiFixture) -> None:
     first, second = [(await _post(server.api, "k")).json() for _ in range(2)]
     assert first == second
     assert len((await _get(server.api, "/v1/messages"))["items"]) == 1
-    assert server.rings == 1
+    assert server.wakes == 1
 
 
 async def test_the_same_key_at_the_same_moment_is_one_message(server: ApiFixture) -> None:
@@ -869,10 +869,10 @@ async def test_an_unmatched_report_is_assigned_to_a_recipient(server: ApiFixture
     _is_problem(await server.over_tcp("dashboard").post(path, json=body), 403, 77)
     _is_problem(await server.api.post(path, json={"reason": "order 4711"}), 422, 65)
     _is_problem(await server.api.post("/v1/reports/none/assign", json=body), 404, 65)
-    rings = server.rings
+    wakes = server.wakes
     answer = await server.api.post(path, json=body)
     assert (answer.status_code, answer.json()["delivery"], answer.json()["trust"]) == (200, "failed", "keyed")
-    assert server.rings == rings + 1
+    assert server.wakes == wakes + 1
     (told,) = [
         it for it in (await _get(server.api, f"/v1/messages/{taken.message.id}"))["events"] if it["source"] == "dsn"
     ]
@@ -894,9 +894,9 @@ async def test_an_alert_is_shown_with_every_attempt_and_can_be_sent_again(server
     assert alert["dispatches"] == [
         {"webhook": "ops", "outcome": "pending", "next_attempt_at": alert["created_at"], "attempts": []}
     ]
-    rings = server.rings
+    wakes = server.wakes
     assert (await server.api.post(f"/v1/alerts/{alert['id']}/replay")).status_code == 202
-    assert server.rings == rings + 1
+    assert server.wakes == wakes + 1
     _is_problem(await server.api.post("/v1/alerts/none/replay"), 404, 65)
 
 

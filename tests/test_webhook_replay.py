@@ -46,7 +46,7 @@ async def test_a_replay_of_an_alert_that_nobody_takes_says_so_and_what_to_do(tmp
             "no webhook takes monitor.set_aside, so the alert goes to nobody: name this type in `events` of a "
             "[[webhook]], restart receiptd, and replay the alert then"
         )
-        assert server.rings == 0
+        assert server.wakes == 0
 
 
 async def test_a_replay_goes_to_those_who_take_the_type_today_where_nobody_did_when_it_was_raised(

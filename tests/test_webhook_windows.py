@@ -210,7 +210,7 @@ async def test_names_that_are_looked_up_for_ever_leave_threads_for_everybody_els
         for n in range(webhook.WINDOW):
             async with store.write() as session:
                 await monitors.set_aside(session, store.settings, f"r{n}", "receipts", reason="?", now=store.now())
-        running.daemon.deliver.bell.set()
+        running.daemon.deliver.wake.set()
         try:
             async with asyncio.timeout(10):
                 while len(asked) < webhook.WINDOW:

@@ -46,7 +46,7 @@ class WebhookFixture:
     async def delivering(self) -> AsyncIterator[asyncio.Task[None]]:
         """Let the step run as in the daemon, whenever somebody sets `wake`."""
         step = Step("deliver", self.deliver, every=_HOURLY, timeout=_HOURLY)
-        step.bell = self.wake
+        step.wake = self.wake
         task = asyncio.create_task(step.run(Watchdog(), self.stop))
         self.wake.set()
         try:

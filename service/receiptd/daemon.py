@@ -76,7 +76,7 @@ def run(config: Path | None) -> int:
 
 
 class Daemon:
-    """The steps, their bells, and the peers they talk to."""
+    """The steps and the peers they talk to."""
 
     def __init__(self, store: Store, config: Path | None = None) -> None:
         self.store = store
@@ -147,16 +147,16 @@ class Daemon:
             store=self.store,
             relay=self.relay_health,
             mailboxes=self.readers.health,
-            ring=self.ring,
+            wake=self.wake,
             relay_offers=lambda: self.relay.capabilities,
             ask_relay=self.relay.ask_again,
             started_at=self.started_at,
         )
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake the steps that a person's act may give work."""
-        self.submit.bell.set()
-        self.deliver.bell.set()
+        self.submit.wake.set()
+        self.deliver.wake.set()
 
     async def _work(self) -> None:
         scheduler = AsyncIOScheduler(timezone=UTC)
@@ -190,7 +190,7 @@ class Daemon:
         for task in others:
             task.cancel()
         for step in self.steps:
-            step.bell.set()
+            step.wake.set()
         _, late = await asyncio.wait(running, timeout=DRAIN.total_seconds())
         for task in late:
             _log.warning("a step was cut off", step=task.get_name())
@@ -219,7 +219,7 @@ class Daemon:
         self.relay.set_rate(reloaded.settings.submission.rate_limit)
         self.readers.follow_settings()
         for step in self.steps:
-            step.bell.set()
+            step.wake.set()
         _log.info("settings reloaded", changed=", ".join(reloaded.changed) or "nothing")
         if reloaded.need_restart:
             _log.warning("some new settings wait for a restart", settings=", ".join(reloaded.need_restart))
@@ -254,34 +254,34 @@ class Daemon:
     async def _on_read(self, name: str, new: int) -> None:
         self.unread.discard(name)
         if new:
-            self.settle.bell.set()
-        self.escalate.bell.set()
-        self.monitor.bell.set()
+            self.settle.wake.set()
+        self.escalate.wake.set()
+        self.monitor.wake.set()
 
     async def _submit(self) -> int:
         was_up = self.relay_health.is_up
         moved = await submit(
-            self.store, self.relay, self.relay_health, wake=self.submit.bell, stop=self.stop, watchdog=self.watchdog
+            self.store, self.relay, self.relay_health, wake=self.submit.wake, stop=self.stop, watchdog=self.watchdog
         )
         if self.relay_health.is_up is not was_up:
-            self.monitor.bell.set()
+            self.monitor.wake.set()
         return moved
 
     async def _settle(self) -> int:
         settled = await settle(self.store)
         if settled:
-            self.deliver.bell.set()
+            self.deliver.wake.set()
         elif self.waiting is not None and not self.unread:
             self._tell_of_held(await restore.look_back(self.store, self.waiting), restore.REPORTED)
             self.waiting = None
-            self.submit.bell.set()
+            self.submit.wake.set()
         return settled
 
     async def _escalate(self) -> int:
         await self._look_at_the_clock()
         judged = await escalate(self.store)
         if judged:
-            self.deliver.bell.set()
+            self.deliver.wake.set()
         await self._read_for_deadlines()
         return judged
 
@@ -294,7 +294,7 @@ class Daemon:
 
     async def _deliver(self) -> int:
         return await webhook.deliver(
-            self.store, self.endpoints, wake=self.deliver.bell, stop=self.stop, watchdog=self.watchdog
+            self.store, self.endpoints, wake=self.deliver.wake, stop=self.stop, watchdog=self.watchdog
         )
 
     async def _monitor(self) -> int:
@@ -332,7 +332,7 @@ class Daemon:
     async def _recover(self) -> int:
         await attempts.recover(self.store)
         if await handover.retire(self.store):
-            self.deliver.bell.set()
+            self.deliver.wake.set()
         return 0
 
 

@@ -1,4 +1,4 @@
-"""One step of a message's way as the daemon runs it: at each ring of its bell, again while it moves rows."""
+"""One step of a message's way as the daemon runs it: each time it is woken, again while it moves rows."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _AFTER_A_FAULT, _AFTER_MANY = 1.0, 8.0
 
 
 class Step:
-    """One step of a message's way: runs when its bell rings, again while it moves rows."""
+    """One step of a message's way: runs when it is woken, again while it moves rows."""
 
     def __init__(self, name: str, work: Callable[[], Awaitable[int]], *, every: timedelta, timeout: timedelta) -> None:
         self.name = name
         self.every = every
-        self.bell = asyncio.Event()
+        self.wake = asyncio.Event()
         self._work = work
         self._timeout = timeout
         self._failures = 0
 
     async def run(self, watchdog: Watchdog, stop: asyncio.Event) -> None:
-        """Do the work at each ring until *stop*; a fault is told and ends nothing."""
+        """Do the work each time it is woken, until *stop*; a fault is logged and ends nothing."""
         while not stop.is_set():
-            await self.bell.wait()
-            self.bell.clear()
+            await self.wake.wait()
+            self.wake.clear()
             try:
                 while not stop.is_set() and await self._once(watchdog):
                     pass
@@ -56,5 +56,5 @@ class Step:
             return await self._work()
 
     async def tick(self) -> None:
-        """Ring the bell."""
-        self.bell.set()
+        """Wake this step."""
+        self.wake.set()

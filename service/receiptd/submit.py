@@ -80,11 +80,11 @@ async def _first(
     running: set[asyncio.Task[bool]], wake: asyncio.Event
 ) -> tuple[set[asyncio.Task[bool]], set[asyncio.Task[bool]]]:
     """Wait until a transaction ends or somebody wakes us."""
-    bell = asyncio.ensure_future(wake.wait())
+    woken = asyncio.ensure_future(wake.wait())
     try:
-        done, pending = await asyncio.wait({*running, bell}, return_when=asyncio.FIRST_COMPLETED)
+        done, pending = await asyncio.wait({*running, woken}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        bell.cancel()
+        woken.cancel()
     return {task for task in running if task in done}, {task for task in running if task in pending}
 
 

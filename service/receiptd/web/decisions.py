@@ -39,7 +39,7 @@ async def retry(house: Rooms, caller: Operator, message: MessageId) -> schemas.M
     """Try now what waits."""
     await decide.retry(house.store, message)
     house.relay.retry_at = None  # a person who says so has perhaps just mended it
-    house.ring()
+    house.wake()
     return shapes.message(await whole_of(house, caller, message), waits=house.waits())
 
 
@@ -50,7 +50,7 @@ async def retry_held(house: Rooms, _: Operator) -> schemas.Released:
     if not released:
         raise Pointless("nothing is held: only a start with a database that may come from a backup holds what waits")
     house.relay.retry_at = None
-    house.ring()
+    house.wake()
     return schemas.Released(released=released)
 
 
@@ -59,7 +59,7 @@ async def resend(house: Rooms, caller: Operator, message: MessageId) -> schemas.
     """Send a new copy to those whom the first left without its receipt."""
     taken = await decide.resend(house.store, message, by=caller.owner)
     tell(taken)
-    house.ring()
+    house.wake()
     return taken_answer(house, taken)
 
 
@@ -88,8 +88,8 @@ async def confirm(request: Request, house: Rooms, caller: Operator, recipient: R
     return _decided(house, await decide.confirm(house.store, recipient, by=caller.owner, reason=body.reason))
 
 
-def _decided(house: House, row: RecipientRecord) -> schemas.Recipient:
-    house.ring()
+def _decided(house: AppContext, row: RecipientRecord) -> schemas.Recipient:
+    house.wake()
     return shapes.recipient(row, waits=house.waits())
 
 
@@ -116,5 +116,5 @@ async def replay(house: Rooms, _: Operator, alert: AlertId) -> schemas.ReplayedA
             )
 
     await house.store.promptly(work)
-    house.ring()
+    house.wake()
     return schemas.ReplayedAlert(id=alert)

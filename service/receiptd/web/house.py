@@ -20,7 +20,7 @@ _CLOSE_ONE = "close one, or come back later"
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """The store, how the daemon's peers do, and a bell that wakes its steps.
+    """The store, how the daemon's peers do, and how to wake its steps.
 
     *relay_offers* tells what the relay's last EHLO said, None before the first one; *ask_relay* asks it again.
     """
@@ -28,7 +28,7 @@ class House:
     store: Store
     relay: Health
     mailboxes: Mapping[str, Health]
-    ring: Callable[[], None]
+    wake: Callable[[], None]
     relay_offers: Callable[[], Capabilities | None]
     ask_relay: Callable[[], Awaitable[Capabilities | None]]
     started_at: datetime

@@ -60,7 +60,7 @@ async def post_message(
         if quota:
             quota.note(caller.owner, taken.message.created_at, len(letter.content))
         tell(taken)
-        house.ring()
+        house.wake()
     return taken_answer(house, taken)
 
 

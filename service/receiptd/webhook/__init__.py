@@ -152,11 +152,11 @@ async def _claim(store: Store, endpoints: Endpoints, under_way: Counter[str], wa
 
 async def _ended(running: set[asyncio.Task[bool]], wake: asyncio.Event) -> set[asyncio.Task[bool]]:
     """Wait until a post ends or somebody wakes us; return the posts that have ended."""
-    bell = asyncio.ensure_future(wake.wait())
+    woken = asyncio.ensure_future(wake.wait())
     try:
-        done, _ = await asyncio.wait({*running, bell}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({*running, woken}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        bell.cancel()
+        woken.cancel()
     return running & done
 
 
