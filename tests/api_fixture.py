@@ -13,7 +13,7 @@ import httpx2
 
 from receiptd.smtp import Capabilities
 from receiptd.store.monitors import Health
-from receiptd.web import House, create_app, doors
+from receiptd.web import AppContext, create_app, doors
 from tests.servers.ports import Ports
 from tests.steps_fixture import StepsFixture, open_steps
 
@@ -110,15 +110,15 @@ async def open_api(folder: Path, **changes: Any) -> AsyncIterator[ApiFixture]:
         stack.callback(ports.release)
         steps = await stack.enter_async_context(open_steps(folder, **({"service": service} | changes)))
         server = ApiFixture(steps, folder, Health("relay:relay"), Health("mailbox:receipts"))
-        sockets = doors.open_doors(steps.store.settings)
+        sockets = listeners.bind_sockets(steps.store.settings)
         server.tcp = f"127.0.0.1:{ports['tcp']}"
-        await stack.enter_async_context(doors.serving(create_app(_house(server)), sockets))
+        await stack.enter_async_context(listeners.serving(create_app(_house(server)), sockets))
         stack.push_async_callback(server.close)
         yield server
 
 
-def _house(server: ApiFixture) -> House:
-    return House(
+def _house(server: ApiFixture) -> AppContext:
+    return AppContext(
         store=server.steps.store,
         relay=server.relay,
         mailboxes={"receipts": server.box},

@@ -42,7 +42,7 @@ from receiptd.store.faults import explain
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.watchdog import Watchdog
-from receiptd.web import House, create_app, doors
+from receiptd.web import AppContext, create_app, doors
 
 _log = structlog.get_logger(__name__)
 
@@ -122,7 +122,7 @@ class Daemon:
             await reports.recover(self.store)
             if start.is_new_run:
                 self.waiting = await restore.await_mailboxes(self.store)
-            await closing.enter_async_context(doors.serving(create_app(self.house()), sockets))
+            await closing.enter_async_context(doors.serving(create_app(self.context()), sockets))
             self._listen_to_signals()
             await self._work()
             if self.store.ledger is not None:
@@ -141,9 +141,9 @@ class Daemon:
         # A resolver that hangs keeps a thread well beyond the time-out of a post: no webhook's names take all of them.
         return _THREADS + 3 * webhook.WINDOW * len(self.store.settings.webhook)
 
-    def house(self) -> House:
+    def context(self) -> AppContext:
         """Return what the HTTP API needs."""
-        return House(
+        return AppContext(
             store=self.store,
             relay=self.relay_health,
             mailboxes=self.readers.health,

@@ -25,7 +25,7 @@ from receiptd.store import Store
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.watchdog import Watchdog
-from receiptd.web import House, health
+from receiptd.web import AppContext, health
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import FakeSMTP
 from tests.faults.letters import report, return_path_of
@@ -150,8 +150,8 @@ class StepsWithPeers:
         """Return why the service isn't ready, by the name of the check; empty: it is."""
         boxes = {"receipts": self.box_health}
         asked = (lambda: self.relay.capabilities, self.relay.ask_again)
-        house = House(self.store, self.relay_health, boxes, lambda: None, *asked, self.started_at)
-        return {check.name: check.reason for check in await health.checks(house) if not check.ok}
+        context = AppContext(self.store, self.relay_health, boxes, lambda: None, *asked, self.started_at)
+        return {check.name: check.reason for check in await health.checks(context) if not check.ok}
 
     async def restart(self) -> None:
         """Go on as another process does that finds only what was committed."""

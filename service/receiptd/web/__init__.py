@@ -1,6 +1,6 @@
 """The HTTP API over Unix sockets and TCP."""
 
 from receiptd.web.api import create_app
-from receiptd.web.house import House
+from receiptd.web.context import AppContext
 
-__all__ = ["House", "create_app"]
+__all__ = ["AppContext", "create_app"]

@@ -18,7 +18,7 @@ from receiptd import errors
 from receiptd.store.faults import DatabaseFault
 from receiptd.web import decisions, description, follow, health, messages, reports, requests
 from receiptd.web.bounds import HourlyQuota, Share
-from receiptd.web.house import House
+from receiptd.web.context import AppContext
 from receiptd.web.paths import EscapedSlashes
 from receiptd.web.problems import (
     answer_database_fault,
@@ -30,12 +30,12 @@ from receiptd.web.problems import (
 from receiptd.web.sentences import sentence
 
 
-def create_app(house: House) -> FastAPI:
-    """Return the application that serves *house*."""
+def create_app(context: AppContext) -> FastAPI:
+    """Return the application that serves *context*."""
     app = FastAPI(title="receiptd", version="1", openapi_url=None, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False
-    app.state.house = house
-    app.state.bodies = _bodies(house)
+    app.state.context = context
+    app.state.bodies = _bodies(context)
     app.state.hourly = HourlyQuota()
     app.add_exception_handler(errors.ReceiptdError, answer_fault)
     app.add_exception_handler(SQLAlchemyError, answer_database_fault)
@@ -57,9 +57,9 @@ def parts() -> tuple[APIRouter, ...]:
     return messages.router, reports.router, decisions.router, follow.router, health.router
 
 
-def _bodies(house: House) -> Share:
+def _bodies(context: AppContext) -> Share:
     """Return how many octets of messages are in memory at a time: of four of the largest, two for one caller."""
-    largest = requests.largest_body(house.store.settings.service.max_message)
+    largest = requests.largest_body(context.store.settings.service.max_message)
     return Share(4 * largest, 2 * largest, "MiB of messages being taken", "try again soon", unit=1 << 20)
 
 

@@ -384,7 +384,7 @@ async def serving(app: FastAPI, doors: list[socket.socket]) -> AsyncIterator[Non
     try:
         yield
     finally:
-        app.state.house.closing.set()
+        app.state.context.closing.set()
         server.should_exit = True
         await task
         for path in ours:

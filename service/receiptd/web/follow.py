@@ -17,8 +17,8 @@ from receiptd.errors import BadData
 from receiptd.store import Store, events
 from receiptd.store.events import BEGINNING, Place, Recorded
 from receiptd.web import description, schemas, shapes
-from receiptd.web.house import House
-from receiptd.web.rights import Anyone, KnownParameters, Limit, NoNull, Rooms
+from receiptd.web.context import AppContext
+from receiptd.web.rights import Anyone, Context, KnownParameters, Limit, NoNull
 
 router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownParameters], responses=description.ANYWHERE)
 
@@ -86,7 +86,7 @@ LastEventId = Annotated[str | None, Header(description="As `after`, for a stream
 
 @router.get("/events", response_model=schemas.RecordedEventPage, responses=_STREAMED)
 async def follow_events(
-    house: Rooms,
+    context: Context,
     caller: Anyone,
     stream: Streamed = None,
     after: Behind = None,
@@ -96,13 +96,13 @@ async def follow_events(
     """List events as they were recorded, oldest first; with `stream` go on as server-sent events."""
     owner = caller.sees
     if stream is None:
-        return await _page(house.store, owner, place_of(after) if after is not None else BEGINNING, limit)
+        return await _page(context.store, owner, place_of(after) if after is not None else BEGINNING, limit)
     cursor = last_event_id or after
     place = None if cursor is None else place_of(cursor)
     with ExitStack() as stack:
-        stack.enter_context(house.streams.holding(caller.owner))
-        follower = await Follower.from_now(house.store) if place is None else Follower.behind(house.store, place)
-        return _Stream(_told(house, follower, owner), stack.pop_all())
+        stack.enter_context(context.streams.holding(caller.owner))
+        follower = await Follower.from_now(context.store) if place is None else Follower.behind(context.store, place)
+        return _Stream(_told(context, follower, owner), stack.pop_all())
 
 
 async def _page(store: Store, owner: str | None, place: Place, limit: int) -> schemas.RecordedEventPage:
@@ -139,12 +139,12 @@ class _Stream(StreamingResponse):
             await super().__call__(*asgi)
 
 
-async def _told(house: House, follower: Follower, owner: str | None) -> AsyncIterator[str]:
+async def _told(context: AppContext, follower: Follower, owner: str | None) -> AsyncIterator[str]:
     """Yield events as they come, and a comment where none comes, until the daemon stops."""
     now = asyncio.get_running_loop().time
     yield ": receiptd tells what happens\n\n"
     silent_since = now()
-    while not house.closing.is_set():
+    while not context.closing.is_set():
         # A look that is cut off would spoil a connection of the pool.
         found = await asyncio.shield(follower.look())
         text = "".join(_message(one) for one in found if owner in (None, one.owner))
@@ -154,7 +154,7 @@ async def _told(house: House, follower: Follower, owner: str | None) -> AsyncIte
             silent_since = now()
             yield text
         if len(found) < _PAGE:
-            await _pause(house.closing)
+            await _pause(context.closing)
 
 
 async def _pause(closing: asyncio.Event) -> None:

@@ -15,8 +15,8 @@ from receiptd.settings import Settings
 from receiptd.store import deadlines, dispatches, messages, queue
 from receiptd.store.monitors import Health
 from receiptd.web import description, schemas
-from receiptd.web.house import House
-from receiptd.web.rights import Reader, Rooms
+from receiptd.web.context import AppContext
+from receiptd.web.rights import Context, Reader
 
 router = APIRouter(responses=description.problems(400, 429, 500))
 _OF_READERS = description.problems(401, 403)
@@ -46,9 +46,9 @@ _NOT_READY: description.Responses = {503: {"model": schemas.Readiness, "descript
 
 
 @router.get("/readyz", responses=_OF_READERS | _NOT_READY)
-async def readyz(house: Rooms, _: Reader, response: Response) -> schemas.Readiness:
+async def readyz(context: Context, _: Reader, response: Response) -> schemas.Readiness:
     """The database answers, every mailbox is fresh, the relay takes mail, no alert is stranded and none would be."""
-    found = await checks(house)
+    found = await checks(context)
     ready = all(check.ok or not check.needed for check in found)
     response.status_code = 200 if ready else 503
     shown = [schemas.Check(name=c.name, ok=c.ok, reason=c.reason, since=c.since) for c in found]
@@ -60,37 +60,37 @@ async def readyz(house: Rooms, _: Reader, response: Response) -> schemas.Readine
     response_class=PlainTextResponse,
     responses=_OF_READERS | description.problems(503) | description.text("The figures."),
 )
-async def metrics(house: Rooms, _: Reader) -> Response:
+async def metrics(context: Context, _: Reader) -> Response:
     """The figures of docs/metrics.md in Prometheus' text format."""
-    await _refresh(house)
+    await _refresh(context)
     return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def checks(house: House) -> list[Check]:
+async def checks(context: AppContext) -> list[Check]:
     """Look at everything that must be well."""
-    return [*await _database(house), _of_health("relay", house.relay)]
+    return [*await _database(context), _of_health("relay", context.relay)]
 
 
-async def _database(house: House) -> list[Check]:
+async def _database(context: AppContext) -> list[Check]:
     try:
-        async with asyncio.timeout(_DATABASE_SECONDS), house.store.read() as session:
+        async with asyncio.timeout(_DATABASE_SECONDS), context.store.read() as session:
             stranded = await dispatches.undelivered(session)
-            off = await dispatches.gone(session, [webhook.name for webhook in house.store.settings.webhook])
+            off = await dispatches.gone(session, [webhook.name for webhook in context.store.settings.webhook])
             fresh = [
-                _freshness(box.name, house, await deadlines.last_read(session, [(box.name, f) for f in box.folders]))
-                for box in house.store.settings.mailbox
+                _freshness(box.name, context, await deadlines.last_read(session, [(box.name, f) for f in box.folders]))
+                for box in context.store.settings.mailbox
             ]
     except Exception as error:
         return [Check("database", ok=False, reason=f"{type(error).__name__}: {error}"[:300])]
     alerts = Check("alerts", ok=True)
     if stranded:
         alerts = Check("alerts", ok=False, reason=f"{stranded} alerts were taken by no webhook: see `receiptd alerts`")
-    webhooks = [_webhook(house.store.settings, webhook.name, off) for webhook in house.store.settings.webhook]
-    return [_writing(house), *fresh, alerts, *webhooks]
+    webhooks = [_webhook(context.store.settings, webhook.name, off) for webhook in context.store.settings.webhook]
+    return [_writing(context), *fresh, alerts, *webhooks]
 
 
-def _writing(house: House) -> Check:
-    trouble, ledger = house.store.trouble, house.store.ledger
+def _writing(context: AppContext) -> Check:
+    trouble, ledger = context.store.trouble, context.store.ledger
     if trouble is None and ledger is not None and ledger.trouble:
         return Check("database", ok=False, reason=f"nothing is sent: the note of the last attempt {ledger.trouble}")
     if trouble is None:
@@ -115,14 +115,14 @@ def _endpoints(settings: Settings, name: str) -> set[str]:
     return {to for level in policy.levels(settings, name) for to in level.to}
 
 
-def _freshness(name: str, house: House, last: datetime | None) -> Check:
-    box = next(box for box in house.store.settings.mailbox if box.name == name)
-    health = house.mailboxes[name]
+def _freshness(name: str, context: AppContext, last: datetime | None) -> Check:
+    box = next(box for box in context.store.settings.mailbox if box.name == name)
+    health = context.mailboxes[name]
     if not health.is_up:
         return _of_health(f"mailbox:{name}", health)
     if last is None:
-        return Check(f"mailbox:{name}", ok=False, reason="not read to its end yet", since=house.started_at)
-    if house.store.now() - last > max(3 * box.poll, _FRESH):
+        return Check(f"mailbox:{name}", ok=False, reason="not read to its end yet", since=context.started_at)
+    if context.store.now() - last > max(3 * box.poll, _FRESH):
         return Check(f"mailbox:{name}", ok=False, reason="not read to its end for too long", since=last)
     return Check(f"mailbox:{name}", ok=True)
 
@@ -131,17 +131,17 @@ def _of_health(name: str, health: Health) -> Check:
     return Check(name, ok=health.is_up, reason=health.reason or None, since=health.since)
 
 
-async def _refresh(house: House) -> None:
+async def _refresh(context: AppContext) -> None:
     """Set the gauges that are a look at the tables."""
-    async with house.store.read() as session:
+    async with context.store.read() as session:
         standing = await messages.counts(session)
-        oldest = await queue.oldest(session, house.store.settings.submission.submit_within)
+        oldest = await queue.oldest(session, context.store.settings.submission.submit_within)
         backlog = await dispatches.backlog(session)
-        off = await dispatches.gone(session, [webhook.name for webhook in house.store.settings.webhook])
+        off = await dispatches.gone(session, [webhook.name for webhook in context.store.settings.webhook])
     telemetry.RECIPIENTS.clear()
     for (delivery, receipt), count in standing.items():
         telemetry.RECIPIENTS.labels(delivery, receipt).set(count)
-    telemetry.QUEUE_OLDEST.set((house.store.now() - oldest).total_seconds() if oldest else 0)
-    for webhook in house.store.settings.webhook:
+    telemetry.QUEUE_OLDEST.set((context.store.now() - oldest).total_seconds() if oldest else 0)
+    for webhook in context.store.settings.webhook:
         telemetry.WEBHOOK_BACKLOG.labels(webhook.name).set(backlog.get(webhook.name, 0))
         telemetry.WEBHOOK_OFF.labels(webhook.name).set(webhook.name in off)

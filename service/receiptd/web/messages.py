@@ -16,11 +16,11 @@ from receiptd.models import Evidence
 from receiptd.store import messages
 from receiptd.web import description, requests, schemas, shapes
 from receiptd.web.bounds import HourlyQuota
+from receiptd.web.context import AppContext
 from receiptd.web.doors import Caller
-from receiptd.web.house import House
 from receiptd.web.raw import RAW, mail
 from receiptd.web.relay_limits import foresee
-from receiptd.web.rights import After, Anyone, KnownParameters, Limit, NoNull, Rooms, Sender, no_cursor
+from receiptd.web.rights import After, Anyone, Context, KnownParameters, Limit, NoNull, Sender, no_cursor
 
 _log = structlog.get_logger(__name__)
 
@@ -37,14 +37,14 @@ Text = Annotated[str | None, Query(max_length=1000, description="It is in subjec
 @router.post("/messages", status_code=202, responses=description.problems(413), openapi_extra=requests.MESSAGE)
 async def post_message(
     request: Request,
-    house: Rooms,
+    context: Context,
     caller: Sender,
     terms: Annotated[requests.QueryTerms, Query()],
     idempotency_key: requests.Key = None,
 ) -> schemas.AcceptedMessage:
     """Take a message; answer when it is on disk."""
     caller.refuse_anybody()
-    store = house.store
+    store = context.store
     most = store.settings.service.max_message
     quota: HourlyQuota | None = request.app.state.hourly if caller.is_metered else None
     async with requests.holding_body(request, caller, request.app.state.bodies, most):
@@ -60,8 +60,8 @@ async def post_message(
         if quota:
             quota.note(caller.owner, taken.message.created_at, len(letter.content))
         tell(taken)
-        house.wake()
-    return taken_answer(house, taken)
+        context.wake()
+    return taken_answer(context, taken)
 
 
 def tell(taken: AcceptedMessage) -> None:
@@ -71,13 +71,13 @@ def tell(taken: AcceptedMessage) -> None:
     _log.info("a message was taken", message=row.id, recipients=len(taken.recipients), policy=row.policy, **copied)
 
 
-def taken_answer(house: House, taken: AcceptedMessage) -> schemas.AcceptedMessage:
+def taken_answer(house: AppContext, taken: AcceptedMessage) -> schemas.AcceptedMessage:
     return shapes.accepted(taken.message, taken.recipients, [*taken.message.warnings, *house.warnings()])
 
 
 @router.get("/messages")
 async def list_messages(
-    house: Rooms,
+    context: Context,
     caller: Anyone,
     receipt: Receipts,
     label: Labels,
@@ -95,14 +95,14 @@ async def list_messages(
         labels=tuple(map(requests.read_label, label)),
         owner=caller.sees,
     )
-    async with house.store.read() as session:
+    async with context.store.read() as session:
         found = await messages.newest(session, only, limit=limit + 1)
-    items = [shapes.message(whole, waits=house.waits()) for whole in found[:limit]]
+    items = [shapes.message(whole, waits=context.waits()) for whole in found[:limit]]
     return schemas.MessagePage(items=items, next=items[-1].id if len(found) > limit else None)
 
 
-async def whole_of(house: House, caller: Caller, message: str) -> messages.Whole:
-    async with house.store.read() as session:
+async def whole_of(context: AppContext, caller: Caller, message: str) -> messages.Whole:
+    async with context.store.read() as session:
         whole = await messages.whole(session, message, owner=caller.sees)
     if whole is None:
         raise NoSuchThing(f"there is no message {message!r}: `receiptd list` shows their ids")
@@ -110,15 +110,15 @@ async def whole_of(house: House, caller: Caller, message: str) -> messages.Whole
 
 
 @router.get("/messages/{message}", responses=description.problems(404))
-async def get_message(house: Rooms, caller: Anyone, message: MessageId) -> schemas.MessageDetail:
+async def get_message(context: Context, caller: Anyone, message: MessageId) -> schemas.MessageDetail:
     """Show one message with every event."""
-    return shapes.message_detail(await whole_of(house, caller, message), waits=house.waits())
+    return shapes.message_detail(await whole_of(context, caller, message), waits=context.waits())
 
 
 @router.get("/messages/{message}/events", responses=description.problems(404))
-async def get_events(house: Rooms, caller: Anyone, message: MessageId) -> schemas.EventPage:
+async def get_events(context: Context, caller: Anyone, message: MessageId) -> schemas.EventPage:
     """List the events of one message."""
-    return schemas.EventPage(items=shapes.events(await whole_of(house, caller, message)), next=None)
+    return schemas.EventPage(items=shapes.events(await whole_of(context, caller, message)), next=None)
 
 
 @router.get(
@@ -126,9 +126,9 @@ async def get_events(house: Rooms, caller: Anyone, message: MessageId) -> schema
     response_class=PlainTextResponse,
     responses=description.text("The message.", RAW) | description.problems(404),
 )
-async def get_raw(house: Rooms, caller: Anyone, message: MessageId) -> Response:
+async def get_raw(context: Context, caller: Anyone, message: MessageId) -> Response:
     """Hand out the message as it was accepted."""
-    whole = await whole_of(house, caller, message)
-    async with house.store.read() as session:
+    whole = await whole_of(context, caller, message)
+    async with context.store.read() as session:
         content = (await session.get_one(Evidence, whole.message.evidence)).content
     return mail(content, f"{message}.eml")

@@ -6,21 +6,21 @@ from receiptd import compose, correlation_token
 from receiptd.accept import TooBig
 from receiptd.settings import Receipts
 from receiptd.smtp import Capabilities
-from receiptd.web.house import House
+from receiptd.web.context import AppContext
 
 _LARGE = 64 << 10
 """Octets that every server has to take (RFC 5321 §4.5.3.1.7)."""
 
 
-async def foresee(house: House, letter: compose.Letter) -> list[str]:
+async def foresee(context: AppContext, letter: compose.Letter) -> list[str]:
     """Return warnings of what the relay may refuse; raise TooBig for what is over its last known SIZE (RFC 1870).
 
     Before anything is refused or warned of, the relay is asked again: its limit may have been raised since.
     """
-    size = _size_of_a_copy(house.store.settings.receipts, letter)
-    offered = house.relay_offers()
+    size = _size_of_a_copy(context.store.settings.receipts, letter)
+    offered = context.relay_offers()
     if _is_doubtful(letter, size, offered):
-        offered = await house.ask_relay()
+        offered = await context.ask_relay()
     if offered is None:
         return []
     if offered.size and size > offered.size:

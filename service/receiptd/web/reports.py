@@ -15,7 +15,7 @@ from receiptd.models import Evidence
 from receiptd.store import dispatches, evidence, reports
 from receiptd.web import description, schemas, shapes
 from receiptd.web.raw import RAW, mail
-from receiptd.web.rights import After, KnownParameters, Limit, NoNull, Operator, Reader, Rooms, no_cursor
+from receiptd.web.rights import After, Context, KnownParameters, Limit, NoNull, Operator, Reader, no_cursor
 
 router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownParameters], responses=description.ANYWHERE)
 
@@ -29,10 +29,10 @@ AlertTypes = Annotated[list[AlertType], Query(alias="type", default_factory=list
 
 @router.get("/reports")
 async def list_reports(
-    house: Rooms, _: Reader, verdict: Verdicts, after: After = None, limit: Limit = 50
+    context: Context, _: Reader, verdict: Verdicts, after: After = None, limit: Limit = 50
 ) -> schemas.ReportPage:
     """List what came back, newest first."""
-    async with house.store.read() as session:
+    async with context.store.read() as session:
         if after is not None and await reports.get(session, after) is None:
             raise no_cursor(after)
         rows = await reports.newest(session, limit=limit + 1, after=after, verdicts=verdict)
@@ -53,12 +53,12 @@ async def list_reports(
     )
     | description.problems(404),
 )
-async def get_report(house: Rooms, _: Operator, report: ReportId) -> Response:
+async def get_report(context: Context, _: Operator, report: ReportId) -> Response:
     """Hand out a report as it came, or what is kept of it; a header says how much of how much that is.
 
     It may give back an envelope id: who knows that can write a report that is believed.
     """
-    async with house.store.read() as session:
+    async with context.store.read() as session:
         row = await reports.get(session, report)
         kept = await session.get(Evidence, row.evidence) if row else None
     if row is None or kept is None:
@@ -70,14 +70,14 @@ async def get_report(house: Rooms, _: Operator, report: ReportId) -> Response:
 
 @router.get("/alerts")
 async def list_alerts(
-    house: Rooms,
+    context: Context,
     _: Reader,
     type_: AlertTypes,
     after: After = None,
     limit: Limit = 50,
 ) -> schemas.AlertPage:
     """List alerts with every attempt to tell them, newest first."""
-    async with house.store.read() as session:
+    async with context.store.read() as session:
         sent = await dispatches.newest(session, limit=limit + 1, after=_cursor(after), types=type_)
     last = sent[limit - 1].alert if len(sent) > limit else None
     return schemas.AlertPage(

@@ -11,8 +11,8 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from receiptd.errors import BadData
+from receiptd.web.context import AppContext
 from receiptd.web.doors import Caller, caller_of
-from receiptd.web.house import House
 from receiptd.web.problems import Forbidden
 from receiptd.web.sentences import nearest
 
@@ -29,12 +29,12 @@ _Token = Annotated[
 """For the description; `caller_of` reads the header itself."""
 
 
-def _house(request: Request) -> House:
-    return cast(House, request.app.state.house)
+def _context(request: Request) -> AppContext:
+    return cast(AppContext, request.app.state.context)
 
 
 def _caller(request: Request, _: _Token) -> Caller:
-    return caller_of(request, _house(request).store.settings)
+    return caller_of(request, _context(request).store.settings)
 
 
 _AnyCaller = Annotated[Caller, Depends(_caller)]
@@ -101,7 +101,7 @@ After = Annotated[str | None, Query(description="The cursor that the page before
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items a page has at most.")]
 NoNull = Depends(_no_null)
 KnownParameters = Depends(_known_parameters)
-Rooms = Annotated[House, Depends(_house)]
+Context = Annotated[AppContext, Depends(_context)]
 Anyone = Annotated[Caller, Security(_caller)]
 Sender = Annotated[Caller, Security(_sender, scopes=["send"])]
 Operator = Annotated[Caller, Security(_operator, scopes=["operate"])]

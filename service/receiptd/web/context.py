@@ -1,4 +1,4 @@
-"""What the web rooms need of the daemon."""
+"""What the API needs of the daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLOSE_ONE = "close one, or come back later"
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class AppContext:
     """The store, how the daemon's peers do, and how to wake its steps.
 
     *relay_offers* tells what the relay's last EHLO said, None before the first one; *ask_relay* asks it again.
@@ -33,7 +33,7 @@ class House:
     ask_relay: Callable[[], Awaitable[Capabilities | None]]
     started_at: datetime
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the doors close: who follows along is let go."""
+    """Set when the listeners close: streams of events end."""
     streams: Share = field(
         default_factory=partial(Share, _MOST_STREAMS, _STREAMS_OF_ONE, "streams of events", _CLOSE_ONE)
     )
