@@ -13,7 +13,7 @@ import httpx2
 
 from receiptd.smtp import Capabilities
 from receiptd.store.monitors import Health
-from receiptd.web import AppContext, create_app, doors
+from receiptd.web import AppContext, create_app, listeners
 from tests.servers.ports import Ports
 from tests.steps_fixture import StepsFixture, open_steps
 

@@ -25,7 +25,7 @@ from receiptd.facts import EventKind, Source
 from receiptd.models import Alert, Dispatch, Message
 from receiptd.smtp import Capabilities
 from receiptd.store import reports
-from receiptd.web import doors
+from receiptd.web import listeners
 from tests.api_fixture import ApiFixture, Json, instant, letter, open_api
 from tests.steps_fixture import START, dsn
 
@@ -931,7 +931,7 @@ async def test_whoever_reads_as_the_overflow_uid_owns_nothing(
     server: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = await server.send(server.sender)
-    monkeypatch.setattr(doors, "OVERFLOW_UID", os.getuid())
+    monkeypatch.setattr(listeners, "OVERFLOW_UID", os.getuid())
     for path in ("", f"/{mine['id']}", f"/{mine['id']}/raw"):
         _is_problem(await server.sender.get(f"/v1/messages{path}"), 403, 77)
     assert "who you are" in _is_problem(await _post(server.api, "k"), 403, 77)
@@ -940,7 +940,7 @@ async def test_whoever_reads_as_the_overflow_uid_owns_nothing(
 async def test_whoever_could_not_follow_a_message_is_refused_before_it_is_taken(
     server: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doors, "OVERFLOW_UID", os.getuid())
+    monkeypatch.setattr(auth, "OVERFLOW_UID", os.getuid())
     for content in (b"no JSON", json.dumps(letter()).encode()):
         answer = await server.sender.post("/v1/messages", content=content, headers={"content-type": "application/json"})
         assert "who you are" in _is_problem(answer, 403, 77)

@@ -42,7 +42,7 @@ from receiptd.store.faults import explain
 from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.watchdog import Watchdog
-from receiptd.web import AppContext, create_app, doors
+from receiptd.web import AppContext, create_app, listeners
 
 _log = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; then let what is under way end, for at most DRAIN."""
-        sockets = doors.open_doors(self.store.settings)
+        sockets = listeners.bind_sockets(self.store.settings)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(Shortage().handle)
         loop.set_default_executor(ThreadPoolExecutor(self._threads()))
@@ -122,7 +122,7 @@ class Daemon:
             await reports.recover(self.store)
             if start.is_new_run:
                 self.waiting = await restore.await_mailboxes(self.store)
-            await closing.enter_async_context(doors.serving(create_app(self.context()), sockets))
+            await closing.enter_async_context(listeners.serving(create_app(self.context()), sockets))
             self._listen_to_signals()
             await self._work()
             if self.store.ledger is not None:

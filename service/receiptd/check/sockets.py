@@ -14,7 +14,7 @@ from receiptd.errors import CantCreate
 from receiptd.loopback import is_loopback
 from receiptd.settings import Listen, Settings
 from receiptd.transport import abort
-from receiptd.web import doors
+from receiptd.web import listeners
 
 WHAT = "listen"
 PATIENCE = 2.0
@@ -80,7 +80,7 @@ def _no_folder(path: Path) -> Finding:
 
 async def _tcp(address: str) -> Finding:
     try:
-        doors.open_tcp(address).close()
+        listeners.bind_tcp(address).close()
     except CantCreate as error:
         answer = await _knock(asyncio.open_connection(*_host_and_port(address)))
         return fail(WHAT, str(error)) if answer is None else _listening(address, answer)

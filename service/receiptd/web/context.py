@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
 
 from receiptd import correlation_token
 from receiptd.smtp import Capabilities
@@ -49,3 +52,11 @@ class AppContext:
         if offered is not None and not offered.dsn:
             return ["the relay offers no DSN: it will send no delivery report, only bounces"]
         return []
+
+
+def context_of(request: Request) -> AppContext:
+    """Return the context of the application that serves *request*."""
+    return cast(AppContext, request.app.state.context)
+
+
+Context = Annotated[AppContext, Depends(context_of)]

@@ -14,10 +14,11 @@ from receiptd.recipients import restore
 from receiptd.standing import RecipientRecord
 from receiptd.store import dispatches, handover
 from receiptd.web import description, requests, schemas, shapes
-from receiptd.web.context import AppContext
+from receiptd.web.auth import Operator
+from receiptd.web.context import AppContext, Context
 from receiptd.web.messages import MessageId, taken_answer, tell, whole_of
+from receiptd.web.parameters import KnownParameters, NoNull
 from receiptd.web.reports import AlertId, ReportId
-from receiptd.web.rights import Context, KnownParameters, NoNull, Operator
 
 router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownParameters], responses=description.ANYWHERE)
 

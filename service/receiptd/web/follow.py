@@ -17,8 +17,9 @@ from receiptd.errors import BadData
 from receiptd.store import Store, events
 from receiptd.store.events import BEGINNING, Place, Recorded
 from receiptd.web import description, schemas, shapes
-from receiptd.web.context import AppContext
-from receiptd.web.rights import Anyone, Context, KnownParameters, Limit, NoNull
+from receiptd.web.auth import Anyone
+from receiptd.web.context import AppContext, Context
+from receiptd.web.parameters import KnownParameters, Limit, NoNull
 
 router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownParameters], responses=description.ANYWHERE)
 

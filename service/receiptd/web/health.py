@@ -15,8 +15,8 @@ from receiptd.settings import Settings
 from receiptd.store import deadlines, dispatches, messages, queue
 from receiptd.store.monitors import Health
 from receiptd.web import description, schemas
-from receiptd.web.context import AppContext
-from receiptd.web.rights import Context, Reader
+from receiptd.web.auth import Reader
+from receiptd.web.context import AppContext, Context
 
 router = APIRouter(responses=description.problems(400, 429, 500))
 _OF_READERS = description.problems(401, 403)

@@ -15,12 +15,12 @@ from receiptd.facts import Receipt
 from receiptd.models import Evidence
 from receiptd.store import messages
 from receiptd.web import description, requests, schemas, shapes
+from receiptd.web.auth import Anyone, Caller, Sender
 from receiptd.web.bounds import HourlyQuota
-from receiptd.web.context import AppContext
-from receiptd.web.doors import Caller
+from receiptd.web.context import AppContext, Context
+from receiptd.web.parameters import After, KnownParameters, Limit, NoNull, no_cursor
 from receiptd.web.raw import RAW, mail
 from receiptd.web.relay_limits import foresee
-from receiptd.web.rights import After, Anyone, Context, KnownParameters, Limit, NoNull, Sender, no_cursor
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ async def post_message(
     idempotency_key: requests.Key = None,
 ) -> schemas.AcceptedMessage:
     """Take a message; answer when it is on disk."""
-    caller.refuse_anybody()
+    caller.refuse_anonymous()
     store = context.store
     most = store.settings.service.max_message
     quota: HourlyQuota | None = request.app.state.hourly if caller.is_metered else None

@@ -14,8 +14,10 @@ from receiptd.facts import AlertType, Verdict
 from receiptd.models import Evidence
 from receiptd.store import dispatches, evidence, reports
 from receiptd.web import description, schemas, shapes
+from receiptd.web.auth import Operator, Reader
+from receiptd.web.context import Context
+from receiptd.web.parameters import After, KnownParameters, Limit, NoNull, no_cursor
 from receiptd.web.raw import RAW, mail
-from receiptd.web.rights import After, Context, KnownParameters, Limit, NoNull, Operator, Reader, no_cursor
 
 router = APIRouter(prefix="/v1", dependencies=[NoNull, KnownParameters], responses=description.ANYWHERE)
 

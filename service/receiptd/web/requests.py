@@ -32,8 +32,8 @@ from receiptd.accept import SubmitOptions, TooBig, too_big
 from receiptd.errors import BadData
 from receiptd.facts import Level
 from receiptd.web import description
+from receiptd.web.auth import Caller
 from receiptd.web.bounds import Share
-from receiptd.web.doors import Caller
 from receiptd.web.problems import Forbidden
 from receiptd.web.sentences import sentence
 

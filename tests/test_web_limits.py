@@ -15,7 +15,7 @@ import pytest
 
 from receiptd import errors
 from receiptd.client import find
-from receiptd.web import api, doors, requests
+from receiptd.web import api, protocol, requests
 from receiptd.web.bounds import Busy, HourlyQuota, Share
 from tests.api_fixture import ApiFixture, letter, open_api
 
@@ -25,9 +25,9 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
 
 @pytest.fixture
 async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiFixture]:
-    monkeypatch.setattr(doors, "_HEADER_SECONDS", 0.3)
-    monkeypatch.setattr(doors, "_BODY_SECONDS", 0.3)
-    monkeypatch.setattr(doors, "_READING_SECONDS", 0.3)
+    monkeypatch.setattr(listeners, "_HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(listeners, "_BODY_SECONDS", 0.3)
+    monkeypatch.setattr(listeners, "_READING_SECONDS", 0.3)
     monkeypatch.setattr(requests, "_PATIENCE", 0.05)
     async with open_api(tmp_path) as server:
         yield server
@@ -94,7 +94,7 @@ async def test_the_rest_of_a_body_that_was_refused_is_cut_off_too(server: ApiFix
 
 
 async def test_a_body_that_comes_fast_enough_has_its_time(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "_SLOWEST", 10)
+    monkeypatch.setattr(listeners, "_SLOWEST", 10)
     reader, writer = await _knock(server, "unix")
     body = b"From: a@a.test\nTo: b@b.test\n\n" + b"x" * 70
     writer.write(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
@@ -111,12 +111,12 @@ async def test_who_reads_no_answer_is_cut_off(server: ApiFixture) -> None:
     door.setblocking(False)
     door.connect(str(server.folder / "api.sock"))
     await asyncio.get_running_loop().sock_sendall(
-        door, f"GET /v1/messages/{taken['id']}/raw HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        sock, f"GET /v1/messages/{taken['id']}/raw HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     )
     poll = select.poll()
-    poll.register(door, 0)  # hears of the hang-up alone, and reads nothing
+    poll.register(sock, 0)  # hears of the hang-up alone, and reads nothing
     assert await asyncio.to_thread(poll.poll, 5000)
-    door.close()
+    sock.close()
 
 
 NO_HTTP: list[bytes] = [
@@ -144,7 +144,7 @@ async def test_what_is_no_http_and_a_header_without_end_are_400(server: ApiFixtu
 async def test_connections_are_bounded_and_one_user_does_not_take_all(
     server: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doors, "_CONNECTIONS_OF_ONE", 3)
+    monkeypatch.setattr(listeners, "_CONNECTIONS_OF_ONE", 3)
     kept = [await _knock(server, "unix") for _ in range(3)]
     reader, writer = await _knock(server, "unix")
     said = await reader.read()
@@ -157,7 +157,7 @@ async def test_connections_are_bounded_and_one_user_does_not_take_all(
 
 
 async def test_tcp_never_shuts_the_sockets_of_people(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "_MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(listeners, "_MOST_CONNECTIONS", 3)
     kept = [await _knock(server, "tcp") for _ in range(3)]
     reader, writer = await _knock(server, "tcp")
     port = server.tcp.rpartition(":")[2]
@@ -169,7 +169,7 @@ async def test_tcp_never_shuts_the_sockets_of_people(server: ApiFixture, monkeyp
 
 
 async def test_one_address_does_not_take_all_of_tcp(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "_CONNECTIONS_OF_ONE", 2)
+    monkeypatch.setattr(listeners, "_CONNECTIONS_OF_ONE", 2)
     kept = [await _knock(server, "tcp") for _ in range(2)]
     reader, writer = await _knock(server, "tcp")
     assert b"127.0.0.1 may have 2 at a time" in await reader.read()

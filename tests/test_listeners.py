@@ -16,7 +16,7 @@ import pytest
 from receiptd import errors, systemd
 from receiptd.models import Message
 from receiptd.settings import Settings
-from receiptd.web import doors
+from receiptd.web import listeners
 from tests.api_fixture import ApiFixture, open_api
 from tests.steps_fixture import settings_in
 
@@ -27,15 +27,15 @@ def _settings(folder: Path, *listen: dict[str, Any]) -> Settings:
 
 
 def _close(made: list[socket.socket]) -> None:
-    for door in made:
-        door.close()
+    for sock in made:
+        sock.close()
 
 
 def test_a_unix_socket_has_the_mode_that_the_settings_say_whatever_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "send.sock"
     before = os.umask(0o077)
     try:
-        _close(doors.open_doors(_settings(tmp_path, {"unix": str(path), "mode": "0666", "scope": "send"})))
+        _close(listeners.bind_sockets(_settings(tmp_path, {"unix": str(path), "mode": "0666", "scope": "send"})))
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666
@@ -43,20 +43,20 @@ def test_a_unix_socket_has_the_mode_that_the_settings_say_whatever_the_umask(tmp
 
 def test_a_group_that_is_not_there_is_a_matter_of_settings(tmp_path: Path) -> None:
     with pytest.raises(errors.BadSettings, match="no group 'nobodies'"):
-        doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / "api.sock"), "group": "nobodies"}))
+        listeners.bind_sockets(_settings(tmp_path, {"unix": str(tmp_path / "api.sock"), "group": "nobodies"}))
 
 
 def test_a_socket_that_a_dead_daemon_left_is_taken_over(tmp_path: Path) -> None:
     settings = _settings(tmp_path, {"unix": str(tmp_path / "api.sock")})
-    _close(doors.open_doors(settings))
-    _close(doors.open_doors(settings))
+    _close(listeners.bind_sockets(settings))
+    _close(listeners.bind_sockets(settings))
 
 
 def test_a_socket_that_answers_is_not_taken_over(tmp_path: Path) -> None:
     settings = _settings(tmp_path, {"unix": str(tmp_path / "api.sock")})
-    living = doors.open_doors(settings)
+    living = listeners.bind_sockets(settings)
     with pytest.raises(errors.CantCreate, match="another daemon listens there"):
-        doors.open_doors(settings)
+        listeners.bind_sockets(settings)
     with socket.socket(socket.AF_UNIX) as knock:
         knock.connect(str(tmp_path / "api.sock"))
     _close(living)
@@ -65,20 +65,20 @@ def test_a_socket_that_answers_is_not_taken_over(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "api.sock").write_text("precious")
     with pytest.raises(errors.CantCreate, match="no socket is in the way"):
-        doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / "api.sock")}))
+        listeners.bind_sockets(_settings(tmp_path, {"unix": str(tmp_path / "api.sock")}))
     assert (tmp_path / "api.sock").read_text() == "precious"
 
 
 def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(errors.CantCreate, match=f"there is no folder {tmp_path}/rum") as told:
-        doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / "rum" / "api.sock")}))
+        listeners.bind_sockets(_settings(tmp_path, {"unix": str(tmp_path / "rum" / "api.sock")}))
     assert told.value.exit_status == os.EX_CANTCREAT
     assert not (tmp_path / "rum").exists()
 
 
 def test_a_path_too_long_for_a_socket_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(errors.CantCreate, match="can't be made"):
-        doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / ("x" * 120))}))
+        listeners.bind_sockets(_settings(tmp_path, {"unix": str(tmp_path / ("x" * 120))}))
 
 
 def test_a_port_that_is_taken_is_a_sentence_and_opens_no_other_door(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_port_that_is_taken_is_a_sentence_and_opens_no_other_door(tmp_path: Pa
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(errors.CantCreate, match=f"can't listen on {address}"):
-            doors.open_doors(_settings(tmp_path, {"unix": str(tmp_path / "api.sock")}, {"tcp": address}))
+            listeners.bind_sockets(_settings(tmp_path, {"unix": str(tmp_path / "api.sock")}, {"tcp": address}))
     with socket.socket(socket.AF_UNIX) as knock, pytest.raises(ConnectionRefusedError):
         knock.connect(str(tmp_path / "api.sock"))
 
@@ -101,7 +101,7 @@ async def test_the_sockets_are_gone_when_the_daemon_is(tmp_path: Path) -> None:
 
 
 async def test_an_answer_that_is_under_way_is_finished(tmp_path: Path) -> None:
-    """The request is read, and the doors close before it is answered."""
+    """The request is read, and the listeners close before it is answered."""
     async with open_api(tmp_path) as server:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(tmp_path / "api.sock"))
@@ -144,13 +144,13 @@ async def test_another_user_gets_a_name_of_its_own() -> None:
 
 def _as_user(uid: int, path: Path) -> socket.socket:
     """Connect as another user: the kernel notes the effective uid of that moment."""
-    door = socket.socket(socket.AF_UNIX)
+    sock = socket.socket(socket.AF_UNIX)
     os.seteuid(uid)
     try:
-        door.connect(str(path))
+        sock.connect(str(path))
     finally:
         os.seteuid(0)
-    return door
+    return sock
 
 
 async def test_a_socket_that_systemd_passed_is_served_and_left_to_systemd(
@@ -170,13 +170,13 @@ async def test_a_socket_that_systemd_passed_is_served_and_left_to_systemd(
 async def test_an_answer_over_tcp_is_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """asyncio switches Nagle's algorithm off only for a socket that says it is TCP's; each answer waited 40 ms."""
     seen: list[int] = []
-    made = doors.PeerProtocol.connection_made
+    made = protocol.PeerProtocol.connection_made
 
-    def note(self: doors.PeerProtocol, transport: Any) -> None:
+    def note(self: protocol.PeerProtocol, transport: Any) -> None:
         made(self, transport)
         seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    monkeypatch.setattr(doors.PeerProtocol, "connection_made", note)
+    monkeypatch.setattr(listeners.PeerProtocol, "connection_made", note)
     async with open_api(tmp_path) as server:
         await server.over_tcp().get("/healthz")
     assert seen == [1]

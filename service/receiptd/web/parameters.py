@@ -1,61 +1,16 @@
-"""What a route asks of its caller, as FastAPI dependencies."""
+"""What a query may say, and what is refused in it."""
 
 from __future__ import annotations
 
 from inspect import isclass
-from typing import Annotated, cast, get_origin
+from typing import Annotated, get_origin
 
-from fastapi import Depends, Query, Request, Security
+from fastapi import Depends, Query, Request
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from receiptd.errors import BadData
-from receiptd.web.context import AppContext
-from receiptd.web.doors import Caller, caller_of
-from receiptd.web.problems import Forbidden
 from receiptd.web.sentences import nearest
-
-_Token = Annotated[
-    object,
-    Depends(
-        HTTPBearer(
-            scheme_name="token",
-            auto_error=False,
-            description="A token of the settings ([[service.token]]), over TCP; on a Unix socket its scope decides.",
-        )
-    ),
-]
-"""For the description; `caller_of` reads the header itself."""
-
-
-def _context(request: Request) -> AppContext:
-    return cast(AppContext, request.app.state.context)
-
-
-def _caller(request: Request, _: _Token) -> Caller:
-    return caller_of(request, _context(request).store.settings)
-
-
-_AnyCaller = Annotated[Caller, Depends(_caller)]
-
-
-def _sender(caller: _AnyCaller) -> Caller:
-    if not caller.may("send"):
-        raise Forbidden("this token may read but not send")
-    return caller
-
-
-def _operator(caller: _AnyCaller) -> Caller:
-    if not caller.may("operate"):
-        raise Forbidden("only who operates the service may do that: use api.sock or a token with scope operate")
-    return caller
-
-
-def _reader(caller: _AnyCaller) -> Caller:
-    if not caller.may("read"):
-        raise Forbidden("only who operates the service may see that: use api.sock or a token with scope read")
-    return caller
 
 
 def _no_null(request: Request) -> None:
@@ -101,8 +56,3 @@ After = Annotated[str | None, Query(description="The cursor that the page before
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items a page has at most.")]
 NoNull = Depends(_no_null)
 KnownParameters = Depends(_known_parameters)
-Context = Annotated[AppContext, Depends(_context)]
-Anyone = Annotated[Caller, Security(_caller)]
-Sender = Annotated[Caller, Security(_sender, scopes=["send"])]
-Operator = Annotated[Caller, Security(_operator, scopes=["operate"])]
-Reader = Annotated[Caller, Security(_reader, scopes=["read"])]
