@@ -300,7 +300,7 @@ def test_no_part_of_a_password_stands_in_any_error(tmp_path: Path, key: str, odd
         path = tmp_path / "receiptd.toml"
         path.write_text("")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(settings.reading, "_read", lambda _, wrong=wrong: tables | {key: wrong})
+            patch.setattr(settings.loading, "_read", lambda _, wrong=wrong: tables | {key: wrong})
             assert PASSWORD not in _said(path)
 
 
@@ -511,7 +511,7 @@ def every_setting(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     """Return every key as it would be written, dotted, without indices and policy names."""
     found: dict[str, Any] = {}
     for key, field in model.model_fields.items():
-        inner = settings.sentences._model_in(field.annotation)
+        inner = settings.validation_errors._model_in(field.annotation)
         found |= every_setting(inner, f"{prefix}{key}.") if inner else {f"{prefix}{key}": field}
     return found
 

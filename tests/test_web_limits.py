@@ -249,52 +249,52 @@ async def test_what_was_handed_over_before_a_restart_counts(tmp_path: Path) -> N
 
 
 def test_nobody_takes_more_than_its_share_and_what_is_given_back_is_free() -> None:
-    share = Share(4, 2, "cups", "come back")
+    quota = Quota(4, 2, "cups", "come back")
     with ExitStack() as held:
-        held.enter_context(share.holding("a", 2))
+        held.enter_context(quota.reserve("a", 2))
         with pytest.raises(Busy, match="too many cups: one caller may have 2 at a time; come back"):
-            held.enter_context(share.holding("a"))
-        held.enter_context(share.holding("b", 1))
-        held.enter_context(share.holding("c", 1))
-        assert not share.has_room("d")
+            held.enter_context(quota.reserve("a"))
+        held.enter_context(quota.reserve("b", 1))
+        held.enter_context(quota.reserve("c", 1))
+        assert not quota.has_room("d")
         with pytest.raises(Busy, match="all callers may have 4 at a time"):
-            held.enter_context(share.holding("d"))
-    with share.holding("a", 2), share.holding("b", 2):
+            held.enter_context(quota.reserve("d"))
+    with quota.reserve("a", 2), quota.reserve("b", 2):
         pass
 
 
 def test_programs_on_the_network_leave_half_of_it_to_people() -> None:
-    share = Share(4, 2, "cups", "come back")
+    quota = Quota(4, 2, "cups", "come back")
     with ExitStack() as held:
-        held.enter_context(share.holding("token:a"))
-        held.enter_context(share.holding("token:b"))
+        held.enter_context(quota.reserve("token:a"))
+        held.enter_context(quota.reserve("token:b"))
         with pytest.raises(Busy, match="all callers over TCP may have 2 at a time"):
-            held.enter_context(share.holding("token:c"))
-        held.enter_context(share.holding("uid:1", 2))
+            held.enter_context(quota.reserve("token:c"))
+        held.enter_context(quota.reserve("uid:1", 2))
 
 
 async def test_who_waits_gets_what_is_given_back() -> None:
-    share = Share(1, 1, "cups", "come back")
+    quota = Quota(1, 1, "cups", "come back")
     with ExitStack() as held:
-        held.enter_context(share.holding("a"))
-        waiting = asyncio.create_task(share.room("b", 1, 5))
+        held.enter_context(quota.reserve("a"))
+        waiting = asyncio.create_task(quota.wait_for_room("b", 1, 5))
         await asyncio.sleep(0)
     async with asyncio.timeout(1):
         await waiting
-    with share.holding("b"):
+    with quota.reserve("b"):
         pass
 
 
 @pytest.fixture
-def crowded(monkeypatch: pytest.MonkeyPatch) -> Share:
-    """A share of bodies that others hold wholly."""
-    share = Share(1, 1, "messages being taken", "try again soon")
-    monkeypatch.setattr(api, "_bodies", lambda _: share)
-    return share
+def crowded(monkeypatch: pytest.MonkeyPatch) -> Quota:
+    """A quota of bodies that others hold wholly."""
+    quota = Quota(1, 1, "messages being taken", "try again soon")
+    monkeypatch.setattr(api, "_bodies", lambda _: quota)
+    return quota
 
 
 async def test_beyond_the_bound_a_message_must_wait_and_the_command_says_75(
-    crowded: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crowded: Quota, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "_PATIENCE", 0.05)
     async with open_api(tmp_path) as server:

@@ -1,5 +1,6 @@
 """receiptd.toml, environment and systemd credentials, read into one frozen object."""
 
+from receiptd.settings.loading import find, load, read_secret, read_token
 from receiptd.settings.model import (
     ApiToken,
     DomainException,
@@ -15,7 +16,6 @@ from receiptd.settings.model import (
     Submission,
     WebhookSettings,
 )
-from receiptd.settings.reading import find, load, read_secret, read_token
 from receiptd.settings.reloading import Reloaded, take_over
 from receiptd.settings.showing import mask_url, show
 from receiptd.settings.values import show_size

@@ -16,18 +16,18 @@ from starlette.routing import Match
 
 from receiptd import errors
 from receiptd.store.faults import DatabaseFault
-from receiptd.web import decisions, description, follow, health, messages, reports, requests
-from receiptd.web.bounds import HourlyQuota, Share
+from receiptd.web import decisions, description, event_stream, health, messages, reports, requests
 from receiptd.web.context import AppContext
 from receiptd.web.paths import EscapedSlashes
 from receiptd.web.problems import (
+    answer_bug,
     answer_database_fault,
+    answer_disconnected,
     answer_fault,
-    answer_nobody,
-    answer_our_fault,
     problem,
 )
-from receiptd.web.sentences import sentence
+from receiptd.web.quotas import HourlyQuota, Quota
+from receiptd.web.validation_errors import describe
 
 
 def create_app(context: AppContext) -> FastAPI:
@@ -40,8 +40,8 @@ def create_app(context: AppContext) -> FastAPI:
     app.add_exception_handler(errors.ReceiptdError, answer_fault)
     app.add_exception_handler(SQLAlchemyError, answer_database_fault)
     app.add_exception_handler(DatabaseFault, answer_database_fault)
-    app.add_exception_handler(ClientDisconnect, answer_nobody)
-    app.add_exception_handler(Exception, answer_our_fault)
+    app.add_exception_handler(ClientDisconnect, answer_disconnected)
+    app.add_exception_handler(Exception, answer_bug)
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
     app.add_exception_handler(HTTPException, _answer_http)
     for part in parts():
@@ -54,18 +54,18 @@ def create_app(context: AppContext) -> FastAPI:
 
 def parts() -> tuple[APIRouter, ...]:
     """Return all calls."""
-    return messages.router, reports.router, decisions.router, follow.router, health.router
+    return messages.router, reports.router, decisions.router, event_stream.router, health.router
 
 
-def _bodies(context: AppContext) -> Share:
+def _bodies(context: AppContext) -> Quota:
     """Return how many octets of messages are in memory at a time: of four of the largest, two for one caller."""
     largest = requests.largest_body(context.store.settings.service.max_message)
-    return Share(4 * largest, 2 * largest, "MiB of messages being taken", "try again soon", unit=1 << 20)
+    return Quota(4 * largest, 2 * largest, "MiB of messages being taken", "try again soon", unit=1 << 20)
 
 
 async def _answer_bad_request(_: Request, fault: Exception) -> Response:
     first = cast(RequestValidationError, fault).errors()[0]
-    return problem(422, sentence(first), errors.BadData.exit_status)
+    return problem(422, describe(first), errors.BadData.exit_status)
 
 
 async def _answer_http(request: Request, fault: Exception) -> Response:

@@ -15,7 +15,7 @@ from receiptd import correlation_token
 from receiptd.smtp import Capabilities
 from receiptd.store import Store
 from receiptd.store.monitors import Health
-from receiptd.web.bounds import Share
+from receiptd.web.quotas import Quota
 
 _MOST_STREAMS, _STREAMS_OF_ONE = 32, 8
 _CLOSE_ONE = "close one, or come back later"
@@ -37,8 +37,8 @@ class AppContext:
     started_at: datetime
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the listeners close: streams of events end."""
-    streams: Share = field(
-        default_factory=partial(Share, _MOST_STREAMS, _STREAMS_OF_ONE, "streams of events", _CLOSE_ONE)
+    streams: Quota = field(
+        default_factory=partial(Quota, _MOST_STREAMS, _STREAMS_OF_ONE, "streams of events", _CLOSE_ONE)
     )
 
     def waits(self) -> str | None:

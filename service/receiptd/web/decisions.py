@@ -16,7 +16,7 @@ from receiptd.store import dispatches, handover
 from receiptd.web import description, requests, schemas, shapes
 from receiptd.web.auth import Operator
 from receiptd.web.context import AppContext, Context
-from receiptd.web.messages import MessageId, taken_answer, tell, whole_of
+from receiptd.web.messages import MessageId, log_accepted, message_or_404, taken_answer
 from receiptd.web.parameters import KnownParameters, NoNull
 from receiptd.web.reports import AlertId, ReportId
 
@@ -32,7 +32,7 @@ _SAID = description.problems(404, 409, 413)
 async def cancel(context: Context, caller: Operator, message: MessageId) -> schemas.Message:
     """Don't send what isn't submitted yet."""
     await decide.cancel(context.store, message, by=caller.owner)
-    return shapes.message(await whole_of(context, caller, message), waits=context.waits())
+    return serializers.message(await message_or_404(context, caller, message), waits=context.waits())
 
 
 @router.post("/messages/{message}/retry", responses=_DECISION)
@@ -41,7 +41,7 @@ async def retry(context: Context, caller: Operator, message: MessageId) -> schem
     await decide.retry(context.store, message)
     context.relay.retry_at = None  # a person who says so has perhaps just mended it
     context.wake()
-    return shapes.message(await whole_of(context, caller, message), waits=context.waits())
+    return serializers.message(await message_or_404(context, caller, message), waits=context.waits())
 
 
 @router.post("/held/retry", responses=description.problems(409))
@@ -59,7 +59,7 @@ async def retry_held(context: Context, _: Operator) -> schemas.Released:
 async def resend(context: Context, caller: Operator, message: MessageId) -> schemas.AcceptedMessage:
     """Send a new copy to those whom the first left without its receipt."""
     taken = await decide.resend(context.store, message, by=caller.owner)
-    tell(taken)
+    log_accepted(taken)
     context.wake()
     return taken_answer(context, taken)
 
@@ -72,7 +72,7 @@ async def acknowledge(
     body = await requests.read_decision(request)
     lasting = body.for_ or decide.ACKNOWLEDGED_FOR
     row = await decide.acknowledge(context.store, recipient, by=caller.owner, reason=body.reason, lasting=lasting)
-    return shapes.acknowledged(row, waits=context.waits())
+    return serializers.acknowledged(row, waits=context.waits())
 
 
 @router.post("/recipients/{recipient}/waive", responses=_SAID, openapi_extra=requests.DECISION)

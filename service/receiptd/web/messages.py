@@ -14,13 +14,13 @@ from receiptd.decide import NoSuchThing
 from receiptd.facts import Receipt
 from receiptd.models import Evidence
 from receiptd.store import messages
-from receiptd.web import description, requests, schemas, shapes
+from receiptd.web import description, requests, schemas, serializers
 from receiptd.web.auth import Anyone, Caller, Sender
-from receiptd.web.bounds import HourlyQuota
 from receiptd.web.context import AppContext, Context
 from receiptd.web.parameters import After, KnownParameters, Limit, NoNull, no_cursor
+from receiptd.web.quotas import HourlyQuota
 from receiptd.web.raw import RAW, mail
-from receiptd.web.relay_limits import foresee
+from receiptd.web.relay_limits import check_relay_limits
 
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ async def post_message(
     store = context.store
     most = store.settings.service.max_message
     quota: HourlyQuota | None = request.app.state.hourly if caller.is_metered else None
-    async with requests.holding_body(request, caller, request.app.state.bodies, most):
+    async with requests.reserve_body(request, caller, request.app.state.bodies, most):
         if quota:
             await quota.check(store, caller.owner)
         letter, options = await requests.read_message(
@@ -59,7 +59,7 @@ async def post_message(
     if taken.is_new:
         if quota:
             quota.note(caller.owner, taken.message.created_at, len(letter.content))
-        tell(taken)
+        log_accepted(taken)
         context.wake()
     return taken_answer(context, taken)
 
@@ -97,11 +97,11 @@ async def list_messages(
     )
     async with context.store.read() as session:
         found = await messages.newest(session, only, limit=limit + 1)
-    items = [shapes.message(whole, waits=context.waits()) for whole in found[:limit]]
+    items = [serializers.message(whole, waits=context.waits()) for whole in found[:limit]]
     return schemas.MessagePage(items=items, next=items[-1].id if len(found) > limit else None)
 
 
-async def whole_of(context: AppContext, caller: Caller, message: str) -> messages.Whole:
+async def message_or_404(context: AppContext, caller: Caller, message: str) -> messages.Whole:
     async with context.store.read() as session:
         whole = await messages.whole(session, message, owner=caller.sees)
     if whole is None:
@@ -112,13 +112,13 @@ async def whole_of(context: AppContext, caller: Caller, message: str) -> message
 @router.get("/messages/{message}", responses=description.problems(404))
 async def get_message(context: Context, caller: Anyone, message: MessageId) -> schemas.MessageDetail:
     """Show one message with every event."""
-    return shapes.message_detail(await whole_of(context, caller, message), waits=context.waits())
+    return serializers.message_detail(await message_or_404(context, caller, message), waits=context.waits())
 
 
 @router.get("/messages/{message}/events", responses=description.problems(404))
 async def get_events(context: Context, caller: Anyone, message: MessageId) -> schemas.EventPage:
     """List the events of one message."""
-    return schemas.EventPage(items=shapes.events(await whole_of(context, caller, message)), next=None)
+    return schemas.EventPage(items=serializers.events(await message_or_404(context, caller, message)), next=None)
 
 
 @router.get(
@@ -128,7 +128,7 @@ async def get_events(context: Context, caller: Anyone, message: MessageId) -> sc
 )
 async def get_raw(context: Context, caller: Anyone, message: MessageId) -> Response:
     """Hand out the message as it was accepted."""
-    whole = await whole_of(context, caller, message)
+    whole = await message_or_404(context, caller, message)
     async with context.store.read() as session:
         content = (await session.get_one(Evidence, whole.message.evidence)).content
     return mail(content, f"{message}.eml")

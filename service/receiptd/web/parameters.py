@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from receiptd.errors import BadData
-from receiptd.web.sentences import nearest
+from receiptd.web.validation_errors import nearest
 
 
 def _no_null(request: Request) -> None:

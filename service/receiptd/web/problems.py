@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Unauthorized(errors.NotPermitted):
-    """The caller said no token, or a wrong one (401)."""
+    """The caller gave no token, or a wrong one (401)."""
 
 
 class Forbidden(errors.NotPermitted):
@@ -44,7 +44,7 @@ _HEADERS: dict[HTTPStatus, dict[str, str]] = {
 
 
 def problem(status: int, detail: str, exit_status: int) -> JSONResponse:
-    """Return the answer for a request that was not granted."""
+    """Return the response to a request that was refused."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -78,12 +78,12 @@ async def answer_database_fault(_: Request, fault: Exception) -> JSONResponse:
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, sentence, errors.TryLater.exit_status)
 
 
-async def answer_our_fault(_: Request, __: Exception) -> JSONResponse:
-    """Return the problem that a mistake of ours means; the server logs it, and the client sees no inside of us."""
+async def answer_bug(_: Request, __: Exception) -> JSONResponse:
+    """Return the problem that a bug of ours means; the server logs it, and the client sees no internals."""
     sentence = "receiptd itself failed at this: the daemon's log says where; please report it"
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, errors.ReceiptdError.exit_status)
 
 
-async def answer_nobody(_: Request, __: Exception) -> Response:
-    """Return an answer for a client that left before it had said all: nobody hears it, and nothing was changed."""
+async def answer_disconnected(_: Request, __: Exception) -> Response:
+    """Return a response for a client that disconnected in the middle of its request: nothing was changed."""
     return Response(status_code=HTTPStatus.BAD_REQUEST)

@@ -12,7 +12,7 @@ RAW = {
 
 
 def mail(content: bytes, name: str, **further: str) -> Response:
-    """Serve raw mail so that no browser runs what a stranger wrote."""
+    """Serve raw mail so that no browser runs what an untrusted sender wrote."""
     headers = {
         "content-disposition": f'attachment; filename="{name}"',
         "x-content-type-options": "nosniff",

@@ -12,7 +12,7 @@ _LARGE = 64 << 10
 """Octets that every server has to take (RFC 5321 §4.5.3.1.7)."""
 
 
-async def foresee(context: AppContext, letter: compose.Letter) -> list[str]:
+async def check_relay_limits(context: AppContext, letter: compose.Letter) -> list[str]:
     """Return warnings of what the relay may refuse; raise TooBig for what is over its last known SIZE (RFC 1870).
 
     Before anything is refused or warned of, the relay is asked again: its limit may have been raised since.

@@ -13,7 +13,7 @@ from receiptd.decide import NoSuchThing
 from receiptd.facts import AlertType, Verdict
 from receiptd.models import Evidence
 from receiptd.store import dispatches, evidence, reports
-from receiptd.web import description, schemas, shapes
+from receiptd.web import description, schemas, serializers
 from receiptd.web.auth import Operator, Reader
 from receiptd.web.context import Context
 from receiptd.web.parameters import After, KnownParameters, Limit, NoNull, no_cursor
@@ -41,7 +41,8 @@ async def list_reports(
         is_cut = await evidence.truncated(session, [row.evidence for row in rows])
         whose = await reports.spoken_of(session, [row.id for row in rows])
     items = [
-        shapes.report(row, truncated=is_cut.get(row.evidence, True), of=whose.get(row.id, ())) for row in rows[:limit]
+        serializers.report(row, truncated=is_cut.get(row.evidence, True), of=whose.get(row.id, ()))
+        for row in rows[:limit]
     ]
     return schemas.ReportPage(items=items, next=items[-1].id if len(rows) > limit else None)
 
@@ -83,7 +84,7 @@ async def list_alerts(
         sent = await dispatches.newest(session, limit=limit + 1, after=_cursor(after), types=type_)
     last = sent[limit - 1].alert if len(sent) > limit else None
     return schemas.AlertPage(
-        items=[shapes.alert(one) for one in sent[:limit]],
+        items=[serializers.alert(one) for one in sent[:limit]],
         next=f"{last.created_at.timestamp():.6f}_{last.id}" if last else None,
     )
 

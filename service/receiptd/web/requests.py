@@ -33,9 +33,9 @@ from receiptd.errors import BadData
 from receiptd.facts import Level
 from receiptd.web import description
 from receiptd.web.auth import Caller
-from receiptd.web.bounds import Share
 from receiptd.web.problems import Forbidden
-from receiptd.web.sentences import sentence
+from receiptd.web.quotas import Quota
+from receiptd.web.validation_errors import describe
 
 _LARGE = 256 * 1024
 _MOST_LABELS = 20
@@ -46,7 +46,7 @@ _SAME_TWICE = (
     "The same request under the same key is one message and gives the same answer, for seven days and per sender."
 )
 _MOST_WORDS = 64 * 1024
-_PATIENCE = 5.0
+_ROOM_TIMEOUT = 5.0
 _OVERHEAD = 1 << 20
 """Octets that JSON may add to attachments beside the third that base64 adds."""
 
@@ -229,12 +229,12 @@ def _storable(letter: compose.Letter) -> compose.Letter:
 
 
 @asynccontextmanager
-async def holding_body(request: Request, caller: Caller, bodies: Share, most: int) -> AsyncIterator[None]:
-    """Hold room for the body of a message; raise Busy where there is none for longer than a client likes to wait."""
+async def reserve_body(request: Request, caller: Caller, bodies: Quota, most: int) -> AsyncIterator[None]:
+    """Reserve memory for the body of a message; raise Busy where none is free within a few seconds."""
     declared = request.headers.get("content-length", "")
     octets = min(int(declared) if declared.isdecimal() else most, largest_body(most))
-    await bodies.room(caller.owner, octets, _PATIENCE)
-    with bodies.holding(caller.owner, octets):
+    await bodies.wait_for_room(caller.owner, octets, _ROOM_TIMEOUT)
+    with bodies.reserve(caller.owner, octets):
         yield
 
 
@@ -349,4 +349,4 @@ def _checked_json(kind: type[Body], raw: bytes) -> Body:
 
 
 def _first(error: ValidationError, kind: type[BaseModel]) -> str:
-    return sentence(error.errors(include_url=False)[0], kind)
+    return describe(error.errors(include_url=False)[0], kind)

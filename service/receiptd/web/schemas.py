@@ -114,7 +114,7 @@ class Event(BaseModel):
 
 
 class RecordedEvent(Event):
-    """An event as it is told to those who follow along: of which message, and its place among all."""
+    """An event in the stream of all events: with its message and its cursor."""
 
     message: str
     cursor: str

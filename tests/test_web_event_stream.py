@@ -112,7 +112,7 @@ async def test_more_events_than_one_look_takes_all_come(server: ApiFixture) -> N
     async with following(server.api, after="0") as stream:
         told = await stream.take(501)
     assert len({one.data["id"] for one in told}) == 501
-    places = [follow.place_of(one.place) for one in told]
+    places = [event_stream.place_of(one.place) for one in told]
     assert places == sorted(places)
 
 
@@ -280,5 +280,5 @@ async def test_an_event_that_commits_behind_a_later_one_is_told_once(
     assert {early.event.recipient, late.event.recipient} == {first.id, second.id}
     assert [one.event.id for one in await follower.look()] == ["f" * 32]
     assert await follower.look() == []
-    again = follow.Follower.behind(store, late.place)
+    again = event_stream.Follower.behind(store, late.place)
     assert [one.event.id for one in await again.look()] == ["f" * 32, late.event.id]

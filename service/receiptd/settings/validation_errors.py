@@ -13,21 +13,21 @@ from pydantic_core import ErrorDetails
 
 from receiptd.settings.model import Settings
 
-_MOST_TOLD = 5
+_MAX_SHOWN = 5
 _Loc = tuple[int | str, ...]
 _QUOTED = re.compile(r"'([^']+)'")
 _SINGLE = re.compile(r"^[ \t]*\[([^\[\]]+)\]", re.MULTILINE)
 
 
-def sentence(error: ValidationError) -> str:
+def describe(error: ValidationError) -> str:
     """Return what is wrong, unknown keys before all else."""
     faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
     told = list(dict.fromkeys(_fault(fault) for fault in faults if not _is_a_consequence(fault, faults)))
-    more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-    return "; ".join(told[:_MOST_TOLD]) + more
+    more = f"; and {len(told) - _MAX_SHOWN} more" if len(told) > _MAX_SHOWN else ""
+    return "; ".join(told[:_MAX_SHOWN]) + more
 
 
-def sentence_of_toml(error: TOMLDecodeError, text: str) -> str:
+def describe_toml_error(error: TOMLDecodeError, text: str) -> str:
     """Return what is wrong with *text*; of a table that may stand there twice, how it is written."""
     if str(error).startswith("Cannot "):  # declare twice, overwrite
         for found in _SINGLE.finditer(text):
@@ -55,8 +55,8 @@ def _fault(fault: ErrorDetails) -> str:
         return f"{where}: name at least one"
     if kind in ("literal_error", "enum"):
         return f"{where}: {_no_such_word(given, fault['ctx']['expected'])}"
-    if shape := _wrong_shape(fault["loc"], kind, given):
-        return f"{where}: {shape}"
+    if expected := _wrong_type(fault["loc"], kind, given):
+        return f"{where}: {expected}"
     wrong = fault["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{where}: {wrong}" if where else wrong
@@ -77,7 +77,7 @@ def _no_such_word(given: object, expected: str) -> str:
     return f"{given!r} is not {expected}{guess}"
 
 
-def _wrong_shape(loc: _Loc, kind: str, given: object) -> str | None:
+def _wrong_type(loc: _Loc, kind: str, given: object) -> str | None:
     """Return how a table or a list is written that stands there as something else; None where that isn't it."""
     if kind in ("tuple_type", "list_type"):
         if _table_at(loc) is not None:

@@ -1,4 +1,4 @@
-"""How much is done at a time, for all callers together and for one of them, and how much in an hour."""
+"""Quotas: how much callers may do at a time, together and each, and how much in an hour."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Busy(TryLater):
     """So much is under way that this must wait (429)."""
 
 
-class Share:
+class Quota:
     """Something of which there is *most* for all, half of that over TCP, and *of_one* for any one caller.
 
-    So no caller takes all, and programs on the network leave room for the people of this machine. *what* is its
-    name, counted in *unit*, and *way_out* what a caller may do who gets none.
+    No caller can take all of it, and programs on the network leave room for the users of this machine. *what* is its
+    name, counted in *unit*; *way_out* says what a caller can do who gets none.
     """
 
     def __init__(self, most: int, of_one: int, what: str, way_out: str, *, unit: int = 1) -> None:
@@ -33,8 +33,8 @@ class Share:
         self._freed = asyncio.Event()
 
     @contextmanager
-    def holding(self, owner: str, amount: int = 1) -> Iterator[None]:
-        """Hold *amount* for *owner* while the context lasts; raise Busy where there is no room for it."""
+    def reserve(self, owner: str, amount: int = 1) -> Iterator[None]:
+        """Reserve *amount* for *owner* while the context lasts; raise Busy where there is no room for it."""
         if limit := self._exceeded(owner, amount):
             raise Busy(f"too many {self._what}: {limit} at a time; {self._way_out}")
         self._held[owner] += amount
@@ -42,7 +42,7 @@ class Share:
             yield
         finally:
             self._held[owner] -= amount
-            self._held += Counter()  # forget who holds nothing
+            self._held += Counter()  # drop the entries that are zero
             self._freed.set()
 
     def has_room(self, owner: str, amount: int = 1) -> bool:
@@ -60,10 +60,10 @@ class Share:
                 return f"{whose} may have {most // self._unit}"
         return None
 
-    async def room(self, owner: str, amount: int, patience: float) -> None:
-        """Wait until there is room, at most for *patience* seconds."""
+    async def wait_for_room(self, owner: str, amount: int, seconds: float) -> None:
+        """Wait until there is room, for at most *seconds*."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 while not self.has_room(owner, amount):
                     self._freed.clear()
                     await self._freed.wait()
@@ -74,7 +74,7 @@ def _is_over_tcp(owner: str) -> bool:
 
 
 class HourlyQuota:
-    """What each sender handed over on send.sock within the last hour; from before the start, as the database has it."""
+    """What each sender handed over on send.sock within the last hour; from before the start, read from the database."""
 
     def __init__(self) -> None:
         self._hours: dict[str, _Hour] = {}

@@ -113,7 +113,7 @@ def event(one: Event) -> schemas.Event:
 
 
 def recorded(one: Recorded) -> schemas.RecordedEvent:
-    """Return an event for those who follow along: they must be told whose it is."""
+    """Return an event as the stream of all events has it: with its message."""
     return schemas.RecordedEvent(**_event(one.event), message=one.message, cursor=str(one.place))
 
 

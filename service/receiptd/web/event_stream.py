@@ -1,4 +1,4 @@
-"""Follow what happens: events in the order in which they were recorded, as a list or as a stream."""
+"""Events in the order in which they were recorded, as a list or as server-sent events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.responses import StreamingResponse
 from receiptd.errors import BadData
 from receiptd.store import Store, events
 from receiptd.store.events import BEGINNING, Place, Recorded
-from receiptd.web import description, schemas, shapes
+from receiptd.web import description, schemas, serializers
 from receiptd.web.auth import Anyone
 from receiptd.web.context import AppContext, Context
 from receiptd.web.parameters import KnownParameters, Limit, NoNull
@@ -32,7 +32,7 @@ _PLACE = re.compile("([0-9]{1,18})_([0-9a-f]{32})?")
 
 
 class Follower:
-    """One who follows along: at each look what was recorded since the last one, each event once.
+    """A reader of the event log: each look returns what was recorded since the last one, each event once.
 
     On SQLite writers take turns, so what commits later stands behind. On PostgreSQL, and over several daemons, an
     event may commit when others that stand behind it were read already: so the last OVERLAP is looked through again.
@@ -77,20 +77,20 @@ def overlap(store: Store) -> int:
     return 0 if store.is_sqlite else OVERLAP // timedelta(microseconds=1)
 
 
-_STREAMED: description.Responses = {
+_STREAM_RESPONSES: description.Responses = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "A page, or the stream."}
 }
-Streamed = Annotated[Literal["", "1", "true"] | None, Query(description="Go on as server-sent events.")]
-Behind = Annotated[str | None, Query(description="Only what stands behind this cursor; 0 is the beginning.")]
+Stream = Annotated[Literal["", "1", "true"] | None, Query(description="Go on as server-sent events.")]
+After = Annotated[str | None, Query(description="Only what stands behind this cursor; 0 is the beginning.")]
 LastEventId = Annotated[str | None, Header(description="As `after`, for a stream that is taken up again.")]
 
 
-@router.get("/events", response_model=schemas.RecordedEventPage, responses=_STREAMED)
+@router.get("/events", response_model=schemas.RecordedEventPage, responses=_STREAM_RESPONSES)
 async def follow_events(
     context: Context,
     caller: Anyone,
-    stream: Streamed = None,
-    after: Behind = None,
+    stream: Stream = None,
+    after: After = None,
     limit: Limit = 50,
     last_event_id: LastEventId = None,
 ) -> schemas.RecordedEventPage | StreamingResponse:
@@ -101,9 +101,9 @@ async def follow_events(
     cursor = last_event_id or after
     place = None if cursor is None else place_of(cursor)
     with ExitStack() as stack:
-        stack.enter_context(context.streams.holding(caller.owner))
+        stack.enter_context(context.streams.reserve(caller.owner))
         follower = await Follower.from_now(context.store) if place is None else Follower.behind(context.store, place)
-        return _Stream(_told(context, follower, owner), stack.pop_all())
+        return _EventStream(_stream(context, follower, owner), stack.pop_all())
 
 
 async def _page(store: Store, owner: str | None, place: Place, limit: int) -> schemas.RecordedEventPage:
@@ -113,7 +113,7 @@ async def _page(store: Store, owner: str | None, place: Place, limit: int) -> sc
             found = await events.behind(session, place, limit=limit + 1)
         else:
             found = await events.of_owner(session, owner, place, limit=limit + 1)
-    items = [shapes.recorded(one) for one in found[:limit]]
+    items = [serializers.recorded(one) for one in found[:limit]]
     return schemas.RecordedEventPage(items=items, next=items[-1].cursor if len(found) > limit else None)
 
 
@@ -123,12 +123,12 @@ def place_of(cursor: str) -> Place:
         return BEGINNING
     found = _PLACE.fullmatch(cursor)
     if found is None:
-        raise BadData(f"after={cursor!r} is no cursor of the events: take `next` of the list, or `id` of the stream")
+        raise BadData(f"after={cursor!r} isn't a cursor of the events: take `next` of the list, or `id` of the stream")
     return Place(int(found[1]), found[2] or "")
 
 
-class _Stream(StreamingResponse):
-    """An answer that goes on; what it holds is given back however it ends."""
+class _EventStream(StreamingResponse):
+    """A response that goes on; what it has reserved is released however it ends."""
 
     def __init__(self, content: AsyncIterator[str], held: ExitStack) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -140,7 +140,7 @@ class _Stream(StreamingResponse):
             await super().__call__(*asgi)
 
 
-async def _told(context: AppContext, follower: Follower, owner: str | None) -> AsyncIterator[str]:
+async def _stream(context: AppContext, follower: Follower, owner: str | None) -> AsyncIterator[str]:
     """Yield events as they come, and a comment where none comes, until the daemon stops."""
     now = asyncio.get_running_loop().time
     yield ": receiptd tells what happens\n\n"
@@ -167,5 +167,5 @@ async def _pause(closing: asyncio.Event) -> None:
 
 
 def _message(one: Recorded) -> str:
-    data = json.dumps(shapes.recorded(one).model_dump(mode="json"), separators=(",", ":"))
+    data = json.dumps(serializers.recorded(one).model_dump(mode="json"), separators=(",", ":"))
     return f"id: {one.place}\nevent: {one.event.kind}\ndata: {data}\n\n"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from receiptd import systemd
 from receiptd.errors import BadSettings
 from receiptd.settings.model import Settings
-from receiptd.settings.sentences import sentence, sentence_of_toml
+from receiptd.settings.validation_errors import describe, describe_toml_error
 
 _SHORTEST_TOKEN = 24
 """Characters: base64 of 18 random octets, and more than anybody guesses over the network."""
@@ -33,7 +33,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     try:
         return Settings.model_validate(tables, context={"places": _secret_places(path, environ)})
     except ValidationError as error:
-        raise BadSettings(f"{path}: {sentence(error)}") from error
+        raise BadSettings(f"{path}: {describe(error)}") from error
 
 
 def find(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -85,7 +85,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadSettings(f"{path} is not TOML: {sentence_of_toml(error, text)}") from error
+        raise BadSettings(f"{path} is not TOML: {describe_toml_error(error, text)}") from error
 
 
 def _secret_places(path: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:

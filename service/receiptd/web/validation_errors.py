@@ -26,7 +26,7 @@ _WRITE = {
 _NO_OBJECT = ("model_type", "model_attributes_type")
 
 
-def sentence(fault: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:
+def describe(fault: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:
     """Return what *fault* says, the place of it first: pydantic's about a *model*, or FastAPI's about a parameter."""
     place = list(fault["loc"] if model else fault["loc"][1:])
     where = ".".join(map(str, place))
