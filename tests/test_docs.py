@@ -16,7 +16,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 import receiptd
-from receiptd import cli, settings, telemetry, webhook
+from receiptd import cli, deliver, settings, telemetry
 from receiptd.duration import show
 from receiptd.facts import (
     AlertType,
@@ -214,7 +214,7 @@ def fields(section: str) -> set[str]:
 
 
 def test_the_documented_schedule_is_that_of_the_webhooks() -> None:
-    waits = [show(wait) for wait in webhook.SCHEDULE[1:]]
+    waits = [show(wait) for wait in deliver.SCHEDULE[1:]]
     said = " ".join(page("webhooks.md").split())
     assert "tries again after " + ", ".join(f"{wait[:-1]} {wait[-1]}" for wait in waits) + ", then daily" in said
 

@@ -12,7 +12,7 @@ from typing import Any
 import time_machine
 from sqlmodel import select
 
-from receiptd import webhook
+from receiptd import deliver
 from receiptd.models import Alert, Dispatch, DispatchAttempt
 from receiptd.step import Step
 from receiptd.store import handover

@@ -13,9 +13,9 @@ from pathlib import Path
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from receiptd import deliver, systemd, telemetry
 from receiptd import settings as configuration
 from receiptd import store as storage
-from receiptd import systemd, telemetry, webhook
 from receiptd.descriptors import Shortage
 from receiptd.errors import CantWrite, ReceiptdError
 from receiptd.escalate import escalate, monitor, unread
@@ -59,7 +59,7 @@ def run(config: Path | None) -> int:
     telemetry.configure_logging()
     try:
         for endpoint in settings.webhook:
-            webhook.secret_of(endpoint)
+            deliver.secret_of(endpoint)
         for api_token in settings.service.token:
             read_token(api_token.secret_file)
         store = Store(settings)
@@ -90,8 +90,8 @@ class Daemon:
         self.readers = Readers(store, stop=self.stop, on_read=self._on_read)
         self.read_for: datetime | None = None
         """The last deadline because of which the mailboxes were asked for a read."""
-        self.http = webhook.client()
-        self.endpoints = webhook.Endpoints(self.http)
+        self.http = deliver.client()
+        self.endpoints = deliver.Endpoints(self.http)
         self.clock_offset = store.clock_offset()
         self.waiting: restore.Waiting | None = None
         """What was queued when the machine came up, until the mailboxes were read."""
@@ -139,7 +139,7 @@ class Daemon:
 
     def _threads(self) -> int:
         # A resolver that hangs keeps a thread well beyond the time-out of a post: no webhook's names take all of them.
-        return _THREADS + 3 * webhook.WINDOW * len(self.store.settings.webhook)
+        return _THREADS + 3 * deliver.WINDOW * len(self.store.settings.webhook)
 
     def context(self) -> AppContext:
         """Return what the HTTP API needs."""
@@ -209,7 +209,7 @@ class Daemon:
         try:
             new = configuration.load(self.config)
             for endpoint in new.webhook:
-                webhook.secret_of(endpoint)
+                deliver.secret_of(endpoint)
         except ReceiptdError as fault:
             _log.error("the new settings can't be used, so the old ones hold", reason=str(fault))
             systemd.notify("READY=1", f"STATUS=the new settings can't be used, so the old ones hold: {fault}")
@@ -293,7 +293,7 @@ class Daemon:
             self.readers.wake()
 
     async def _deliver(self) -> int:
-        return await webhook.deliver(
+        return await deliver.deliver(
             self.store, self.endpoints, wake=self.deliver.wake, stop=self.stop, watchdog=self.watchdog
         )
 

@@ -65,7 +65,7 @@ class StepsWithPeers:
         self.relay_health = Health("relay:relay")
         self.box_health = Health("mailbox:receipts")
         self.clock_health = Health("clock:clock")
-        self.endpoints = webhook.Endpoints(webhook.client())
+        self.endpoints = deliver.Endpoints(deliver.client())
         self.stop = asyncio.Event()
         self.started_at = self.clock()
 
@@ -97,7 +97,7 @@ class StepsWithPeers:
         return await monitor(self.store, self.relay_health, boxes, self.clock_health, started_at=self.started_at)
 
     async def deliver(self) -> int:
-        return await webhook.deliver(
+        return await deliver.deliver(
             self.store, self.endpoints, wake=asyncio.Event(), stop=self.stop, watchdog=Watchdog()
         )
 

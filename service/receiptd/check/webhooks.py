@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import httpx2
 
 from receiptd.check.finding import Finding, fail, good, warn
+from receiptd.deliver import secret_of
 from receiptd.errors import BadSettings
 from receiptd.loopback import is_loopback
 from receiptd.settings import Settings, WebhookSettings
 from receiptd.transport import abort
-from receiptd.webhook import secret_of
 
 WHAT = "webhook"
 PATIENCE = 5.0

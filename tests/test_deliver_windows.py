@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from receiptd import webhook
+from receiptd import deliver
 from receiptd.models import Alert
 from receiptd.store import monitors
 from tests.test_daemon import in_this_process
@@ -207,13 +207,13 @@ async def test_names_that_are_looked_up_for_ever_leave_threads_for_everybody_els
         hook = store.settings.webhook[0].model_copy(update={"events": ("monitor.*",), "url": "http://hang.test/"})
         store.settings = store.settings.model_copy(update={"webhook": (hook,)})
         await running.start()
-        for n in range(webhook.WINDOW):
+        for n in range(deliver.WINDOW):
             async with store.write() as session:
                 await monitors.set_aside(session, store.settings, f"r{n}", "receipts", reason="?", now=store.now())
         running.daemon.deliver.wake.set()
         try:
             async with asyncio.timeout(10):
-                while len(asked) < webhook.WINDOW:
+                while len(asked) < deliver.WINDOW:
                     await asyncio.sleep(0.005)
                 assert await asyncio.to_thread(lambda: "a turn") == "a turn"
         finally:

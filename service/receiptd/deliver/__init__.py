@@ -20,13 +20,13 @@ import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import telemetry
+from receiptd.deliver.body import body_of
 from receiptd.errors import BadSettings
 from receiptd.models import Alert
 from receiptd.settings import WebhookSettings, read_secret
 from receiptd.store import Store, dispatches, handover
 from receiptd.store.dispatches import Post
 from receiptd.watchdog import Watchdog
-from receiptd.webhook.body import body_of
 
 _log = structlog.get_logger(__name__)
 

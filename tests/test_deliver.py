@@ -178,8 +178,8 @@ async def test_a_message_whose_policy_is_gone_from_the_settings_is_told_as_defau
 
 def test_the_schedule_is_that_of_standard_webhooks() -> None:
     hours = {"minutes": 60}
-    assert [wait.total_seconds() for wait in webhook.SCHEDULE[:4]] == [0, 5, 300, 1800]
-    assert [wait / timedelta(**hours) for wait in webhook.SCHEDULE[4:]] == [2, 5, 10, 14, 20, 24]
+    assert [wait.total_seconds() for wait in deliver.SCHEDULE[:4]] == [0, 5, 300, 1800]
+    assert [wait / timedelta(**hours) for wait in deliver.SCHEDULE[4:]] == [2, 5, 10, 14, 20, 24]
 
 
 async def test_an_alert_is_sent_again_by_the_schedule_under_one_id_until_it_is_taken(hooks: WebhookFixture) -> None:
@@ -202,8 +202,8 @@ async def test_an_alert_is_sent_again_by_the_schedule_under_one_id_until_it_is_t
 def test_the_wait_is_the_schedules_or_longer_if_asked_but_never_beyond_reason(
     attempts: int, asked: timedelta | None
 ) -> None:
-    usual = webhook.SCHEDULE[min(attempts, len(webhook.SCHEDULE) - 1)]
-    wait = webhook.wait_after(attempts, asked)
+    usual = deliver.SCHEDULE[min(attempts, len(deliver.SCHEDULE) - 1)]
+    wait = deliver.wait_after(attempts, asked)
     assert max(usual, min(asked or timedelta(0), timedelta(days=1))) <= wait <= max(usual * 1.1, timedelta(days=1))
 
 
@@ -233,12 +233,12 @@ async def test_retry_after_means_nothing_with_another_status(hooks: WebhookFixtu
     ["", "soon", "-5", "1e9", "Tue, 99 Nov 2026 09:30:00 GMT", "Tue, 24 Nov 2026 09:30:00 +99999999999999", "\u0663"],
 )
 def test_a_retry_after_that_says_nothing_usable_is_none(value: str) -> None:
-    assert webhook.read_retry_after(value, START) in (None, timedelta(seconds=3))
+    assert deliver.read_retry_after(value, START) in (None, timedelta(seconds=3))
 
 
 def test_a_retry_after_in_the_past_is_now() -> None:
-    assert webhook.read_retry_after("Tue, 24 Nov 2020 09:30:00 GMT", START) == timedelta(0)
-    assert webhook.read_retry_after("9" * 400, START) == timedelta(seconds=999_999_999)
+    assert deliver.read_retry_after("Tue, 24 Nov 2020 09:30:00 GMT", START) == timedelta(0)
+    assert deliver.read_retry_after("9" * 400, START) == timedelta(seconds=999_999_999)
 
 
 async def test_a_redirect_is_not_followed(hooks: WebhookFixture) -> None:
@@ -463,7 +463,7 @@ def test_a_secret_of_another_form_is_refused_with_the_command_that_makes_one(tmp
     (tmp_path / "secret").write_text(secret)
     entry = WebhookSettings(name="ops", url="http://127.0.0.1:1/", secret_file=tmp_path / "secret")
     with pytest.raises(BadSettings, match="openssl rand") as refusal:
-        webhook.secret_of(entry)
+        deliver.secret_of(entry)
     assert len(secret) < 8 or secret not in str(refusal.value)
 
 
@@ -471,7 +471,7 @@ def test_a_secret_of_another_form_is_refused_with_the_command_that_makes_one(tmp
 def test_white_space_around_a_secret_is_none_of_it(tmp_path: Path, around: tuple[str, str]) -> None:
     (tmp_path / "secret").write_text(SECRET.join(around))
     entry = WebhookSettings(name="ops", url="http://127.0.0.1:1/", secret_file=tmp_path / "secret")
-    assert webhook.secret_of(entry) == base64.b64decode(SECRET.removeprefix("whsec_"))
+    assert deliver.secret_of(entry) == base64.b64decode(SECRET.removeprefix("whsec_"))
 
 
 async def test_what_was_not_taken_is_signed_with_the_new_secret_once_the_file_holds_one(
@@ -532,6 +532,6 @@ async def test_an_endpoint_that_cannot_be_reached_is_an_attempt_that_says_why(ho
 
 
 def test_the_timestamp_of_a_signature_is_whole_seconds() -> None:
-    headers = webhook.sign(b"k" * 24, "a", datetime(2026, 11, 24, 9, 30, 0, 999_999, UTC), b"{}")
+    headers = deliver.sign(b"k" * 24, "a", datetime(2026, 11, 24, 9, 30, 0, 999_999, UTC), b"{}")
     assert headers["webhook-timestamp"] == str(int(START.timestamp()))
     assert headers["webhook-signature"].startswith("v1,")
