@@ -1,4 +1,4 @@
-"""The HTTP API on real sockets in front of the steps: a Unix socket for each scope, and TCP with tokens."""
+"""The HTTP API on real sockets in front of a steps: a Unix socket for each scope, and TCP with tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = Capabilities(dsn=True, smtputf8=True, eightbitmime=True)
 
 @dataclass
 class ApiFixture:
-    """The steps with their sockets open: who knocks where, and how often the steps were woken."""
+    """A steps with its doors open: who knocks where, and how often the steps were woken."""
 
     steps: StepsFixture
     folder: Path
@@ -91,7 +91,7 @@ def letter(**changes: Any) -> Json:
 
 @asynccontextmanager
 async def open_api(folder: Path, **changes: Any) -> AsyncIterator[ApiFixture]:
-    """Open the sockets of the API on a store in *folder*; *changes* are tables of its settings."""
+    """Open the doors of a house in *folder*; *changes* are tables of its settings."""
     tokens, ports = [], Ports(["tcp"])
     for name, scopes in TOKENS.items():
         (folder / name).write_text(_secret(name))
@@ -112,12 +112,12 @@ async def open_api(folder: Path, **changes: Any) -> AsyncIterator[ApiFixture]:
         server = ApiFixture(steps, folder, Health("relay:relay"), Health("mailbox:receipts"))
         sockets = listeners.bind_sockets(steps.store.settings)
         server.tcp = f"127.0.0.1:{ports['tcp']}"
-        await stack.enter_async_context(listeners.serving(create_app(_house(server)), sockets))
+        await stack.enter_async_context(listeners.serving(create_app(_context(server)), sockets))
         stack.push_async_callback(server.close)
         yield server
 
 
-def _house(server: ApiFixture) -> AppContext:
+def _context(server: ApiFixture) -> AppContext:
     return AppContext(
         store=server.steps.store,
         relay=server.relay,

@@ -28,6 +28,7 @@ from receiptd.models import Folder, Recipient, ReportRow
 from receiptd.settle import settle
 from receiptd.step import Step
 from receiptd.store import Store, ensure, evidence, reports
+from receiptd.watchdog import Watchdog
 from tests.api_fixture import letter
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import FakeSMTP, Hang

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from receiptd import webhook
+from receiptd import deliver
 from receiptd.alert import takes
+from receiptd.deliver.body import body_of
 from receiptd.errors import BadSettings
 from receiptd.facts import EventKind, Source
 from receiptd.models import Alert
 from receiptd.settings import WebhookSettings
 from receiptd.web import api
-from receiptd.webhook.body import body_of
 from tests.receiver import SECRET
 from tests.steps_fixture import START, dsn
 from tests.webhook_fixture import WebhookFixture, open_webhooks
@@ -185,7 +185,7 @@ def test_the_schedule_is_that_of_standard_webhooks() -> None:
 async def test_an_alert_is_sent_again_by_the_schedule_under_one_id_until_it_is_taken(hooks: WebhookFixture) -> None:
     hooks.receiver.answers = lambda endpoint: 500 if endpoint == "ops" else 204
     alert = await hooks.bad_news()
-    for usual in [*webhook.SCHEDULE[1:], webhook.SCHEDULE[-1]]:
+    for usual in [*deliver.SCHEDULE[1:], deliver.SCHEDULE[-1]]:
         assert await hooks.deliver() in (0, 1), "boss takes what ops does not"
         assert usual <= await hooks.until_due(alert) <= usual * 1.1
     hooks.receiver.answers = lambda _: 204
@@ -299,9 +299,9 @@ async def test_an_alert_that_nobody_takes_is_undelivered_until_somebody_does(hoo
 async def test_an_endpoint_that_never_answers_is_given_up_in_time(
     hooks: WebhookFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert webhook._TIMEOUT == 15
+    assert deliver._TIMEOUT == 15
     assert hooks.http.timeout.connect == hooks.http.timeout.read == 15
-    monkeypatch.setattr(webhook, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(deliver, "_TIMEOUT", 0.1)
     alert = await hooks.bad_news()
     with _answering(b"HTTP/1.1 200 OK\r\nX-Slow: ", drip=0.03) as url:
         _point(hooks, "ops", url)
@@ -314,7 +314,7 @@ async def test_an_endpoint_that_never_answers_is_given_up_in_time(
 async def test_an_answer_without_end_is_not_read_to_its_end(
     hooks: WebhookFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "_TIMEOUT", 5)
+    monkeypatch.setattr(deliver, "_TIMEOUT", 5)
     await hooks.bad_news()
     with _answering(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", flood=True) as url:
         _point(hooks, "ops", url)
@@ -326,7 +326,7 @@ async def test_an_answer_whose_body_does_not_end_is_one_all_the_same(
     hooks: WebhookFixture, monkeypatch: pytest.MonkeyPatch, drip: float
 ) -> None:
     """Its first line says that the alert was taken: what is sent again it would get twice."""
-    monkeypatch.setattr(webhook, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(deliver, "_TIMEOUT", 0.5)
     alert = await hooks.bad_news()
     with _answering(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", drip=drip) as url:
         _point(hooks, "ops", url)
@@ -343,8 +343,8 @@ async def test_an_answer_whose_body_breaks_off_is_one_all_the_same(hooks: Webhoo
 
 def _point(hooks: WebhookFixture, name: str, url: str) -> None:
     settings = hooks.steps.store.settings
-    moved = tuple(hook.model_copy(update={"url": url}) if hook.name == name else hook for hook in settings.webhook)
-    hooks.steps.store.settings = settings.model_copy(update={"webhook": moved})
+    entries = tuple(hook.model_copy(update={"url": url}) if hook.name == name else hook for hook in settings.webhook)
+    hooks.steps.store.settings = settings.model_copy(update={"webhook": entries})
 
 
 @contextmanager
@@ -511,7 +511,7 @@ async def test_a_dispatch_that_raises_stops_no_other_and_is_an_attempt_like_any_
             raise ZeroDivisionError
         return true(kind, at, data, omit)
 
-    monkeypatch.setattr(webhook, "body_of", fail)
+    monkeypatch.setattr(deliver, "body_of", fail)
     assert await hooks.deliver() == 1
     assert [got.id for got in hooks.receiver.alerts] == [good.id]
     assert [row.reason for row in await hooks.attempts() if row.status is None] == [

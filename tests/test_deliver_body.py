@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from receiptd import compose
 from receiptd.accept import SubmitOptions, accept
+from receiptd.deliver.body import body_of
 from receiptd.facts import EventKind
-from receiptd.webhook.body import body_of
 from tests.steps_fixture import START
 from tests.webhook_fixture import WebhookFixture, open_webhooks
 

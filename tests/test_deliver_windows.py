@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from receiptd import deliver
 from receiptd.models import Alert
 from receiptd.store import monitors
+from receiptd.watchdog import Watchdog
 from tests.test_daemon import in_this_process
 from tests.webhook_fixture import WebhookFixture, open_webhooks
 
@@ -57,30 +58,30 @@ async def news(hooks: WebhookFixture, count: int, policy: str = "default") -> li
 
 async def test_an_endpoint_that_hangs_delays_no_other(hooks: WebhookFixture) -> None:
     gate = Gate(hooks, "ops")
-    stuck = await news(hooks, webhook.WINDOW + 3)
+    stuck = await news(hooks, deliver.WINDOW + 3)
     async with hooks.delivering():
-        await hooks.until(lambda: len(posted(hooks, "ops")) == webhook.WINDOW)
+        await hooks.until(lambda: len(posted(hooks, "ops")) == deliver.WINDOW)
         for n in range(3):
             alert = await hooks.bad_news(f"v{n}@c.test", policy="contracts")
             hooks.wake.set()
             await hooks.until(lambda: [got.id for got in hooks.receiver.alerts][-1:] == [alert.id])  # noqa: B023
-        assert len(posted(hooks, "ops")) == webhook.WINDOW, "its own window is full, and no more is begun there"
+        assert len(posted(hooks, "ops")) == deliver.WINDOW, "its own window is full, and no more is begun there"
         gate.open()
         await hooks.until(lambda: len(posted(hooks, "ops")) == len(stuck))
     assert sorted(posted(hooks, "ops")) == sorted(alert.id for alert in stuck), "each once"
 
 
 async def test_what_waits_for_an_endpoint_is_posted_as_soon_as_its_window_has_room(hooks: WebhookFixture) -> None:
-    backlog = await news(hooks, 3 * webhook.WINDOW)
+    backlog = await news(hooks, 3 * deliver.WINDOW)
     assert await hooks.deliver() == len(backlog)
     assert sorted(posted(hooks, "ops")) == sorted(alert.id for alert in backlog), "each once"
 
 
 async def test_a_stop_lets_posts_end_and_begins_no_further_one(hooks: WebhookFixture) -> None:
     gate = Gate(hooks, "ops")
-    await news(hooks, webhook.WINDOW + 3)
+    await news(hooks, deliver.WINDOW + 3)
     async with hooks.delivering() as task:
-        await hooks.until(lambda: len(posted(hooks, "ops")) == webhook.WINDOW)
+        await hooks.until(lambda: len(posted(hooks, "ops")) == deliver.WINDOW)
         hooks.stop.set()
         hooks.wake.set()
         await asyncio.sleep(0.05)
@@ -88,9 +89,9 @@ async def test_a_stop_lets_posts_end_and_begins_no_further_one(hooks: WebhookFix
         gate.open()
         async with asyncio.timeout(10):
             await task
-    assert len(posted(hooks, "ops")) == webhook.WINDOW
+    assert len(posted(hooks, "ops")) == deliver.WINDOW
     assert sorted(d.outcome for d in await hooks.steps.dispatches()) == [
-        *["delivered"] * webhook.WINDOW,
+        *["delivered"] * deliver.WINDOW,
         *["pending"] * 3,
     ]
 
@@ -133,11 +134,11 @@ async def test_a_database_that_is_away_while_posts_are_under_way_loses_no_answer
 
 
 async def test_two_takers_of_one_database_send_nothing_twice(hooks: WebhookFixture) -> None:
-    backlog = await news(hooks, 3 * webhook.WINDOW)
-    other = webhook.Endpoints(hooks.http)
+    backlog = await news(hooks, 3 * deliver.WINDOW)
+    other = deliver.Endpoints(hooks.http)
     both = await asyncio.gather(
         hooks.deliver(),
-        webhook.deliver(hooks.steps.store, other, wake=asyncio.Event(), stop=hooks.stop, watchdog=Watchdog()),
+        deliver.deliver(hooks.steps.store, other, wake=asyncio.Event(), stop=hooks.stop, watchdog=Watchdog()),
     )
     assert sum(both) == len(backlog)
     assert sorted(posted(hooks, "ops")) == sorted(alert.id for alert in backlog)
@@ -146,7 +147,7 @@ async def test_two_takers_of_one_database_send_nothing_twice(hooks: WebhookFixtu
 async def test_a_backlog_goes_out_oldest_first_when_the_endpoint_is_back(
     hooks: WebhookFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "WINDOW", 1)
+    monkeypatch.setattr(deliver, "WINDOW", 1)
     hooks.receiver.answers = lambda _: 500
     backlog = []
     for n in range(6):

@@ -276,7 +276,7 @@ def test_of_every_state_it_is_said_what_it_proves_and_what_not(kind: type[Delive
 
 
 def test_the_plan_names_every_room_with_its_own_first_line() -> None:
-    planned = dict(re.findall(r"^\| `([a-z]+(?:\.py|/))` \| (.+) \|$", page("design.md"), re.MULTILINE))
+    planned = dict(re.findall(r"^\| `([a-z_]+(?:\.py|/))` \| (.+) \|$", page("design.md"), re.MULTILINE))
     service = Path(receiptd.__file__).parent
     rooms = {path.name: path for path in service.glob("[a-z]*.py")}
     rooms |= {f"{path.parent.name}/": path for path in service.glob("*/__init__.py")}

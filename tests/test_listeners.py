@@ -16,7 +16,7 @@ import pytest
 from receiptd import errors, systemd
 from receiptd.models import Message
 from receiptd.settings import Settings
-from receiptd.web import listeners
+from receiptd.web import listeners, protocol
 from tests.api_fixture import ApiFixture, open_api
 from tests.steps_fixture import settings_in
 
@@ -176,7 +176,7 @@ async def test_an_answer_over_tcp_is_sent_at_once(tmp_path: Path, monkeypatch: p
         made(self, transport)
         seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    monkeypatch.setattr(listeners.PeerProtocol, "connection_made", note)
+    monkeypatch.setattr(protocol.PeerProtocol, "connection_made", note)
     async with open_api(tmp_path) as server:
         await server.over_tcp().get("/healthz")
     assert seen == [1]

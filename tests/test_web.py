@@ -19,13 +19,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlmodel import select
 from structlog.testing import capture_logs
 
-from receiptd import correlation_token
+from receiptd import correlation_token as tokens
 from receiptd.client import path as path_of
 from receiptd.facts import EventKind, Source
 from receiptd.models import Alert, Dispatch, Message
 from receiptd.smtp import Capabilities
 from receiptd.store import reports
-from receiptd.web import listeners
+from receiptd.web import auth
 from tests.api_fixture import ApiFixture, Json, instant, letter, open_api
 from tests.steps_fixture import START, dsn
 
@@ -754,8 +754,8 @@ async def test_no_token_is_ever_shown(server: ApiFixture) -> None:
     for url in (*paths, "/v1/messages", "/v1/alerts", "/v1/reports", "/metrics", "/readyz"):
         answer = await server.api.get(url)
         assert row.token not in answer.text.lower(), url
-        assert not [word for word in correlation_token.find(answer.text) if word == row.token], url
-    assert row.token[:4] + "…" in (await home.api.get(paths[0])).text, "it is cut, not left out"
+        assert not [word for word in tokens.find(answer.text) if word == row.token], url
+    assert row.token[:4] + "…" in (await server.api.get(paths[0])).text, "it is cut, not left out"
 
 
 async def test_the_reason_of_a_report_set_aside_shows_no_token(server: ApiFixture) -> None:
@@ -931,7 +931,7 @@ async def test_whoever_reads_as_the_overflow_uid_owns_nothing(
     server: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = await server.send(server.sender)
-    monkeypatch.setattr(listeners, "OVERFLOW_UID", os.getuid())
+    monkeypatch.setattr(auth, "OVERFLOW_UID", os.getuid())
     for path in ("", f"/{mine['id']}", f"/{mine['id']}/raw"):
         _is_problem(await server.sender.get(f"/v1/messages{path}"), 403, 77)
     assert "who you are" in _is_problem(await _post(server.api, "k"), 403, 77)

@@ -16,7 +16,7 @@ import pytest
 
 from receiptd.identifiers import serials
 from receiptd.store import events
-from receiptd.web import follow
+from receiptd.web import event_stream
 from tests.api_fixture import ApiFixture, Json, open_api
 from tests.steps_fixture import dsn
 
@@ -134,8 +134,8 @@ async def test_each_scope_hears_what_it_may_see(server: ApiFixture) -> None:
 
 
 async def test_a_heartbeat_comes_where_nothing_happens(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "_HEARTBEAT", 0.0)
-    monkeypatch.setattr(follow, "_PAUSE", 0.01)
+    monkeypatch.setattr(event_stream, "_HEARTBEAT", 0.0)
+    monkeypatch.setattr(event_stream, "_PAUSE", 0.01)
     async with following(server.api) as stream, asyncio.timeout(5):
         async for line in stream._lines:
             if line == ": still there":
@@ -253,7 +253,7 @@ async def test_a_clock_that_was_set_back_before_a_restart_hides_nothing(server: 
     await server.send()
     async with server.steps.store.write() as session:
         await (await session.connection()).exec_driver_sql("UPDATE event SET serial = ?", (ahead,))
-    follower = await follow.Follower.from_now(server.steps.store)
+    follower = await event_stream.Follower.from_now(server.steps.store)
     await events.go_on(server.steps.store)
     later = await server.send()
     assert [one.message for one in await follower.look()] == [later["id"]]
@@ -268,7 +268,7 @@ async def test_an_event_that_commits_behind_a_later_one_is_told_once(
     """As on PostgreSQL, where nobody takes turns: the earlier place fills up after the later one was read."""
     store = server.steps.store
     monkeypatch.setattr(store, "is_sqlite", False)
-    follower = await follow.Follower.from_now(store)
+    follower = await event_stream.Follower.from_now(store)
     first, second = (await server.steps.take()).recipients[0], (await server.steps.take()).recipients[0]
     early, late = await follower.look()
     async with store.write() as session:

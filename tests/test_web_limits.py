@@ -16,7 +16,7 @@ import pytest
 from receiptd import errors
 from receiptd.client import find
 from receiptd.web import api, protocol, requests
-from receiptd.web.bounds import Busy, HourlyQuota, Share
+from receiptd.web.quotas import Busy, HourlyQuota, Quota
 from tests.api_fixture import ApiFixture, letter, open_api
 
 POST = b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Type: message/rfc822\r\n"
@@ -25,16 +25,16 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
 
 @pytest.fixture
 async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiFixture]:
-    monkeypatch.setattr(listeners, "_HEADER_SECONDS", 0.3)
-    monkeypatch.setattr(listeners, "_BODY_SECONDS", 0.3)
-    monkeypatch.setattr(listeners, "_READING_SECONDS", 0.3)
-    monkeypatch.setattr(requests, "_PATIENCE", 0.05)
+    monkeypatch.setattr(protocol, "_HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "_BODY_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "_READING_SECONDS", 0.3)
+    monkeypatch.setattr(requests, "_ROOM_TIMEOUT", 0.05)
     async with open_api(tmp_path) as server:
         yield server
 
 
-async def _knock(server: ApiFixture, door: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if door == "tcp":
+async def _connect(server: ApiFixture, listener: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if listener == "tcp":
         host, port = server.tcp.split(":")
         return await asyncio.open_connection(host, int(port))
     return await asyncio.open_unix_connection(server.folder / "send.sock")
@@ -48,9 +48,9 @@ async def _drip(writer: asyncio.StreamWriter, octets: bytes) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _cut_off(server: ApiFixture, door: str, begin: bytes, drip: bytes) -> bytes:
+async def _cut_off(server: ApiFixture, listener: str, begin: bytes, drip: bytes) -> bytes:
     """Return all that was said until the daemon closed the connection on somebody so slow."""
-    reader, writer = await _knock(server, door)
+    reader, writer = await _connect(server, listener)
     writer.write(begin)
     dripping = asyncio.create_task(_drip(writer, drip))
     said = b""
@@ -63,19 +63,19 @@ async def _cut_off(server: ApiFixture, door: str, begin: bytes, drip: bytes) -> 
     return said
 
 
-@pytest.mark.parametrize("door", ["unix", "tcp"])
-async def test_a_header_that_never_ends_is_cut_off(server: ApiFixture, door: str) -> None:
-    assert await _cut_off(server, door, b"", GET) == b""
+@pytest.mark.parametrize("listener", ["unix", "tcp"])
+async def test_a_header_that_never_ends_is_cut_off(server: ApiFixture, listener: str) -> None:
+    assert await _cut_off(server, listener, b"", GET) == b""
     assert (await server.api.get("/healthz")).status_code == 200
 
 
-@pytest.mark.parametrize("door", ["unix", "tcp"])
-async def test_a_second_header_that_never_ends_is_cut_off(server: ApiFixture, door: str) -> None:
-    assert b"alive" in await _cut_off(server, door, GET + b"\r\n", GET)
+@pytest.mark.parametrize("listener", ["unix", "tcp"])
+async def test_a_second_header_that_never_ends_is_cut_off(server: ApiFixture, listener: str) -> None:
+    assert b"alive" in await _cut_off(server, listener, GET + b"\r\n", GET)
 
 
 async def test_who_says_nothing_at_all_is_cut_off(server: ApiFixture) -> None:
-    reader, writer = await _knock(server, "unix")
+    reader, writer = await _connect(server, "unix")
     async with asyncio.timeout(5):
         assert await reader.read() == b""
     writer.close()
@@ -94,8 +94,8 @@ async def test_the_rest_of_a_body_that_was_refused_is_cut_off_too(server: ApiFix
 
 
 async def test_a_body_that_comes_fast_enough_has_its_time(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "_SLOWEST", 10)
-    reader, writer = await _knock(server, "unix")
+    monkeypatch.setattr(protocol, "_MIN_OCTETS_PER_SECOND", 10)
+    reader, writer = await _connect(server, "unix")
     body = b"From: a@a.test\nTo: b@b.test\n\n" + b"x" * 70
     writer.write(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
     for start in range(0, len(body), 10):
@@ -107,9 +107,9 @@ async def test_a_body_that_comes_fast_enough_has_its_time(server: ApiFixture, mo
 
 async def test_who_reads_no_answer_is_cut_off(server: ApiFixture) -> None:
     taken = await server.send(text="x\n" * 250_000)
-    door = socket.socket(socket.AF_UNIX)
-    door.setblocking(False)
-    door.connect(str(server.folder / "api.sock"))
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    sock.connect(str(server.folder / "api.sock"))
     await asyncio.get_running_loop().sock_sendall(
         sock, f"GET /v1/messages/{taken['id']}/raw HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     )
@@ -132,7 +132,7 @@ NO_HTTP: list[bytes] = [
 
 async def test_what_is_no_http_and_a_header_without_end_are_400(server: ApiFixture) -> None:
     for octets in NO_HTTP:
-        reader, writer = await _knock(server, "unix")
+        reader, writer = await _connect(server, "unix")
         writer.write(octets)
         async with asyncio.timeout(5):
             said = await reader.read()
@@ -144,9 +144,9 @@ async def test_what_is_no_http_and_a_header_without_end_are_400(server: ApiFixtu
 async def test_connections_are_bounded_and_one_user_does_not_take_all(
     server: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listeners, "_CONNECTIONS_OF_ONE", 3)
-    kept = [await _knock(server, "unix") for _ in range(3)]
-    reader, writer = await _knock(server, "unix")
+    monkeypatch.setattr(protocol, "_CONNECTIONS_OF_ONE", 3)
+    kept = [await _connect(server, "unix") for _ in range(3)]
+    reader, writer = await _connect(server, "unix")
     said = await reader.read()
     assert said.startswith(b"HTTP/1.1 429 ")
     assert b"retry-after" in said
@@ -157,9 +157,9 @@ async def test_connections_are_bounded_and_one_user_does_not_take_all(
 
 
 async def test_tcp_never_shuts_the_sockets_of_people(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "_MOST_CONNECTIONS", 3)
-    kept = [await _knock(server, "tcp") for _ in range(3)]
-    reader, writer = await _knock(server, "tcp")
+    monkeypatch.setattr(protocol, "_MOST_CONNECTIONS", 3)
+    kept = [await _connect(server, "tcp") for _ in range(3)]
+    reader, writer = await _connect(server, "tcp")
     port = server.tcp.rpartition(":")[2]
     assert f"all callers of TCP port {port} may have 3 at a time".encode() in await reader.read()
     assert (await server.sender.get("/healthz")).status_code == 200
@@ -169,9 +169,9 @@ async def test_tcp_never_shuts_the_sockets_of_people(server: ApiFixture, monkeyp
 
 
 async def test_one_address_does_not_take_all_of_tcp(server: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "_CONNECTIONS_OF_ONE", 2)
-    kept = [await _knock(server, "tcp") for _ in range(2)]
-    reader, writer = await _knock(server, "tcp")
+    monkeypatch.setattr(protocol, "_CONNECTIONS_OF_ONE", 2)
+    kept = [await _connect(server, "tcp") for _ in range(2)]
+    reader, writer = await _connect(server, "tcp")
     assert b"127.0.0.1 may have 2 at a time" in await reader.read()
     host, port = server.tcp.split(":")
     other = await asyncio.open_connection(host, int(port), local_addr=("127.0.0.2", 0))
@@ -192,7 +192,7 @@ async def _hand_over(server: ApiFixture, *, text: str = "x", as_operator: bool =
 
 @asynccontextmanager
 async def metered(folder: Path, **limits: Any) -> AsyncIterator[ApiFixture]:
-    """Open an API whose send.sock has these limits."""
+    """Open a house whose send.sock has these limits."""
     (folder / "boss").write_text("x" * 24)
     listen = [
         {"unix": str(folder / "send.sock"), "mode": "0666", "scope": "send"},
@@ -296,7 +296,7 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> Quota:
 async def test_beyond_the_bound_a_message_must_wait_and_the_command_says_75(
     crowded: Quota, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "_PATIENCE", 0.05)
+    monkeypatch.setattr(requests, "_ROOM_TIMEOUT", 0.05)
     async with open_api(tmp_path) as server:
         answer = await server.api.post("/v1/messages", json=letter())
         assert (answer.status_code, answer.json()["exit_status"]) == (429, 75)

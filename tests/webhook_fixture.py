@@ -1,4 +1,4 @@
-"""Alerts on their way: the steps, a receiver of their webhooks, and the step between them."""
+"""A hooks that alerts come to: a steps, a receiver of its webhooks, and the step between them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ NAMES = ("ops", "boss")
 
 
 class WebhookFixture:
-    """The steps with a receiver of their alerts; its clock is the process's, for receivers look at timestamps."""
+    """A steps with a receiver of its alerts; its clock is the process's, for receivers look at timestamps."""
 
     def __init__(self, steps: StepsFixture, receiver: Receiver, clock: Any) -> None:
-        self.steps, self.receiver, self.http = steps, receiver, webhook.client()
-        self.endpoints = webhook.Endpoints(self.http)
+        self.steps, self.receiver, self.http = steps, receiver, deliver.client()
+        self.endpoints = deliver.Endpoints(self.http)
         self.wake, self.stop = asyncio.Event(), asyncio.Event()
         self._clock = clock
 
@@ -38,7 +38,7 @@ class WebhookFixture:
         self._clock.move_to(self.steps.instant)
 
     async def deliver(self) -> int:
-        return await webhook.deliver(
+        return await deliver.deliver(
             self.steps.store, self.endpoints, wake=self.wake, stop=self.stop, watchdog=Watchdog()
         )
 
@@ -104,15 +104,15 @@ class WebhookFixture:
 async def open_webhooks(
     folder: Path, *, ops: dict[str, Any] | None = None, **changes: Any
 ) -> AsyncIterator[WebhookFixture]:
-    """Open the steps with a receiver; *ops* adds to the settings of the first webhook."""
+    """Open the steps with webhooks; *ops* adds to the settings of the first webhook."""
     (folder / "secret").write_text(SECRET)
     receiver = Receiver()
-    webhooks: list[dict[str, Any]] = [
+    entries: list[dict[str, Any]] = [
         {"name": name, "url": receiver.url(name), "secret_file": str(folder / "secret")} for name in NAMES
     ]
-    webhooks[0] |= ops or {}
+    entries[0] |= ops or {}
     with time_machine.travel(START, tick=False) as clock:
-        async with open_steps(folder, webhook=webhooks, **changes) as steps:
+        async with open_steps(folder, webhook=entries, **changes) as steps:
             hooks = WebhookFixture(steps, receiver, clock)
             try:
                 yield hooks

@@ -13,7 +13,7 @@ from pathlib import Path
 import time_machine
 from sqlmodel import col, select
 
-from receiptd import compose, settings, webhook
+from receiptd import compose, deliver, settings
 from receiptd.accept import SubmitOptions, accept
 from receiptd.collect import Progress, collect
 from receiptd.escalate import escalate, monitor
@@ -168,7 +168,7 @@ class StepsWithPeers:
 
 @asynccontextmanager
 async def steps_with_peers(*, submission: str = "") -> AsyncIterator[StepsWithPeers]:
-    """Open the steps with both peers; *submission* is further lines of its settings."""
+    """Open a steps_with_peers; *submission* is further lines of its settings."""
     folder = Path(tempfile.mkdtemp(prefix="rcpt-"))
     try:
         async with FakeSMTP() as relay, FakeImap() as mailbox:

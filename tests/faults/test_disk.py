@@ -18,6 +18,7 @@ from receiptd.errors import TryLater
 from receiptd.facts import Delivery, Receipt
 from receiptd.models import Lease
 from receiptd.submit import submit
+from receiptd.watchdog import Watchdog
 from tests.daemon_process import DaemonProcess, await_that, kinds
 from tests.fake_smtp import Hang, Later
 from tests.faults.daemons import daemon_with

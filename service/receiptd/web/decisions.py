@@ -13,7 +13,7 @@ from receiptd.decide import NoSuchThing, Pointless
 from receiptd.recipients import restore
 from receiptd.standing import RecipientRecord
 from receiptd.store import dispatches, handover
-from receiptd.web import description, requests, schemas, shapes
+from receiptd.web import description, requests, schemas, serializers
 from receiptd.web.auth import Operator
 from receiptd.web.context import AppContext, Context
 from receiptd.web.messages import MessageId, log_accepted, message_or_404, taken_answer
@@ -89,9 +89,9 @@ async def confirm(request: Request, context: Context, caller: Operator, recipien
     return _decided(context, await decide.confirm(context.store, recipient, by=caller.owner, reason=body.reason))
 
 
-def _decided(house: AppContext, row: RecipientRecord) -> schemas.Recipient:
-    house.wake()
-    return shapes.recipient(row, waits=house.waits())
+def _decided(context: AppContext, row: RecipientRecord) -> schemas.Recipient:
+    context.wake()
+    return serializers.recipient(row, waits=context.waits())
 
 
 @router.post("/reports/{report}/assign", responses=_SAID, openapi_extra=requests.ASSIGNMENT)

@@ -55,7 +55,7 @@ async def post_message(
         )
         if quota:
             await quota.check(store, caller.owner, len(letter.content))
-        taken = await accept(store, letter, options, await foresee(house, letter))
+        taken = await accept(store, letter, options, await check_relay_limits(context, letter))
     if taken.is_new:
         if quota:
             quota.note(caller.owner, taken.message.created_at, len(letter.content))
@@ -64,15 +64,15 @@ async def post_message(
     return taken_answer(context, taken)
 
 
-def tell(taken: AcceptedMessage) -> None:
-    """Write to the journal that a message was taken: by its id, for addresses and subjects are nobody's there."""
+def log_accepted(taken: AcceptedMessage) -> None:
+    """Log that a message was accepted: by its id, as addresses and subjects don't belong in the journal."""
     row = taken.message
     copied = {"copy_of": row.resent_from} if row.resent_from else {}
     _log.info("a message was taken", message=row.id, recipients=len(taken.recipients), policy=row.policy, **copied)
 
 
-def taken_answer(house: AppContext, taken: AcceptedMessage) -> schemas.AcceptedMessage:
-    return shapes.accepted(taken.message, taken.recipients, [*taken.message.warnings, *house.warnings()])
+def taken_answer(context: AppContext, taken: AcceptedMessage) -> schemas.AcceptedMessage:
+    return serializers.accepted(taken.message, taken.recipients, [*taken.message.warnings, *context.warnings()])
 
 
 @router.get("/messages")

@@ -220,7 +220,7 @@ async def read_message(
         letter = await _beside(raw, lambda: compose.compose(_draft(body), now=now))
     else:
         raise BadData("send a message as application/json or message/rfc822 (Content-Type)")
-    return _storable(letter), _options(request, caller, terms, labels, key, raw)
+    return _storable(letter), _wish(request, caller, terms, labels, key, raw)
 
 
 def _storable(letter: compose.Letter) -> compose.Letter:
@@ -296,10 +296,10 @@ def _attachment(body: AttachmentBody) -> compose.Attachment:
     return compose.Attachment(body.filename, body.content_type, content)
 
 
-def _options(
+def _wish(
     request: Request, caller: Caller, terms: Terms, labels: dict[str, str], key: str | None, raw: bytes
 ) -> SubmitOptions:
-    if key is not None and caller.is_anybody:
+    if key is not None and caller.is_anonymous:
         raise Forbidden("this socket can't tell who you are, so it can't tell whose the idempotency key is")
     asked = b"\0".join((_kind(request).encode(), request.scope.get("query_string", b""), raw))
     return SubmitOptions(
