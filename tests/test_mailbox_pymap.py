@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from receiptd.mailbox import Mailbox, MailboxDown, open_mailbox
-from receiptd.sandbox.imapd import ImapServer
+from receiptd.sandbox.imap_server import ImapServer
 from receiptd.settings import MailboxSettings
 
 RECEIVED = datetime(2026, 7, 17, 9, 44, 25, tzinfo=UTC)

@@ -19,9 +19,9 @@ import trustme
 from receiptd import duration
 from receiptd.sandbox import letters, receiver
 from receiptd.sandbox.envelope import Envelope
-from receiptd.sandbox.imapd import ImapServer
+from receiptd.sandbox.imap_server import ImapServer
 from receiptd.sandbox.receiver import Alert, Receiver
-from receiptd.sandbox.smtpd import SubmissionServer
+from receiptd.sandbox.smtp_server import SubmissionServer
 
 _LOOPBACK = "127.0.0.1"
 
