@@ -205,7 +205,7 @@ class DaemonProcess:
     # --- what became of it
 
     @property
-    def api(self) -> client.Daemon:
+    def api(self) -> client.Client:
         return client.find(self.config, environ={})
 
     @property

@@ -1,4 +1,4 @@
-"""receiptd check says what works, what doesn't and how to mend it, in one line each."""
+"""receiptd check says what works, what doesn't and how to fix it, in one line each."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_an_unknown_user_shows_that_failures_come_back(checked: Check) -> 
 
 
 async def test_silence_is_a_failure_that_says_what_to_try(checked: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roundtrip, "PATIENCE", 1)
+    monkeypatch.setattr(roundtrip, "TIMEOUT", 1)
     status, lines = await checked(send="eve@silent.example")
     assert status == 1
     assert "receipts+TOKEN@office.example" in lines[-1][2]
@@ -251,7 +251,7 @@ async def test_https_to_a_server_without_tls_is_a_failure(tmp_path: Path) -> Non
 
 
 async def test_an_endpoint_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check.webhooks, "PATIENCE", 0.2)
+    monkeypatch.setattr(check.webhooks, "TIMEOUT", 0.2)
     with closing(socket.socket()) as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -397,7 +397,7 @@ async def test_alerts_that_nobody_took_are_a_failure(checked: Check, tmp_path: P
     status, lines = await checked()
     assert status == 1
     assert said(lines, "FAIL") == [
-        "one alert reached no webhook; mend the endpoints (`receiptd alerts` shows every attempt)"
+        "one alert reached no webhook; fix the endpoints (`receiptd alerts` shows every attempt)"
     ]
 
 

@@ -167,7 +167,7 @@ def served(fork_server: ForkServer) -> Iterator[Served]:
         shutil.rmtree(folder)
 
 
-def _answers(daemon: client.Daemon) -> bool:
+def _answers(daemon: client.Client) -> bool:
     try:
         daemon.get("/healthz")
     except ReceiptdError:

@@ -264,7 +264,7 @@ async def test_an_answer_is_bounded_while_it_is_read(secret_file: Path) -> None:
 
 
 async def test_an_answer_that_never_ends_has_its_time(secret_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oauth, "_PATIENCE", 0.3)
+    monkeypatch.setattr(oauth, "_TIMEOUT", 0.3)
     async with flooding(b" " * 1000, pause=0.05) as url:
         settings = OAuth(token_url=url, client_id="me", client_secret_file=secret_file)
         with pytest.raises(NoToken, match="doesn't answer") as none:
@@ -348,6 +348,6 @@ async def test_a_command_that_fails_is_named_without_its_output(command: str, wo
 
 
 async def test_a_command_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oauth, "_PATIENCE", 0.05)
+    monkeypatch.setattr(oauth, "_TIMEOUT", 0.05)
     with pytest.raises(NoToken, match="took more than"):
         await AccessToken(OAuth(token_command="sleep 60")).get()

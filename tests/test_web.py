@@ -253,7 +253,7 @@ async def test_what_cannot_be_taken_is_422_with_a_sentence_and_nothing_is_stored
 
 SENTENCES: list[Any] = [
     ({"within": 7}, 'within: write a text with its unit, such as "7d" (s, m, h, d)'),
-    ({"within": "0s"}, 'within: write a duration above nought, such as "4h"'),
+    ({"within": "0s"}, 'within: write a duration above zero, such as "4h"'),
     ({"labels": {"k": "a\nb"}}, "labels: a label is one line of text without control characters"),
     ({"labels": {"k": 1}}, "labels.k: write a text"),
     ({"mdn": "perhaps"}, 'mdn: write "always" or "never"'),
@@ -476,7 +476,7 @@ async def test_a_database_without_room_is_503_and_says_when_to_come_again(server
 async def test_a_statement_that_the_database_refuses_is_our_fault_and_told_once_to_those_who_run_us(
     server: ApiFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would be refused the next time as well: nobody is told to try again, or to mend the database."""
+    """It would be refused the next time as well: nobody is told to try again, or to fix the database."""
     async with server.steps.store.write() as session:
         connection = await session.connection()
         await connection.exec_driver_sql(

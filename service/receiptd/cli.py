@@ -287,7 +287,7 @@ def _add_own_commands(commands: Any) -> None:
     demo.add_argument("--json", action="store_true", help="print the result as JSON")
     demo.add_argument("--keep", action="store_true", help="leave world and daemon running until Ctrl-C")
     check = _add(
-        commands, "check", _check, "try settings, database, relay and mailbox, and say how to mend them", config
+        commands, "check", _check, "try settings, database, relay and mailbox, and say how to fix them", config
     )
     check.add_argument("--send", metavar="ADDRESS", help="send a message there and await its receipt")
     interpret = _add(commands, "interpret", _interpret, "say what raw messages report", config)

@@ -50,11 +50,11 @@ def expect(answer: Any, **fields: type) -> Any:
     raise Unavailable("what answers there is not receiptd: see to --server and --config")
 
 
-class Daemon:
-    """The daemon, behind the first of its doors that opens."""
+class Client:
+    """A client of the daemon, over the first of its addresses that can be connected to."""
 
-    def __init__(self, doors: Iterable[HTTPConnection], token: str | None = None) -> None:
-        self._doors = tuple(doors)
+    def __init__(self, connections: Iterable[HTTPConnection], token: str | None = None) -> None:
+        self._connections = tuple(connections)
         self._token = token
 
     def get(self, path: str, query: Query = ()) -> Any:
@@ -91,17 +91,17 @@ class Daemon:
             connection.close()
 
     def _open(self) -> HTTPConnection:
-        """Return a connection through the first door that opens."""
+        """Return a connection through the first address that can be connected to."""
         faults: list[tuple[str, OSError]] = []
-        for door in self._doors:
+        for connection in self._connections:
             try:
-                door.timeout = _CONNECT_SECONDS
-                door.connect()
+                connection.timeout = _CONNECT_SECONDS
+                connection.connect()
             except OSError as error:
-                faults.append((_name(door), error))
+                faults.append((_name(connection), error))
                 continue
-            door.sock.settimeout(_ANSWER_SECONDS)
-            return door
+            connection.sock.settimeout(_ANSWER_SECONDS)
+            return connection
         raise _closed(faults)
 
 
@@ -131,18 +131,18 @@ class _UnixConnection(HTTPConnection):
             raise
 
 
-def find(config: Path | None = None, server: str | None = None, environ: Mapping[str, str] = os.environ) -> Daemon:
+def find(config: Path | None = None, server: str | None = None, environ: Mapping[str, str] = os.environ) -> Client:
     """Return the daemon: at *server*, or behind the sockets that the settings file names, operators' first.
 
     A settings file that the caller may not read is passed over, as it holds more than they need, unless they named it.
     """
     if server is not None:
         token = _token(environ)
-        return Daemon([_tcp_door(server, has_token=token is not None)], token)
-    return Daemon(map(_UnixConnection, _sockets(config, environ)))
+        return Client([_tcp_connection(server, has_token=token is not None)], token)
+    return Client(map(_UnixConnection, _sockets(config, environ)))
 
 
-def _tcp_door(server: str, *, has_token: bool) -> HTTPConnection:
+def _tcp_connection(server: str, *, has_token: bool) -> HTTPConnection:
     if "@" in server:
         # Not repeated: what stands before the @ is likely to be a password.
         raise UsageError(
@@ -152,13 +152,13 @@ def _tcp_door(server: str, *, has_token: bool) -> HTTPConnection:
         url = urlsplit(server)
         if url.scheme in ("http", "https") and url.hostname and not url.path.strip("/") and not url.query:
             url.hostname.encode("idna")
-            door = (HTTPSConnection if url.scheme == "https" else HTTPConnection)(url.hostname, url.port)
+            connection = (HTTPSConnection if url.scheme == "https" else HTTPConnection)(url.hostname, url.port)
             if has_token and url.scheme == "http" and not is_loopback(url.hostname):
                 raise UsageError(
                     f"the token would cross the network in the clear: write https://{url.hostname}, "
                     "or listen on 127.0.0.1 and reach that through a tunnel (ssh -L)"
                 )
-            return door
+            return connection
     except (ValueError, InvalidURL):
         pass
     raise UsageError(f"{server!r} names no server: write http://127.0.0.1:8025 or https://receiptd.example.org")
@@ -261,8 +261,8 @@ def _closed(faults: list[tuple[str, OSError]]) -> ReceiptdError:
     )
 
 
-def _name(door: HTTPConnection) -> str:
-    return str(door.path) if isinstance(door, _UnixConnection) else f"{door.host}:{door.port}"
+def _name(connection: HTTPConnection) -> str:
+    return str(connection.path) if isinstance(connection, _UnixConnection) else f"{connection.host}:{connection.port}"
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""No free file descriptor: said once, and once more when there are free ones again."""
+"""No free file descriptor: logged once, and once more when there are free ones again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log's way out: a thread of its own writes it, so that a reader who sleeps stops nobody."""
+"""The log writer: a thread of its own writes the log, so that a reader who is slow blocks nothing."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import queue
 import select
 import threading
 
-_MOST = 10_000
+_MAX_LINES = 10_000
 """Lines that wait for a reader; what comes then is counted."""
 _CLOSING_SECONDS = 2.0
 
 
-class Outlet:
+class LogWriter:
     """Lines on their way to a descriptor that may block for as long as it likes."""
 
-    def __init__(self, descriptor: int, *, most: int = _MOST) -> None:
+    def __init__(self, descriptor: int, *, most: int = _MAX_LINES) -> None:
         self._descriptor = descriptor
         self._lines: queue.Queue[str | None] = queue.Queue(most)
         self._missing = 0
@@ -56,20 +56,20 @@ class Outlet:
 
 
 class LogHandler(logging.Handler):
-    """Hands every record over to an outlet."""
+    """Hands every record over to a log writer."""
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, writer: LogWriter) -> None:
         super().__init__()
-        self._outlet = outlet
+        self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format *record* and let it be written."""
         try:
-            self._outlet.write(self.format(record) + "\n")
+            self._writer.write(self.format(record) + "\n")
         except Exception:  # as all of logging's do: a record that can't be formatted ends nothing
             self.handleError(record)
 
     def close(self) -> None:
         """Wait a moment for what isn't written yet."""
-        self._outlet.close()
+        self._writer.close()
         super().close()

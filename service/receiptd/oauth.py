@@ -29,7 +29,7 @@ _EARLY = 60
 """Seconds before its end in which a token isn't given out any more: a login must not outlast it."""
 _UNSTATED = 300
 """Seconds a token lives whose endpoint doesn't say (RFC 6749 §5.1 only recommends expires_in)."""
-_PATIENCE = 30
+_TIMEOUT = 30
 _LONGEST = 64 * 1024
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
@@ -82,7 +82,7 @@ class AccessToken:
             raise NoToken(f"oauth token_url of {host} must be https://: it carries secrets", permanent=True)
         form = await asyncio.to_thread(self._form)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 status, content = await _post(url, form)
         except (httpx2.HTTPError, TimeoutError) as error:
             why = _short(str(error)) or type(error).__name__
@@ -170,10 +170,10 @@ async def _run(command: str) -> str:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise NoToken(f"oauth token_command can't be run: {why}", permanent=True) from error
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             printed, complaint = await process.communicate()
     except TimeoutError as error:
-        raise NoToken(f"oauth token_command took more than {_PATIENCE} seconds", permanent=False) from error
+        raise NoToken(f"oauth token_command took more than {_TIMEOUT} seconds", permanent=False) from error
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -193,7 +193,7 @@ async def _post(url: str, form: dict[str, str]) -> tuple[int, bytes]:
     content = bytearray()
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     async with (
-        httpx2.AsyncClient(timeout=_PATIENCE) as client,
+        httpx2.AsyncClient(timeout=_TIMEOUT) as client,
         client.stream("POST", url, data=form, headers=headers) as response,
     ):
         async for chunk in response.aiter_raw():

@@ -1,4 +1,4 @@
-"""The mailboxes' readers: a task for each mailbox of the settings, started, woken and ended as these say."""
+"""The mailbox readers: one task per mailbox of the settings, started, woken and ended with them."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ _FIRST_FD = 3
 
 
 def notify(*states: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell systemd *states* ("READY=1", "STATUS=…", "WATCHDOG=1", "STOPPING=1"); False where nobody listens."""
+    """Tell systemd *states* ("READY=1", "STATUS=…", "WATCHDOG=1", "STOPPING=1"); False if nobody listens."""
     address = environ.get("NOTIFY_SOCKET")
     if not address:
         return False
     try:
         _sender().sendto("\n".join(states).encode(), f"\0{address[1:]}" if address.startswith("@") else address)
     except OSError:
-        return False  # whoever listened is gone: no reason to stop sending mail (sd_notify(3) says so as well)
+        return False  # the manager is gone: no reason to stop sending mail (sd_notify(3) says so as well)
     return True
 
 

@@ -24,7 +24,7 @@ from prometheus_client import (
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from receiptd import correlation_token
-from receiptd.outlet import LogHandler, Outlet
+from receiptd.log_writer import LogHandler, LogWriter
 from receiptd.terminal import safe
 
 REGISTRY = CollectorRegistry()
@@ -88,7 +88,7 @@ def configure_logging(
     A person at a terminal gets columns; everything else gets `key=value` lines, with a priority
     prefix instead of a time where the journal (which stamps by itself) reads them.
     """
-    handler = LogHandler(Outlet(sys.stderr.fileno())) if stream is None else logging.StreamHandler(stream)
+    handler = LogHandler(LogWriter(sys.stderr.fileno())) if stream is None else logging.StreamHandler(stream)
     rendering = _rendering(stream or sys.stderr, environ)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=rendering))
     logging.basicConfig(handlers=[handler], level=level, force=True)

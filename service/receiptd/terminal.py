@@ -1,4 +1,4 @@
-"""How a command speaks and ends at the terminal: one sentence, safe text, the exit status."""
+"""How a command prints and exits at the terminal: one sentence, safe text, the exit status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiptd.errors import CantWrite, ReceiptdError
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
-"""Control, bidi and invisible characters: a stranger's text must not move the cursor or turn words around."""
+"""Control, bidi and invisible characters: untrusted text must not move the cursor or reverse words."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,7 +48,7 @@ def guard(name: str, command: Callable[[], int]) -> int:
             return _flushed(command)
     except CantWrite as error:
         tell(f"{name}: {error}")
-        _swallow(stream)
+        _discard(stream)
         return error.exit_status
     except ReceiptdError as error:
         tell(f"{name}: {error}")
@@ -56,7 +56,7 @@ def guard(name: str, command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader has seen enough
-        _swallow(stream)
+        _discard(stream)
         return 128 + 13
 
 
@@ -103,8 +103,8 @@ def _flushed(command: Callable[[], int]) -> int:
     return status
 
 
-def _swallow(stream: TextIO) -> None:
-    """Let nobody have what *stream* still holds: the interpreter must not complain at exit, and change the status."""
+def _discard(stream: TextIO) -> None:
+    """Discard what *stream* still holds: the interpreter must not complain at exit, and change the status."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -123,7 +123,7 @@ def _open_what_is_closed() -> None:
 
 def tell(sentence: str) -> None:
     """Say something to the person: on stderr, for stdout is for data."""
-    with suppress(OSError):  # nobody listens, and what was done is done
+    with suppress(OSError):  # stderr is closed, and the work is done
         sys.stderr.write(safe(sentence) + "\n")
 
 

@@ -78,7 +78,7 @@ def test_without_room_readyz_says_why_and_with_room_again_all_goes_on_without_a_
             assert daemon.message(alice)["recipients"][0]["receipt"] == "open", "it can be looked at all the time"
             sent = daemon.send_with_receipt("-f", "office@a.test", "-s", "An invoice", "dave@b.test")
             assert (sent.returncode, sent.stdout) == (75, b"")
-            assert b"nothing was taken: mend that, or try again later" in sent.stderr
+            assert b"nothing was taken: fix that, or try again later" in sent.stderr
         await_that(lambda: all(check["ok"] for check in daemon.ready().values()), daemon.ready)
         shown = daemon.wait(alice, lambda recipient: recipient["receipt"] == "met")
         assert kinds(shown).count("delivered") == 1

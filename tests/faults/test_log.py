@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from receiptd.outlet import Outlet
+from receiptd.log_writer import LogWriter
 from tests.daemon_process import DaemonProcess, await_that, environment
 from tests.faults.daemons import daemon_with
 from tests.faults.peers import Peers
@@ -67,14 +67,14 @@ def test_whoever_reads_again_is_told_how_much_is_missing(fork_server: ForkServer
 
 def test_what_finds_no_room_is_counted_and_told() -> None:
     reading, writing = os.pipe()
-    outlet = Outlet(writing, most=10)
+    writer = LogWriter(writing, most=10)
     for number in range(100_000):
-        outlet.write(f"line {number}\n")
+        writer.write(f"line {number}\n")
     said = b""
     while b"were not written" not in said:
         said += os.read(reading, 1 << 20)
-        outlet.write("line\n")
-    outlet.close(1.0)
+        writer.write("line\n")
+    writer.close(1.0)
     os.close(reading)
     os.close(writing)
     assert b"lines of this log were not written: nobody read it" in said

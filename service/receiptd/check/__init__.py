@@ -1,4 +1,4 @@
-"""receiptd check: do settings, database, relay, mailboxes and webhooks work, and how to mend what doesn't."""
+"""receiptd check: do settings, database, relay, mailboxes and webhooks work, and how to fix what doesn't."""
 
 from __future__ import annotations
 

@@ -77,11 +77,11 @@ async def undelivered(settings: Settings) -> AsyncGenerator[Finding, None]:
         await opened.close()
     if count:
         alerts = "one alert" if count == 1 else f"{count} alerts"
-        yield fail("alerts", f"{alerts} reached no webhook; mend the endpoints (`receiptd alerts` shows every attempt)")
+        yield fail("alerts", f"{alerts} reached no webhook; fix the endpoints (`receiptd alerts` shows every attempt)")
     for name in off:
         yield fail(
             "alerts",
-            f"the webhook {name} answered 410 Gone and gets nothing any more: take it out of the settings, or mend its "
+            f"the webhook {name} answered 410 Gone and gets nothing any more: take it out of the settings, or fix its "
             "endpoint and send one of its alerts again (`receiptd alerts replay ALERT`)",
         )
 

@@ -17,7 +17,7 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the answer; *what* names the room, *sentence* says how it stands and how to mend it."""
+    """One line of the answer; *what* names what was checked, *sentence* says how it is and how to fix it."""
 
     mark: Mark
     what: str

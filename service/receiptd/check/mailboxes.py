@@ -13,12 +13,12 @@ from receiptd.errors import ReceiptdError
 from receiptd.mailbox import FolderClosed, FolderMissing, Mailbox, MessageWithheld, open_mailbox
 from receiptd.settings import MailboxSettings, Settings
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def open_one(settings: MailboxSettings) -> AbstractAsyncContextManager[Mailbox]:
     """Log in to the mailbox of *settings*; raises BadSettings where its secret can't be read."""
-    return open_mailbox(settings, password=password(settings), access_token=access_token(settings), time_limit=PATIENCE)
+    return open_mailbox(settings, password=password(settings), access_token=access_token(settings), time_limit=TIMEOUT)
 
 
 async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:

@@ -13,7 +13,7 @@ from receiptd.smtp import Capabilities, Relay, Server, parse_url, replaces_retur
 
 WHAT = "relay"
 _SUBMISSION_PORTS = (465, 587)
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds; a submission server that takes longer to greet and to log in would hold up every message."""
 
 _OTHER_RETURN_PATH = (
@@ -33,10 +33,10 @@ async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:
     for finding in _risks(relay.server):
         yield finding
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             offered = await relay.probe()
     except TimeoutError:
-        yield fail(WHAT, f"{relay.server} didn't answer within {PATIENCE} s: check the address, and firewalls between")
+        yield fail(WHAT, f"{relay.server} didn't answer within {TIMEOUT} s: check the address, and firewalls between")
         return
     except ReceiptdError as error:
         yield fail(WHAT, str(error))

@@ -20,7 +20,7 @@ from receiptd.settings import Settings
 from receiptd.smtp import Accepted, Dialogue, Envelope, Outcome, Refused
 
 WHAT = "round trip"
-PATIENCE = 60
+TIMEOUT = 60
 _LOOK_EVERY = 1.0
 _FINAL = frozenset({Action.RELAYED, Action.EXPANDED, Action.DELIVERED, Action.FAILED})
 _TEXT = """\
@@ -91,7 +91,7 @@ async def _submit(settings: Settings, address: str, mark: str) -> Outcome:
 
 
 async def _nothing_to_commit(_: Dialogue) -> None:
-    """This message is nobody's: there is no row about it."""
+    """Commit nothing: no row is about this message."""
 
 
 def _envelope(settings: Settings, address: str, mark: str) -> Envelope:
@@ -142,7 +142,7 @@ async def _following(mailbox: Mailbox, folder: str) -> int:
 
 async def _reports(watches: list[_Watch], mark: str, max_report: int) -> AsyncGenerator[Report, None]:
     """Yield each report with the token *mark* as it comes, for a minute at most."""
-    end = asyncio.get_running_loop().time() + PATIENCE
+    end = asyncio.get_running_loop().time() + TIMEOUT
     while asyncio.get_running_loop().time() < end:
         for watch in watches:
             await watch.mailbox.select(watch.folder)
@@ -181,11 +181,11 @@ def _came(report: Report, recipient: ReportedRecipient, address: str) -> Finding
 
 def _silence(settings: Settings, outcome: Outcome) -> Finding:
     if isinstance(outcome, Accepted) and not outcome.dsn_requested:
-        return warn(WHAT, f"no report within {PATIENCE} s; none was to be expected from a relay without DSN")
+        return warn(WHAT, f"no report within {TIMEOUT} s; none was to be expected from a relay without DSN")
     return_path = compose.return_path(settings.receipts.address, settings.receipts.subaddress, "TOKEN")
     return fail(
         WHAT,
-        f"no report within {PATIENCE} s: either a server on the way gives none, or mail to "
+        f"no report within {TIMEOUT} s: either a server on the way gives none, or mail to "
         f"{return_path} doesn't reach the mailbox; "
         "send a mail to such an address yourself, and if it doesn't arrive, choose another subaddress",
     )

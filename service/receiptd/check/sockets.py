@@ -1,4 +1,4 @@
-"""Can every socket of the settings be opened, and does it stay among ourselves what goes through?"""
+"""Can every socket of the settings be opened, and does its traffic stay private?"""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from receiptd.transport import abort
 from receiptd.web import listeners
 
 WHAT = "listen"
-PATIENCE = 2.0
+TIMEOUT = 2.0
 _LONGEST_PATH = 107
-"""Octets; sockaddr_un has 108, the last one is nought."""
+"""Octets; sockaddr_un has 108, and the last one is zero."""
 _RUN = Path("/run")
-_QUESTION = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _ANSWER = b'"alive"'
 
 
@@ -42,12 +42,12 @@ async def findings(settings: Settings) -> AsyncGenerator[Finding, None]:
 
 async def _unix(listen: Listen, path: Path) -> Finding:
     try:
-        hindrance = _hindrance(listen, path)
+        obstacle = _obstacle(listen, path)
     except PermissionError:
-        hindrance = fail(WHAT, f"this user may not look into {path.parent}: check as the user that runs receiptd")
-    if hindrance is not None:
-        return hindrance
-    answer = await _knock(asyncio.open_unix_connection(path))
+        obstacle = fail(WHAT, f"this user may not look into {path.parent}: check as the user that runs receiptd")
+    if obstacle is not None:
+        return obstacle
+    answer = await _probe(asyncio.open_unix_connection(path))
     if answer is not None:
         return _listening(str(path), answer)
     if not os.access(path.parent, os.W_OK):
@@ -55,7 +55,7 @@ async def _unix(listen: Listen, path: Path) -> Finding:
     return good(WHAT, f"{path} can be made")
 
 
-def _hindrance(listen: Listen, path: Path) -> Finding | None:
+def _obstacle(listen: Listen, path: Path) -> Finding | None:
     """Return what is in the way of a socket at *path*, whoever makes it."""
     if len(os.fsencode(path)) > _LONGEST_PATH:
         return fail(WHAT, f"the path {path} is longer than {_LONGEST_PATH} octets, too long for a socket: shorten it")
@@ -82,7 +82,7 @@ async def _tcp(address: str) -> Finding:
     try:
         listeners.bind_tcp(address).close()
     except CantCreate as error:
-        answer = await _knock(asyncio.open_connection(*_host_and_port(address)))
+        answer = await _probe(asyncio.open_connection(*_host_and_port(address)))
         return fail(WHAT, str(error)) if answer is None else _listening(address, answer)
     return good(WHAT, f"{address} is free")
 
@@ -93,16 +93,16 @@ def _listening(address: str, answer: bytes) -> Finding:
     return fail(WHAT, f"another program listens on {address}: stop it, or name another address")
 
 
-async def _knock(opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> bytes | None:
+async def _probe(opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> bytes | None:
     """Return what is answered there, b"" if nothing in time; None where nobody listens."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             reader, writer = await opening
     except (OSError, TimeoutError):
         return None
     try:
-        async with asyncio.timeout(PATIENCE):
-            writer.write(_QUESTION)
+        async with asyncio.timeout(TIMEOUT):
+            writer.write(_REQUEST)
             return await reader.read()
     except (OSError, TimeoutError):
         return b""

@@ -18,7 +18,7 @@ from receiptd.settings import Settings, WebhookSettings
 from receiptd.transport import abort
 
 WHAT = "webhook"
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds for the connection and the TLS handshake."""
 _PORTS = {"http": 80, "https": 443}
 
@@ -54,7 +54,7 @@ async def _finding(webhook: WebhookSettings) -> Finding:
 async def _connect(host: str, port: int, *, is_tls: bool) -> str | None:
     """Connect as the daemon would, certificate and all; return the version of TLS; raise OSError."""
     context = httpx2.create_ssl_context(trust_env=False) if is_tls else None
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         _, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
         session = writer.get_extra_info("ssl_object")
@@ -66,9 +66,9 @@ async def _connect(host: str, port: int, *, is_tls: bool) -> str | None:
 def _why(error: OSError | UnicodeError, host: str, port: int) -> str:
     match error:
         case socket.gaierror():
-            return f"the name {host} is not found ({error.strerror}); correct the url, or mend this machine's DNS"
+            return f"the name {host} is not found ({error.strerror}); correct the url, or fix this machine's DNS"
         case TimeoutError():
-            return f"{host}:{port} doesn't answer within {PATIENCE:g} s; look for firewalls between"
+            return f"{host}:{port} doesn't answer within {TIMEOUT:g} s; look for firewalls between"
         case ConnectionRefusedError():
             return f"nobody listens on {host}:{port}; correct the url, or start the endpoint"
         case ssl.SSLCertVerificationError():

@@ -121,7 +121,7 @@ def _read(file: str) -> bytes:
 
 
 def _lines(report: Report, file: str) -> Iterable[str]:
-    """Yield the report for a person, a stranger's text escaped of control and bidi characters."""
+    """Yield the report for a person, control and bidi characters in untrusted text escaped."""
     yield f"{_shown(file)}: {report.kind.value}"
     for one in report.recipients:
         words = [

@@ -20,7 +20,7 @@ from receiptd.sandbox.processes import Daemon, running, wait_until_ready
 from receiptd.sandbox.receiver import Alert
 from receiptd.sandbox.story import Story
 
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 """Seconds after the last letter by which every fate must be met."""
 _QUIET = 2.0
 """Seconds after the last fate in which no further alert may come."""
@@ -111,7 +111,7 @@ async def _perform(world: World, daemon: Daemon, story: Story) -> list[Course]:
 
 async def _watch(world: World, daemon: Daemon, story: Story, courses: list[Course]) -> None:
     """Tell what happens until every letter has met its fate and nothing more comes, or patience ends."""
-    patience = time.monotonic() + _PATIENCE
+    patience = time.monotonic() + _TIMEOUT
     quiet_since: float | None = None
     alerts_told = 0
     while time.monotonic() < patience:

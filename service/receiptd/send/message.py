@@ -20,7 +20,7 @@ _FROM_LINE = re.compile(rb"^from[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _EMPTY_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
-def hand_over(daemon: client.Daemon, args: Namespace) -> dict[str, Any]:
+def hand_over(daemon: client.Client, args: Namespace) -> dict[str, Any]:
     """Hand the message over and return the answer: id, message_id, recipients, warnings."""
     headers = {"Idempotency-Key": _key(args.idempotency_key)} if args.idempotency_key is not None else {}
     if args.read_recipients or args.complete:

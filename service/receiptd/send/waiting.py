@@ -19,7 +19,7 @@ _RESTART = 60.0
 """Seconds for which a daemon that doesn't answer may be one that is being restarted."""
 
 
-def wait(daemon: client.Daemon, message_id: str, seconds: float | None) -> int:
+def wait(daemon: client.Client, message_id: str, seconds: float | None) -> int:
     """Show the states until all is settled or the time is over; return the exit status that they mean."""
     states = _states(daemon, message_id, seconds)
     return _outcome(_draw(states) if sys.stdout.isatty() else _write(states))
@@ -47,7 +47,7 @@ def _write(states: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
     return message
 
 
-def wait_for_json(daemon: client.Daemon, accepted: dict[str, Any], seconds: float | None) -> int:
+def wait_for_json(daemon: client.Client, accepted: dict[str, Any], seconds: float | None) -> int:
     """Wait without a word, and print what was accepted together with what became of it, interrupted or not."""
     known = accepted
     try:
@@ -69,7 +69,7 @@ def hand_out(line: str, message_id: str) -> None:
         ) from error
 
 
-def _states(daemon: client.Daemon, message_id: str, seconds: float | None) -> Iterator[Mapping[str, Any]]:
+def _states(daemon: client.Client, message_id: str, seconds: float | None) -> Iterator[Mapping[str, Any]]:
     """Yield the message again and again, until every recipient is settled or *seconds* are over."""
     end = None if seconds is None else time.monotonic() + seconds
     pause = _FIRST_PAUSE
@@ -83,7 +83,7 @@ def _states(daemon: client.Daemon, message_id: str, seconds: float | None) -> It
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-def _look(daemon: client.Daemon, message_id: str, end: float | None) -> Mapping[str, Any]:
+def _look(daemon: client.Client, message_id: str, end: float | None) -> Mapping[str, Any]:
     """Return the message; a daemon that is being restarted gets a minute to come back."""
     patience = time.monotonic() + _RESTART if end is None else min(time.monotonic() + _RESTART, end)
     while True:

@@ -51,7 +51,7 @@ def _repeated(names: Iterable[str]) -> str | None:
 
 
 class Section(BaseModel):
-    """A table of receiptd.toml: frozen, and a stranger's key is an error."""
+    """A table of receiptd.toml: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 

@@ -39,7 +39,7 @@ async def cancel(context: Context, caller: Operator, message: MessageId) -> sche
 async def retry(context: Context, caller: Operator, message: MessageId) -> schemas.Message:
     """Try now what waits."""
     await decide.retry(context.store, message)
-    context.relay.retry_at = None  # a person who says so has perhaps just mended it
+    context.relay.retry_at = None  # whoever asks for a retry may just have fixed it
     context.wake()
     return serializers.message(await message_or_404(context, caller, message), waits=context.waits())
 

@@ -74,7 +74,7 @@ async def answer_database_fault(_: Request, fault: Exception) -> JSONResponse:
         raise fault
     reason = reason_of(fault)
     _log.error("the database can't be used", reason=reason)
-    sentence = f"the database can't be used now ({reason}), so nothing was taken: mend that, or try again later"
+    sentence = f"the database can't be used now ({reason}), so nothing was taken: fix that, or try again later"
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, sentence, errors.TryLater.exit_status)
 
 

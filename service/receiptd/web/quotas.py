@@ -1,4 +1,4 @@
-"""Quotas: how much callers may do at a time, together and each, and how much in an hour."""
+"""How much callers may do at a time, together and each, and how much in an hour."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def _duration(value: Any) -> timedelta:
         raise ValueError('write a text with its unit, such as "7d" (s, m, h, d): a bare number would be a guess')  # noqa: TRY004
     length = duration.parse(value)
     if not length:
-        raise ValueError('write a duration above nought, such as "4h"')
+        raise ValueError('write a duration above zero, such as "4h"')
     return length
 
 
