@@ -11,9 +11,10 @@ from urllib.parse import unquote
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import address, compose, correlation_token, errors, policy
+from receiptd import compose, correlation_token, errors, policy
 from receiptd.facts import Level, Role, Trust
 from receiptd.identifiers import new_id
+from receiptd.mail import address
 from receiptd.models import Message, Recipient
 from receiptd.settings import Receipts, Settings, show_size
 from receiptd.store import Store, evidence, messages
@@ -261,7 +262,7 @@ def _recipient(settings: Settings, message: Message, position: int, terms: Recip
         message=message.id,
         position=position,
         address=addressee.address,
-        domain=compose.domain_of(addressee.address),
+        domain=address.domain_of(addressee.address),
         role=addressee.role,
         token=correlation_token.make(),
         envelope_id=correlation_token.make(),

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from receiptd.facts import AlertType
 from receiptd.settings.model import Settings, WebhookSettings
 
 _ONLY_BY_NAME = (AlertType.RECEIPT_MET, AlertType.RECEIPT_AUTO_REPLY)
-
-
-def rfc3339(instant: datetime | None) -> str | None:
-    """Return an instant as JSON has it, in UTC to the second."""
-    return None if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def takes(webhook: WebhookSettings, kind: str) -> bool:

@@ -22,7 +22,7 @@ from receiptd.errors import (
     Unavailable,
     UsageError,
 )
-from receiptd.loopback import is_loopback
+from receiptd.mail.loopback import is_loopback
 
 SOCKETS = (Path("/run/receiptd/api.sock"), Path("/run/receiptd/send.sock"))
 """Where the daemon listens unless its settings say otherwise; whoever may operate is let in by the first."""

@@ -13,9 +13,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import compose, errors, policy
 from receiptd.accept import AcceptedMessage, RecipientTerms, SubmitOptions, a_few, check_answers, put
-from receiptd.alert import rfc3339
 from receiptd.facts import Delivery, EventKind, Fact, Receipt, Source
 from receiptd.identifiers import new_id
+from receiptd.mail.timestamps import rfc3339
 from receiptd.models import Evidence, Message, Recipient
 from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.settings import Settings

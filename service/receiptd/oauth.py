@@ -21,7 +21,7 @@ import structlog
 
 from receiptd import settings
 from receiptd.errors import ReceiptdError, Unavailable
-from receiptd.loopback import is_loopback
+from receiptd.mail.loopback import is_loopback
 
 _log = structlog.get_logger(__name__)
 

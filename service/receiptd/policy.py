@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from receiptd import address as addresses
 from receiptd.errors import BadData
 from receiptd.facts import (
     Delivery,
@@ -21,6 +20,7 @@ from receiptd.facts import (
     Source,
     Trust,
 )
+from receiptd.mail import address as addresses
 from receiptd.settings.model import EscalationLevel, PolicySettings, Settings
 
 _UNREAD = {

@@ -16,6 +16,7 @@ from receiptd.errors import BadData
 from receiptd.facts import Cause, Delivery, EventKind, Fact, Source, Trust
 from receiptd.identifiers import new_id
 from receiptd.interpret import causes
+from receiptd.mail.return_path import ReturnPaths
 from receiptd.models import Attempt
 from receiptd.recipients import Entry, Provenance, SideEffects, attempts, record_one
 from receiptd.smtp import Accepted, Dialogue, Envelope, Outcome, Refused, Relay, RelayDown, Uncertain
@@ -195,7 +196,7 @@ async def _transact(store: Store, relay: Relay, work: Work, attempt: Attempt) ->
 
 def _envelope(store: Store, work: Work) -> Envelope:
     receipts, row, message = store.settings.receipts, work.recipient, work.message
-    return_path = compose.return_path(receipts.address, receipts.subaddress, row.token)
+    return_path = ReturnPaths(receipts.address, receipts.subaddress).of(row.token)
     content = compose.for_recipient(
         work.content,
         disposition_notification_to=return_path if row.mdn_requested else None,

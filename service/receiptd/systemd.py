@@ -1,6 +1,6 @@
-"""Readiness, watchdog, credentials and passed sockets: what systemd gives and wants, in the standard library.
+"""Readiness, watchdog and passed sockets: what systemd gives and wants, in the standard library.
 
-Everything is a variable of the environment (sd_notify(3), sd_listen_fds(3), systemd.exec(5)); without
+Everything is a variable of the environment (sd_notify(3), sd_listen_fds(3)); without
 them each function does nothing and says so, so that the daemon runs the same under no systemd at all.
 """
 
@@ -12,7 +12,6 @@ import os
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 
 _FIRST_FD = 3
 
@@ -42,11 +41,6 @@ def watchdog_interval(environ: Mapping[str, str] = os.environ) -> timedelta | No
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()) or "WATCHDOG_USEC" not in environ:
         return None
     return timedelta(microseconds=int(environ["WATCHDOG_USEC"])) / 2
-
-
-def credentials(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the directory of LoadCredential= and SetCredential=, or None."""
-    return Path(directory) if (directory := environ.get("CREDENTIALS_DIRECTORY")) else None
 
 
 def passed_sockets(environ: Mapping[str, str] = os.environ) -> dict[str, socket.socket]:

@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
-from receiptd import compose, settings, terminal
+from receiptd import settings, terminal
 from receiptd.check import database, mailboxes, relay, roundtrip, sockets, webhooks
 from receiptd.check.finding import Finding, fail, good, untried, warn
 from receiptd.errors import BadData, BadSettings, UsageError
+from receiptd.mail.address import parse_address
 from receiptd.settings import Settings
 
 __all__ = ["Finding", "run"]
@@ -28,7 +29,7 @@ def run(config: Path | None, send: str | None = None) -> int:
     """
     if send is not None:
         try:
-            send = compose.parse_address(send)
+            send = parse_address(send)
         except BadData as error:
             raise UsageError(f"--send: {error}") from error
     return asyncio.run(_run(config, send))

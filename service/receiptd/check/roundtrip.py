@@ -15,6 +15,7 @@ from receiptd.check.relay import open_relay
 from receiptd.compose import Draft, Letter
 from receiptd.errors import ReceiptdError
 from receiptd.facts import Action, Report, ReportedRecipient, ReportKind
+from receiptd.mail.return_path import ReturnPaths
 from receiptd.mailbox import Mailbox
 from receiptd.settings import Settings
 from receiptd.smtp import Accepted, Dialogue, Envelope, Outcome, Refused
@@ -41,7 +42,7 @@ class _Watch:
 
 def invitation(settings: Settings) -> str:
     """Say what only a round trip can show."""
-    shown = compose.return_path(settings.receipts.address, settings.receipts.subaddress, "TOKEN")
+    shown = ReturnPaths(settings.receipts.address, settings.receipts.subaddress).of("TOKEN")
     return f"whether reports to {shown} arrive in the mailbox, `receiptd check --send YOUR-ADDRESS` shows"
 
 
@@ -97,7 +98,7 @@ async def _nothing_to_commit(_: Dialogue) -> None:
 def _envelope(settings: Settings, address: str, mark: str) -> Envelope:
     receipts = settings.receipts
     letter = _letter(settings, address)
-    return_path = compose.return_path(receipts.address, receipts.subaddress, mark)
+    return_path = ReturnPaths(receipts.address, receipts.subaddress).of(mark)
     content = compose.for_recipient(
         letter.content,
         disposition_notification_to=None if receipts.mdn == "never" else return_path,
@@ -182,7 +183,7 @@ def _came(report: Report, recipient: ReportedRecipient, address: str) -> Finding
 def _silence(settings: Settings, outcome: Outcome) -> Finding:
     if isinstance(outcome, Accepted) and not outcome.dsn_requested:
         return warn(WHAT, f"no report within {TIMEOUT} s; none was to be expected from a relay without DSN")
-    return_path = compose.return_path(settings.receipts.address, settings.receipts.subaddress, "TOKEN")
+    return_path = ReturnPaths(settings.receipts.address, settings.receipts.subaddress).of("TOKEN")
     return fail(
         WHAT,
         f"no report within {TIMEOUT} s: either a server on the way gives none, or mail to "

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from receiptd.check.finding import Finding, fail, good, warn
 from receiptd.errors import CantCreate
-from receiptd.loopback import is_loopback
+from receiptd.mail.loopback import is_loopback
 from receiptd.settings import Listen, Settings
 from receiptd.transport import abort
 from receiptd.web import listeners

@@ -13,7 +13,7 @@ import httpx2
 from receiptd.check.finding import Finding, fail, good, warn
 from receiptd.deliver import secret_of
 from receiptd.errors import BadSettings
-from receiptd.loopback import is_loopback
+from receiptd.mail.loopback import is_loopback
 from receiptd.settings import Settings, WebhookSettings
 from receiptd.transport import abort
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from receiptd import errors
 from receiptd.facts import Report, ReportKind
 from receiptd.interpret import interpret, json_output, mime
+from receiptd.mail.timestamps import rfc3339
 
 _HIDDEN = {
     *range(0x20),
@@ -136,7 +137,7 @@ def _lines(report: Report, file: str) -> Iterable[str]:
             "original recipient": one.original_recipient if one.original_recipient != one.final_recipient else None,
             "diagnostic": one.diagnostic_code,
             "remote server": one.remote_mta,
-            "occurred": json_output.instant(one.occurred_at),
+            "occurred": rfc3339(one.occurred_at),
         }
         yield from (f"    {label}: {_shown(value)}" for label, value in details.items() if value)
     facts = {

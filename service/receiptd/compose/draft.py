@@ -12,10 +12,11 @@ from email.header import Header
 from email.message import EmailMessage
 from email.utils import format_datetime
 
-from receiptd.compose.address import Mailbox, parse_address, parse_mailboxes
 from receiptd.compose.letter import Letter, make_message_id, seal
 from receiptd.errors import BadData
 from receiptd.facts import Role
+from receiptd.mail.address import parse_address
+from receiptd.mail.address_list import Mailbox, parse_mailboxes
 
 _POLICY = policy.SMTP.clone(cte_type="7bit")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

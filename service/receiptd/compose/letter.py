@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from receiptd.compose import header
-from receiptd.compose.address import domain_of, parse_address, parse_mailboxes
 from receiptd.errors import BadData
 from receiptd.facts import LONGEST_MESSAGE_ID, Role
+from receiptd.mail.address import domain_of, parse_address
+from receiptd.mail.address_list import parse_mailboxes
 
 _ANGLE_ID = re.compile(r"<[^<>]+>")
 _REMOVED = frozenset(

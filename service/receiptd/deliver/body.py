@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from receiptd.alert import rfc3339
+from receiptd.mail.timestamps import rfc3339
 
 LONGEST = 20_000
 """Octets that a body stays below, as Standard Webhooks advises."""

@@ -6,6 +6,7 @@ import re
 from itertools import islice
 
 from receiptd.interpret import fields
+from receiptd.mail import xtext
 
 _MOST = 500
 _QUOTES = "«»„“”‚‘’「」『』（）【】，。；：،、\u200b\u200e\u200f\u2060\ufeff"
@@ -15,8 +16,6 @@ ADDRESS = re.compile(
     rf"|(\"[^\"\s@]{{1,64}}+(?: [^\"\s@]{{1,64}}+){{0,3}}+\"))"
     rf"@(\[[\d.]{{7,15}}\]|[^\s<>()\[\],;:\"'`@\\|{{}}=/!?*&%$#~^+{_QUOTES}]{{1,255}}+)"
 )
-_UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
-_XTEXT = re.compile(r"\+([2-9A-F][0-9A-F])")
 _SIMPLE = re.compile(r"(?:[^<>@]{0,200}+<)?([A-Za-z0-9_][\w+.-]{0,63}+)@([A-Za-z0-9.-]{0,250}[A-Za-z0-9])>?", re.ASCII)
 """The only address of a text, at its end, with the display name before it."""
 _USUAL = re.compile(r"rfc822; ?<?([^\s<>()\"|/@][^\s<>()\"@;]{0,127}+)@([A-Za-z0-9.-]{1,253})>?", re.IGNORECASE)
@@ -61,7 +60,7 @@ def of_field(value: str | None) -> str | None:
         return f"{usual[1]}@{usual[2].rstrip('.').lower()}"
     kind, rest = fields.untyped(value)
     if kind == "utf-8":
-        rest = _UNICODE_ESCAPE.sub(_unescape, rest)
+        rest = xtext.decode_utf8(rest)
     if rest[:7].lower() == "rfc822;":
         rest = rest[7:].strip()  # some gateways put the type before the type
     if rest.endswith((";", ",")) or rest[:1] == rest[-1:] == "'":
@@ -80,11 +79,6 @@ def of_field(value: str | None) -> str | None:
     return name[1] if name else None
 
 
-def from_xtext(text: str) -> str:
-    """Undo RFC 3461 xtext: `+2B` is a plus; control characters stay as they are spelt."""
-    return _XTEXT.sub(lambda found: chr(int(found[1], 16)), text)
-
-
 def _joined(plain: str, quoted: str, domain: str) -> str:
     if plain[:5].lower() == "smtp=":  # Exchange's X.400 spelling
         plain = plain[5:]
@@ -92,8 +86,3 @@ def _joined(plain: str, quoted: str, domain: str) -> str:
     if not domain.isascii() and (stuck := _STUCK.match(domain)):
         domain = stuck[1]
     return f"{local}@{domain.rstrip('.-').lower()}"
-
-
-def _unescape(found: re.Match[str]) -> str:
-    point = int(found[1], 16)
-    return chr(point) if 0x20 <= point <= 0x10FFFF and not 0xD800 <= point <= 0xDFFF else found[0]

@@ -14,6 +14,7 @@ from receiptd.interpret.fields import Fields
 from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.lazy import lazy
 from receiptd.interpret.mime import HORIZON, Part
+from receiptd.mail import xtext
 
 _TYPES = ("message/delivery-status", "message/global-delivery-status")
 _MOST_RECIPIENTS = 500
@@ -327,7 +328,7 @@ class _Recipient:
 def _aliases(block: Fields, final: str | None, original: str | None) -> tuple[str, ...]:
     names = _ALIAS_FIELDS if block.has_any(_ALIAS_FIELDS) else ()
     found = [address for name in names for value in block.all(name) if (address := addresses.of_field(value))]
-    found += [addresses.from_xtext(address) for address in (original, final) if address and "+" in address]
+    found += [xtext.decode_leniently(address) for address in (original, final) if address and "+" in address]
     return tuple(dict.fromkeys(alias for alias in found if alias not in (final, original)))
 
 

@@ -30,6 +30,7 @@ from receiptd.interpret import (
 from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.mime import Part
 from receiptd.interpret.returned import Returned
+from receiptd.mail import xtext
 
 _LONGEST_EXCERPT = 500
 _REPORTS_IN_HEADER = pec.FIELDS | {mms.FIELD}
@@ -152,7 +153,7 @@ def _tokens_of_envelope_id(envelope_id: str | None) -> tuple[FoundToken, ...]:
     """Exim leaves the id in xtext; a plain token looks the same either way."""
     if not envelope_id or len(envelope_id) < correlation_token.LENGTH:
         return ()
-    spellings = (envelope_id, addresses.from_xtext(envelope_id))
+    spellings = (envelope_id, xtext.decode_leniently(envelope_id))
     return tuple(
         dict.fromkeys(found for text in spellings for found in report_header.of_place(text, MatchedBy.ENVELOPE_ID))
     )

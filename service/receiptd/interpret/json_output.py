@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from receiptd.facts import Report, ReportedRecipient
+from receiptd.mail.timestamps import rfc3339
 
 
 def as_json(report: Report, file: str) -> dict[str, Any]:
@@ -35,10 +35,5 @@ def _recipient(one: ReportedRecipient) -> dict[str, Any]:
         "diagnostic_code": one.diagnostic_code,
         "remote_mta": one.remote_mta,
         "cause": one.cause.value if one.cause else None,
-        "occurred_at": instant(one.occurred_at),
+        "occurred_at": rfc3339(one.occurred_at),
     }
-
-
-def instant(when: datetime | None) -> str | None:
-    """Return *when* in RFC 3339, whole seconds."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if when else None

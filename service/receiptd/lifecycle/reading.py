@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from receiptd import address
 from receiptd.facts import Demand, Event, EventKind, Level, MatchedBy, Source, Trust
+from receiptd.mail import address
 
 SCANNER = timedelta(seconds=60)
 """An automatic `displayed` that comes sooner after acceptance is a machine's (docs/design.md §6)."""

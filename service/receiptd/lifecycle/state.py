@@ -6,7 +6,6 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from receiptd import address
 from receiptd.facts import (
     Delivery,
     Demand,
@@ -21,6 +20,7 @@ from receiptd.facts import (
 from receiptd.lifecycle import branches, reasons
 from receiptd.lifecycle.branches import BranchState
 from receiptd.lifecycle.reading import BAD, PROVES, RANK, REPORTS, Reading, read
+from receiptd.mail import address
 
 _LEVELS = {
     Delivery.DELIVERED: Level.DELIVERED,

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from itertools import takewhile
 
-from receiptd import address
 from receiptd.facts import Report
+from receiptd.mail import address
 
 _PIECE = re.compile(r'\\.|["()]|[^\\"()]+|.', re.DOTALL)
 _PASS = re.compile(r"\s*(dmarc|dkim|spf)\s*=\s*pass(?![\w-])", re.IGNORECASE)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from receiptd import address
 from receiptd.facts import LONGEST_MESSAGE_ID, FoundToken, Report
+from receiptd.mail import address
 
 MOST_TOKENS = 20
 MOST_MESSAGE_IDS = 100

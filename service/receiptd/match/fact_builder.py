@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-from receiptd import address
 from receiptd.facts import Action, EventKind, Fact, MatchedBy, Report, ReportedRecipient, ReportKind, Source
+from receiptd.mail import address
+from receiptd.mail.timestamps import rfc3339
 from receiptd.match.candidates import Candidate
 from receiptd.match.targets import ReportTarget
 
@@ -77,8 +77,8 @@ def _detail(report: Report, target: ReportTarget) -> dict[str, Any]:
         "cause": block.cause.value if block.cause else None,
         "original_recipient": text(block.original_recipient, _LONGEST_ADDRESS),
         "stated_action": text(block.stated_action),
-        "will_retry_until": instant(block.will_retry_until),
-        "arrival_date": instant(report.arrival_date),
+        "will_retry_until": rfc3339(block.will_retry_until),
+        "arrival_date": rfc3339(report.arrival_date),
         "envelope_id": text(report.envelope_id),
         "excerpt": text(report.excerpt),
         "status_disagrees": _disagrees(block),
@@ -124,8 +124,3 @@ def text(foreign: str | None, longest: int = LONGEST_TEXT) -> str | None:
         return None
     clean = foreign[:longest].replace("\0", "").encode("utf-8", "replace")[:longest]
     return clean.decode("utf-8", "ignore")
-
-
-def instant(at: datetime | None) -> str | None:
-    """Return *at* as RFC 3339 in UTC."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None

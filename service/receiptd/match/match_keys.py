@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from receiptd import address
 from receiptd.facts import Action, MatchedBy, Report, ReportedRecipient, ReportKind, Trust
+from receiptd.mail import address
+from receiptd.mail.return_path import ReturnPaths
 from receiptd.match.candidates import Candidate, of_message
 
 _BY_MTA = (ReportKind.DSN, ReportKind.BOUNCE)
@@ -35,21 +36,6 @@ class MatchKey:
     def only(self) -> Candidate | None:
         """The one recipient that can be meant, if only one can."""
         return self.owner or (self.recipients[0] if len(self.recipients) == 1 else None)
-
-
-@dataclass(frozen=True, slots=True)
-class ReturnPaths:
-    """How our return paths look (settings `[receipts]`)."""
-
-    address: str
-    subaddress: str
-
-    def of(self, token: str) -> str | None:
-        """Return the return path with *token*, or None where the provider allows no sub-address."""
-        local, _, domain = self.address.rpartition("@")
-        if self.subaddress == "@":
-            return f"{token}@{local}.{domain}"
-        return f"{local}{self.subaddress}{token}@{domain}" if self.subaddress else None
 
 
 def find(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) -> MatchKey | None:
@@ -179,7 +165,9 @@ def _has_envelope_id(report: Report) -> bool:
 def is_to_return_path(report: Report, paths: ReturnPaths) -> bool:
     """Whether *report* came to an address of the form of our return paths, known or not."""
     tokens = (found.token for found in report.found_tokens if found.place is MatchedBy.RETURN_PATH)
-    return any(address.same(path, to) for path in map(paths.of, tokens) if path for to in report.to_addresses)
+    return paths.carry_token and any(
+        address.same(path, to) for path in map(paths.of, tokens) for to in report.to_addresses
+    )
 
 
 def _message_ids(report: Report) -> Iterator[tuple[str, MatchedBy]]:

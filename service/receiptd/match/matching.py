@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from receiptd import correlation_token
 from receiptd.facts import Fact, MatchedBy, Report, ReportKind, Trust, Verdict
+from receiptd.mail.return_path import ReturnPaths
 from receiptd.match import authentication_results, fact_builder, match_keys, replies, targets
 from receiptd.match.candidates import Candidate
-from receiptd.match.match_keys import MatchKey, ReturnPaths
+from receiptd.match.match_keys import MatchKey
 
 MOST_FACTS = 100
 """Facts that one report may tell; what it says of our own addresses comes first."""

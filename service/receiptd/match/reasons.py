@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from receiptd import address
 from receiptd.facts import Report, ReportKind, Verdict
+from receiptd.mail import address
 from receiptd.match.candidates import Candidate, keys
 from receiptd.match.match_keys import owners_of
 

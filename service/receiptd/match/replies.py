@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from receiptd import address
 from receiptd.facts import EventKind, Fact, MatchedBy, Report, ReportedRecipient, ReportKind, Source, Trust
+from receiptd.mail import address
+from receiptd.mail.timestamps import rfc3339
 from receiptd.match import authentication_results, fact_builder, targets
 from receiptd.match.candidates import Candidate, Directory
 from receiptd.match.match_keys import MatchKey
@@ -94,7 +95,7 @@ def _answer(report: Report, key: MatchKey, at: Candidate, kind: EventKind, trust
         "from": fact_builder.text(report.from_address),
         "subject": fact_builder.text(report.subject),
         "excerpt": fact_builder.text(report.excerpt),
-        "returns_at": fact_builder.instant(report.returns_at),
+        "returns_at": rfc3339(report.returns_at),
     }
     return Fact(
         recipient_id=at.recipient_id,
@@ -105,7 +106,7 @@ def _answer(report: Report, key: MatchKey, at: Candidate, kind: EventKind, trust
         final_recipient=fact_builder.final_recipient(report.from_address, at) if kind is EventKind.REPLIED else None,
         occurred_at=report.date,
         detail=fact_builder.kept(detail),
-        variant=fact_builder.variant(report.message_id or fact_builder.instant(report.date)),
+        variant=fact_builder.variant(report.message_id or rfc3339(report.date)),
     )
 
 
@@ -120,5 +121,5 @@ def _complaint(report: Report, key: MatchKey, at: Candidate) -> Fact:
         matched_by=key.by,
         occurred_at=said.occurred_at or report.date,
         detail=fact_builder.kept(detail),
-        variant=fact_builder.variant(report.message_id or fact_builder.instant(report.date)),
+        variant=fact_builder.variant(report.message_id or rfc3339(report.date)),
     )

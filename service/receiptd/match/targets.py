@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from receiptd import address
 from receiptd.facts import MatchedBy, Report, ReportedRecipient, ReportKind, Trust
+from receiptd.mail import address
 from receiptd.match.candidates import Candidate, Directory
 from receiptd.match.match_keys import SUCCESS, MatchKey
 

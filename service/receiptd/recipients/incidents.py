@@ -11,6 +11,7 @@ from receiptd import alert as alert_rules
 from receiptd import correlation_token, policy
 from receiptd.facts import AlertType, Event, EventKind, Receipt, RecipientState
 from receiptd.identifiers import id_of
+from receiptd.mail.timestamps import rfc3339
 from receiptd.settings.model import Settings
 from receiptd.standing import AlertRecord, DispatchRecord, MessageRecord, RecipientRecord
 
@@ -296,7 +297,7 @@ def recipient_data(
             "disposition": row.disposition,
             "receipt": row.receipt,
             "level": row.level,
-            "deadline": alert_rules.rfc3339(row.deadline_at),
+            "deadline": rfc3339(row.deadline_at),
         },
         "escalation": level,
         "reason": correlation_token.mask(reason)[:_LONGEST_TEXT],

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from receiptd import lifecycle
-from receiptd.alert import rfc3339
 from receiptd.facts import Event, EventKind, Fact, Receipt, RecipientState, Source
+from receiptd.mail.timestamps import rfc3339
 from receiptd.recipients.move import Entry, Provenance
 from receiptd.standing import MessageRecord, Standing, demand_of, in_order
 

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import Message
 from email.parser import BytesHeaderParser
 from email.utils import parseaddr
-
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
-_HEXCHAR = re.compile(r"\+([0-9A-F]{2})")
-
-
-def xtext_decode(text: str) -> str:
-    """Return what *text* encodes (RFC 3461 §4); raise ValueError if it is no xtext."""
-    if not _XTEXT.fullmatch(text):
-        raise ValueError(f"{text!r} is no xtext")
-    return _HEXCHAR.sub(lambda found: chr(int(found[1], 16)), text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from typing import Any
 
 from aiosmtpd import smtp
 
-from receiptd.sandbox.envelope import Envelope, xtext_decode
+from receiptd.mail import xtext
+from receiptd.sandbox.envelope import Envelope
 from receiptd.sandbox.reports import HOME, new_queue_id
 from receiptd.transport import abort
 
@@ -213,9 +214,9 @@ def _decoded(name: str, value: str, *, limit: int, international: bool = False) 
     if international:
         return value
     try:
-        return xtext_decode(value)
+        return xtext.decode(value)
     except ValueError as wrong:
-        raise _BadParameter(f"{name} is no xtext") from wrong
+        raise _BadParameter(f"{name} isn't xtext") from wrong
 
 
 def _notify(value: str | None) -> frozenset[str]:

@@ -98,7 +98,7 @@ def qualify_address(address: str, domain: Callable[[], str]) -> str:
 def _qualify_list(value: bytes, domain: Callable[[], str]) -> bytes:
     if all(b"@" in part for part in value.split(b",")):
         return value
-    from receiptd.compose import parse_mailboxes  # the few that need it may wait for it
+    from receiptd.mail.address_list import parse_mailboxes  # the few that need it may wait for it
 
     try:
         names = [one.address for one in parse_mailboxes(value.decode("latin-1")) if re.fullmatch(_NAME, one.address)]

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from receiptd import systemd
 from receiptd.errors import BadSettings
 from receiptd.settings.model import Settings
 from receiptd.settings.validation_errors import describe, describe_toml_error
@@ -89,9 +88,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _secret_places(path: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
-    credentials = systemd.credentials(environ)
+    """Return where a secret's file may lie: what LoadCredential= gave (systemd.exec(5)), then beside the settings."""
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
     beside = path.absolute().parent
-    return (credentials, beside) if credentials else (beside,)
+    return (Path(credentials), beside) if credentials else (beside,)
 
 
 def _override(tables: dict[str, Any], name: str, value: str) -> None:

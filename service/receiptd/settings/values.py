@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, Validatio
 
 from receiptd import duration
 from receiptd.facts import AlertType
-from receiptd.loopback import is_loopback
+from receiptd.mail.loopback import is_loopback
 
 _RATE = re.compile(r"(\d+)/(s|m|h|d)")
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)B?", re.IGNORECASE)

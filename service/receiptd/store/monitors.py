@@ -10,9 +10,9 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import correlation_token
-from receiptd.alert import rfc3339
 from receiptd.facts import AlertType
 from receiptd.identifiers import id_of
+from receiptd.mail.timestamps import rfc3339
 from receiptd.models import Alert
 from receiptd.settings import Settings
 from receiptd.store import alerts

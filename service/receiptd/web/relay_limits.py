@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from receiptd import compose, correlation_token
 from receiptd.accept import TooBig
+from receiptd.mail.return_path import ReturnPaths
 from receiptd.settings import Receipts
 from receiptd.smtp import Capabilities
 from receiptd.web.context import AppContext
@@ -42,7 +43,7 @@ def _size_of_a_copy(receipts: Receipts, letter: compose.Letter) -> int:
     mark = "x" * correlation_token.LENGTH
     inserted = compose.for_recipient(
         b"",
-        disposition_notification_to=compose.return_path(receipts.address, receipts.subaddress, mark),
+        disposition_notification_to=ReturnPaths(receipts.address, receipts.subaddress).of(mark),
         receipt_token=None if receipts.subaddress else mark,
     )
     return len(inserted) + len(letter.content)

@@ -31,6 +31,8 @@ from receiptd import compose, duration
 from receiptd.accept import SubmitOptions, TooBig, too_big
 from receiptd.errors import BadData
 from receiptd.facts import Level
+from receiptd.mail.address import parse_address
+from receiptd.mail.address_list import parse_mailboxes
 from receiptd.web import description
 from receiptd.web.auth import Caller
 from receiptd.web.problems import Forbidden
@@ -321,10 +323,10 @@ def _sender(terms: Terms) -> str | None:
     text = terms.sender if isinstance(terms, QueryTerms) else None
     if not text:
         return None
-    mailboxes = compose.parse_mailboxes(text)
+    mailboxes = parse_mailboxes(text)
     if len(mailboxes) != 1 or not text.isprintable():
         raise BadData("sender: write one address on one line")
-    return compose.parse_address(mailboxes[0].address)
+    return parse_address(mailboxes[0].address)
 
 
 def _too_many_words() -> TooBig:

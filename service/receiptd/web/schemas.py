@@ -7,7 +7,6 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
-from receiptd.alert import rfc3339
 from receiptd.facts import (
     AlertType,
     Delivery,
@@ -22,6 +21,7 @@ from receiptd.facts import (
     Trust,
     Verdict,
 )
+from receiptd.mail.timestamps import rfc3339
 
 Instant = Annotated[
     datetime, PlainSerializer(rfc3339, return_type=str), WithJsonSchema({"type": "string", "format": "date-time"})

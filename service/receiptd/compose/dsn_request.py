@@ -1,42 +1,16 @@
-"""The envelope: return path, MAIL and RCPT parameters of a delivery status request (RFC 3461, 6533 §3)."""
+"""The parameters of MAIL and RCPT that ask for delivery status notifications (RFC 3461, 6533 §3)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from receiptd import correlation_token
 from receiptd.errors import BadData
+from receiptd.mail import xtext
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
-_XTEXT_ESCAPE = re.compile(rb"[^\x21-\x2a\x2c-\x3c\x3e-\x7e]")
-_XTEXT_ESCAPED = re.compile(rb"\+([0-9A-Fa-f]{2})")
-_UTF8_XTEXT_ESCAPE = re.compile(r"[^\x21-\x2a\x2c-\x3c\x3e-\x5b\x5d-\x7e]")
-_UTF8_UNITEXT_ESCAPE = re.compile(r"[\x00-\x20+=\\\x7f]")
 _LONGEST_ENVID = 100
 _LONGEST_ORCPT = 500
-
-
-def return_path(receipts_address: str, subaddress: str, token: str) -> str:
-    """Return the envelope sender of one recipient's copy: the receipts address with *token* in it.
-
-    `receipts@a.org` becomes receipts+TOKEN@a.org (`+`), receipts-TOKEN@a.org (`-`), TOKEN@receipts.a.org (`@`),
-    or stays as it is where the provider allows no sub-address (``""``).
-    """
-    local, _, domain = receipts_address.rpartition("@")
-    if not subaddress:
-        return receipts_address
-    return f"{token}@{local}.{domain}" if subaddress == "@" else f"{local}{subaddress}{token}@{domain}"
-
-
-def token_in_address(address: str, receipts_address: str, subaddress: str) -> str | None:
-    """Return the token in *address* if it is a return path of ours; letter case doesn't matter."""
-    if not subaddress:
-        return None
-    for token in correlation_token.find(address):
-        if return_path(receipts_address, subaddress, token).lower() == address.strip().lower():
-            return token
-    return None
 
 
 def mail_parameters(
@@ -88,20 +62,8 @@ def notify_value(notify: Iterable[str]) -> str:
 def original_recipient(address: str, *, smtputf8: bool) -> str:
     """Return the value of ORCPT: address type and the address, encoded as its type prescribes."""
     if address.isascii():
-        return f"rfc822;{xtext_encode(address)}"
-    escape = _UTF8_UNITEXT_ESCAPE if smtputf8 else _UTF8_XTEXT_ESCAPE
-    return "utf-8;" + escape.sub(lambda found: f"\\x{{{ord(found.group()):02X}}}", address)
-
-
-def xtext_encode(text: str) -> str:
-    """Return *text* as xtext: octets outside 33-126, `+` and `=` become +HH (RFC 3461 §4)."""
-    return _XTEXT_ESCAPE.sub(lambda found: b"+%02X" % found.group()[0], text.encode()).decode("ascii")
-
-
-def xtext_decode(text: str) -> str:
-    """Return what the xtext *text* stands for; lower-case hex and a `+` that encodes nothing are tolerated."""
-    decoded = _XTEXT_ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), text.encode())
-    return decoded.decode("utf-8", "backslashreplace")
+        return f"rfc822;{xtext.encode(address)}"
+    return "utf-8;" + xtext.encode_utf8(address, smtputf8=smtputf8)
 
 
 def _checked_ret(ret: str) -> str:
@@ -113,7 +75,7 @@ def _checked_ret(ret: str) -> str:
 def _checked_envid(envelope_id: str) -> str:
     if not _PRINTABLE.fullmatch(envelope_id):
         raise BadData("an envelope id is printable ASCII: a line break in it would be a command of its own")
-    encoded = xtext_encode(envelope_id)
+    encoded = xtext.encode(envelope_id)
     if len(encoded) > _LONGEST_ENVID:
         raise BadData("an envelope id is at most 100 characters long (RFC 3461 §4.4)")
     return encoded

@@ -1,4 +1,4 @@
-"""What compose.address must do."""
+"""Mail addresses: checked, read out of lists, and compared in all their spellings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiptd.compose import Mailbox, address_key, parse_address, parse_mailboxes
 from receiptd.errors import BadData
+from receiptd.mail import address as addresses
+from receiptd.mail.address import parse_address
+from receiptd.mail.address_list import Mailbox, parse_mailboxes
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,9 @@ def test_what_is_no_address_is_refused_with_a_sentence(text: str) -> None:
 
 
 def test_two_spellings_of_one_address_have_one_key() -> None:
-    assert address_key("Bob@BÜCHER.example") == address_key("Bob@xn--bcher-kva.EXAMPLE")
-    assert address_key("Bob@b.org") != address_key("bob@b.org")
-    assert address_key("| /usr/bin/procmail") == "| /usr/bin/procmail"
+    assert addresses.key("Bob@BÜCHER.example") == addresses.key("Bob@xn--bcher-kva.EXAMPLE")
+    assert addresses.key("Bob@b.org") != addresses.key("bob@b.org")
+    assert addresses.key("| /usr/bin/procmail") == "| /usr/bin/procmail"
 
 
 @pytest.mark.parametrize(
@@ -126,3 +128,25 @@ def test_what_passes_as_address_can_stand_in_a_command(text: str) -> None:
         return
     assert not set("\r\n\0") & set(address)
     assert address.startswith('"') or not set(" <>,;:") & set(address)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["tür@straße.de", "tür@STRASSE.DE", r"t\x{FC}r@straße.de", "<tür@straße.de>", "tür@xn--strae-oqa.de."],
+)
+def test_the_forms_of_rfc_6533_and_idn_are_one_address(spelling: str) -> None:
+    if "SS" in spelling:
+        assert addresses.key(spelling) != addresses.key("tür@straße.de")  # IDNA 2008: another domain
+    else:
+        assert addresses.key(spelling) == "tür@xn--strae-oqa.de"
+
+
+def test_the_local_part_is_its_servers_to_fold() -> None:
+    assert addresses.key("Bob@B.ORG") == "Bob@b.org"
+    assert addresses.same("Bob@B.ORG", "bob@b.org")
+    assert not addresses.same("bob@b.org", "bob@c.org")
+
+
+@given(st.text(max_size=60))
+def test_any_text_has_a_key_that_is_stable(text: str) -> None:
+    assert addresses.key(text) == addresses.key(text)

@@ -1,4 +1,4 @@
-"""Mail addresses: checked, normalised, compared, and read out of header lines (RFC 5321 §4.1.2, 5322 §3.4, 6531)."""
+"""The addresses of a header line such as To (RFC 5322 §3.4)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import idna
-
 from receiptd.errors import BadData
+from receiptd.mail.address import shown
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_DOT_STRING = re.compile(r"(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]|[^\x00-\x7f])+")
-_QUOTED_LOCAL = re.compile(r'"(?:[^"\\]|\\.)*"')
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_LITERAL = re.compile(r"\[(?:IPv6:[0-9A-Fa-f:.]+|[0-9.]+)\]", re.IGNORECASE)
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]]*\]|\s+|[,;:<>"\[]|[^\s",;:<>\[]+', re.DOTALL)
 
 
@@ -25,31 +18,6 @@ class Mailbox:
 
     name: str
     address: str
-
-
-def parse_address(text: str) -> str:
-    """Return the address that *text* is, its domain as lower-case A-label; raise BadData with a sentence if it is none.
-
-    The local part stays letter for letter, for only its own server may say which letters are the same (RFC 5321 §2.4).
-    Dots are tolerated where Postfix tolerates them.
-    """
-    if _CONTROL.search(text):
-        raise BadData(f"the address {_shown(text)} holds a line break or control character: write one address a line")
-    local, at, domain = _without_brackets(text.strip()).rpartition("@")
-    if not at or not local or not domain:
-        raise BadData(f"{_shown(text)} is no mail address: write it as name@example.org")
-    if not (_DOT_STRING.fullmatch(local) or _QUOTED_LOCAL.fullmatch(local)):
-        raise BadData(f"the part before the @ in {_shown(text)} can't stand in a mail address: check its spelling")
-    if not _is_encodable(local):
-        raise BadData(f"the address {_shown(text)} isn't valid Unicode: write it in UTF-8")
-    if len(local.encode()) > 64:
-        raise BadData(f"the part before the @ in {_shown(text)} is longer than 64 octets (RFC 5321 §4.5.3.1)")
-    return f"{local}@{_ascii_domain(domain, text)}"
-
-
-def domain_of(address: str) -> str:
-    """Return the domain of a checked address."""
-    return address.rpartition("@")[2]
 
 
 def parse_mailboxes(text: str) -> list[Mailbox]:
@@ -104,7 +72,7 @@ class _Entry:
             yield Mailbox("", _close_up(phrase))
 
     def unreadable(self) -> BadData:
-        return BadData(f"the address list {_shown(self.text)} can't be read: put a comma between addresses")
+        return BadData(f"the address list {shown(self.text)} can't be read: put a comma between addresses")
 
 
 def _pieces(text: str) -> list[str]:
@@ -126,7 +94,7 @@ def _without_comments(text: str) -> str:
         elif not depth:
             kept.append(piece)
     if depth:
-        raise BadData(f"the address list {_shown(text)} has a comment that doesn't end: close the bracket")
+        raise BadData(f"the address list {shown(text)} has a comment that doesn't end: close the bracket")
     return "".join(kept)
 
 
@@ -137,29 +105,3 @@ def _close_up(spec: str) -> str:
 
 def _unquoted(phrase: str) -> str:
     return re.sub(r'"((?:[^"\\]|\\.)*)"', lambda found: re.sub(r"\\(.)", r"\1", found[1]), phrase)
-
-
-def _shown(text: str) -> str:
-    text = text.strip()
-    return repr(text if len(text) <= 100 else text[:99] + "…")
-
-
-def _without_brackets(text: str) -> str:
-    return text[1:-1].strip() if text.startswith("<") and text.endswith(">") else text
-
-
-def _is_encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _ascii_domain(domain: str, text: str) -> str:
-    if _LITERAL.fullmatch(domain):
-        return domain
-    if not domain.isascii():
-        try:
-            domain = idna.encode(domain, uts46=True).decode("ascii")
-        except idna.IDNAError as error:
-            raise BadData(f"the domain of {_shown(text)} is no valid international domain name ({error})") from error
-    if not _DOMAIN.fullmatch(domain) or len(domain) > 255:
-        raise BadData(f"the domain of {_shown(text)} is no domain name: check its spelling")
-    return domain.lower()

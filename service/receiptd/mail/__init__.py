@@ -1,0 +1,1 @@
+"""What several rooms know of mail syntax, once: addresses, xtext, return paths, timestamps, loopback."""
