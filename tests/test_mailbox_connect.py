@@ -430,3 +430,9 @@ async def test_an_error_of_ours_ends_the_connection_and_passes() -> None:
             async with open_mailbox(_settings(server), password="secret"):
                 raise ZeroDivisionError
         assert "LOGOUT" not in server.got
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "[0:0:0:0:0:0:0:1]"])
+def test_plain_imap_is_taken_on_any_address_of_this_machine(host: str) -> None:
+    """What the settings take (127.0.0.2 among it), the mailbox takes too."""
+    assert parse_url(f"imap://me@{host}").port == 143

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from receiptd.errors import BadSettings
+from receiptd.mail.loopback import is_loopback
 
 _PORTS = {"imaps": 993, "imap+starttls": 143, "imap": 143}
 _FORM = "write imaps://user%40example.org@mail.example.org"
@@ -33,6 +34,6 @@ def parse_url(url: str) -> ServerAddress:
         raise BadSettings(f"[[mailbox]] url isn't a valid URL ({error}): {_FORM}") from error
     if parts.scheme not in _PORTS or not parts.hostname or not parts.username:
         raise BadSettings(f"[[mailbox]] url must name a server and a user: {_FORM}")
-    if parts.scheme == "imap" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+    if parts.scheme == "imap" and not is_loopback(parts.hostname):
         raise BadSettings(f"[[mailbox]] url: imap:// is unencrypted and taken on this machine only: {_FORM}")
     return ServerAddress(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], unquote(parts.username))

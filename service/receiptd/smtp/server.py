@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
+
+from receiptd.mail.loopback import is_loopback
 
 _PORTS = {"smtp": 25, "submission": 587, "submissions": 465}
 
@@ -21,10 +22,7 @@ class Server:
     @property
     def is_here(self) -> bool:
         """Whether what we send it never leaves this machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
