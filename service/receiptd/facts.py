@@ -345,7 +345,6 @@ class Report:
     """An MDN `deleted` that a delivery agent sent: Sieve reject (a delivery agent refusing on behalf of the reader)."""
     is_challenge: bool = False
     """A challenge-response request."""
-    from_delivery_agent: bool = False
     excerpt: str = ""
     """The first lines of the human-readable text, at most 500 characters."""
     returns_at: datetime | None = None

@@ -55,7 +55,6 @@ class _Told:
     arrival_date: datetime | None = None
     is_refusal: bool = False
     is_challenge: bool = False
-    from_delivery_agent: bool = False
     returns_at: datetime | None = None
 
 
@@ -123,7 +122,6 @@ def _disposition(root: Part, _said: HumanPart) -> _Told | None:
         disposition_mode=told.mode,
         disposition_modifiers=told.modifiers,
         is_refusal=told.is_refusal,
-        from_delivery_agent=told.from_delivery_agent,
     )
 
 
@@ -277,7 +275,6 @@ def _report(told: _Told, root: Part, said: HumanPart) -> Report:
         is_automatic=report_header.is_automatic(header),
         is_refusal=told.is_refusal,
         is_challenge=told.is_challenge,
-        from_delivery_agent=told.from_delivery_agent,
         excerpt=said.beginning.strip()[:_LONGEST_EXCERPT],
         returns_at=told.returns_at,
     )

@@ -38,7 +38,6 @@ class Disposition:
     mode: str | None
     modifiers: tuple[str, ...]
     is_refusal: bool
-    from_delivery_agent: bool
 
 
 def find(root: Part) -> Part | None:
@@ -74,15 +73,13 @@ def read(part: Part, header: Fields) -> Disposition | None:
     ):
         return None
     mode, action, modifiers = disposition(said.first("disposition"))
-    agent = _is_delivery_agent(said, header)
     return Disposition(
         recipient=_recipient(said, action),
         reporting_ua=said.first("reporting-ua") or None,
         original_message_id=report_header.message_id(said.first("original-message-id")) or answered(header),
         mode=mode,
         modifiers=modifiers,
-        is_refusal=agent and action is Action.DELETED,
-        from_delivery_agent=agent,
+        is_refusal=action is Action.DELETED and _is_delivery_agent(said, header),
     )
 
 
@@ -99,7 +96,6 @@ def read_exchange(root: Part) -> Disposition | None:
         mode=None,
         modifiers=(),
         is_refusal=False,
-        from_delivery_agent=False,
     )
 
 

@@ -59,11 +59,6 @@ DELETED = "The message was reported deleted; whether it was seen before is not k
 DENIED = "The recipient declined to say whether the message was displayed."
 ERROR = "The recipient's mail program reported an error and did not say that the message was displayed."
 
-TEXTS = (
-    ALIAS, CONTRADICTED, REFUSED, OVERRIDDEN, ONE_BRANCH, UNCERTAIN, RESTORED, CONFIRMED, COPY, WAIVED, CANCELLED, HELD,
-    AUTOMATIC, DELETED, DENIED, ERROR,
-)  # fmt: skip
-
 NOT_SUBMITTED = "Not submitted: the submission server has not accepted the message in the time allowed for that."
 UNCERTAIN_TOO_LONG = "Not submitted for certain: the submission server gave no answer to the complete message."
 SUBMITTED_LATE = (
