@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -321,3 +323,20 @@ def test_each_room_that_the_plan_calls_pure_stands_in_the_import_contract() -> N
     rooms = {f"receiptd.{room}" for room in named[1].split(", ")}
     assert rooms <= set(pure["source_modules"])
     assert {"asyncio", "socket", "subprocess", "multiprocessing"} <= set(pure["forbidden_modules"])
+
+
+FUNCTIONS = sorted(set(re.findall(r"`((?:[a-z_]+\.)+(?:[A-Z]\w+(?:\.\w+)?|\w+))`", page("flow.md"))))
+
+
+def test_the_flow_names_many_functions() -> None:
+    assert len(FUNCTIONS) > 30
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_of_the_flow_is_there(name: str) -> None:
+    found: Any = receiptd
+    for word in name.split("."):
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(f"{found.__name__}.{word}")
+        found = getattr(found, word)
+    assert callable(found)
