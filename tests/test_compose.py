@@ -125,9 +125,9 @@ def test_a_message_of_a_header_alone_is_whole() -> None:
         (b"To: bob@b.org\r\n\r\nx", "no sender"),
         (b"From: me@a.org\r\n\r\nx", "no recipient"),
         (b"From: me@a.org\r\nTo: undisclosed-recipients:;\r\n\r\nx", "no recipient"),
-        (b"From: me@a.org\r\nTo: bob\r\n\r\nx", "no mail address"),
+        (b"From: me@a.org\r\nTo: bob\r\n\r\nx", "isn't a mail address"),
         (b"From: me@a.org\r\nTo: Bob <bob@b.org> carol@c.org\r\n\r\nx", "can't be read"),
-        (b"From: root\r\nTo: bob@b.org\r\n\r\nx", "no mail address"),
+        (b"From: root\r\nTo: bob@b.org\r\n\r\nx", "isn't a mail address"),
     ],
 )
 def test_a_message_that_can_not_be_sent_is_refused_with_a_sentence(raw: bytes, words: str) -> None:

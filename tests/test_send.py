@@ -392,7 +392,7 @@ def test_a_header_where_a_text_was_expected_is_told(api: FakeAPI, text: bytes, i
         (["-f", "me@a.org", "bob@b.org", "-a", "."], 66, "directory"),
         (["-f", "me@a.org", "bob@b.org", "--mdn", "--no-mdn"], 64, "not allowed with"),
         (["-f", "me@a.org", "bob@b.org\r\nRCPT TO:<x@y.org>"], 65, "line break"),
-        (["-f", "me@a.org", "bob"], 65, "no mail address"),
+        (["-f", "me@a.org", "bob"], 65, "isn't a mail address"),
         (["-f", "me@a.org", "bob@b.org", "-s", "x\nBcc: eve@e.org"], 65, "line break"),
         (["-f", "me@a.org", "bob@b.org", "--config", "gone.toml"], 78, "gone.toml"),
         (["-f", "me@a.org", "bob@b.org", "--server", "localhost"], 64, "names no server"),

@@ -26,7 +26,7 @@ _OF_A_CHECK = "receiptdcheck"
 
 
 def make_for_check() -> str:
-    """Return a new token for a message of `receiptd check`, of which no daemon knows: what comes back is no news."""
+    """Return a new token for a message of `receiptd check`, which no daemon knows: what comes back is ignored."""
     return _OF_A_CHECK + make()[len(_OF_A_CHECK) :]
 
 

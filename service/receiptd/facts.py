@@ -82,7 +82,7 @@ class Level(_Ranked):
 class Trust(_Ranked):
     """How sure it is that a report is about this recipient: who could have written it (docs/design.md §5).
 
-    Only servers on the way know what `sealed` takes; whoever holds the copy knows what `keyed` takes.
+    Only servers on the way know what `sealed` takes; anyone who has the copy knows what `keyed` takes.
     """
 
     WEAK = "weak"
@@ -240,7 +240,7 @@ class Event:
     """One fact about one recipient, appended and never changed.
 
     *observed_at* is when our server received the (earliest) report of it, *occurred_at* what the
-    report claims. *final_recipient* is the branch it speaks of; None means the address we sent to.
+    report claims. *final_recipient* is the branch it is about; None means the address we sent to.
     *detail* keeps the RFC fields that no law depends on, and `onward`, `automatic`, `refusal`, `vouched`.
     """
 

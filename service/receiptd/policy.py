@@ -49,7 +49,7 @@ class Alarm:
     """Something about one recipient that people must be told.
 
     *kind* is failed, contradicted, refused or overdue (the `receipt.*` type); *unproven* news moved no state. Told
-    *again* is what only a doubtful report had said before: whoever dismissed that hears of the sure one.
+    *again* is what only a doubtful report had said before: the person who dismissed that hears of the sure one.
     """
 
     kind: str
@@ -130,7 +130,7 @@ def alarms(
     A proven alarm is raised when a state begins to fail, fails in another way, or fails for sure now.
     News that moved nothing for want of trust is an unproven alarm, once per kind, where no proven one says as much
     already. A waived receipt has no alarm: what comes later is recorded. One that a person's word meets stays met, and
-    bad news after that word is an alarm all the same. Auto-replies and challenges are no incidents: see
+    bad news after that word is an alarm all the same. Auto-replies and challenges aren't incidents: see
     `auto_reply_reason`. `overdue` is the clock's to raise, but where a copy had met the receipt and failed after all.
     """
     if after.receipt is Receipt.WAIVED:
@@ -185,7 +185,7 @@ def _contested(state: RecipientState, demand: Demand) -> str | None:
 
 
 def _unproven(event: Event, after: RecipientState, demand: Demand) -> Alarm | None:
-    """Return the alarm for bad news that moved nothing, or None if it is no bad news or has moved the state."""
+    """Return the alarm for bad news that moved nothing, or None if it isn't bad news or has moved the state."""
     if event.kind is EventKind.COMPLAINED:
         return Alarm("refused", unproven=True, reason=COMPLAINED)
     if event.kind in (EventKind.FAILED, EventKind.REFUSED):

@@ -108,7 +108,7 @@ def _custom_line(name: str, value: str) -> str:
     """Return a header line the user asked for; those that options or receiptd itself write are refused."""
     lowered = name.lower()
     if not _FIELD_NAME.fullmatch(name):
-        raise BadData(f"{name!r} is no header name: write 'Name: value'")
+        raise BadData(f"{name!r} isn't a header name: write 'Name: value'")
     if lowered in _OPTIONS:
         raise BadData(f"the header {name} has an option of its own ({lowered}): use that")
     if lowered in _OURS or lowered.startswith(_OUR_PREFIXES):
@@ -190,7 +190,7 @@ def _content_type(attachment: Attachment) -> tuple[str, str, dict[str, str]]:
     _refuse_control("an attachment's content type", attachment.content_type)
     found = _CONTENT_TYPE.fullmatch(attachment.content_type.strip())
     if not found:
-        raise BadData(f"{attachment.content_type!r} is no content type: write it as application/pdf")
+        raise BadData(f"{attachment.content_type!r} isn't a content type: write it as application/pdf")
     if found[1].lower() in ("message", "multipart"):
         return "application", "octet-stream", {}
     parsed = EmailMessage(policy=_POLICY)

@@ -66,8 +66,8 @@ def with_crlf(raw: bytes) -> bytes:
 def split(content: bytes) -> Split:
     """Cut *content* (lines ending in CRLF) into header fields and body; an mbox `From ` line is left out.
 
-    A line that is no header field ends the header, as it does for Postfix; an empty line is put before it, so that
-    whoever reads the message later sees the same header as we do.
+    A line that isn't a header field ends the header, as it does for Postfix; an empty line is put before it, so that
+    every later reader of the message sees the same header as we do.
     """
     mbox_line = _MBOX_LINE.match(content)
     position = mbox_line.end() if mbox_line else 0

@@ -174,7 +174,7 @@ def _from_address(message: header.Split) -> str:
 
 
 def _reply_to(message: header.Split) -> tuple[str, ...]:
-    """Return where answers go; what can't be read there takes no answer, and is no reason to refuse the message."""
+    """Return where answers go; what can't be read there takes no answer, and isn't a reason to refuse the message."""
     try:
         return tuple(
             parse_address(mailbox.address) for value in message.values("reply-to") for mailbox in parse_mailboxes(value)

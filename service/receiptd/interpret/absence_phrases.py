@@ -204,12 +204,15 @@ AUTOMATIC = Phrases("""
 
 
 def is_personal(plain: str) -> bool:
-    """Whether somebody speaks of themselves, or of one who has left or moved: no gateway does; a company says `we`."""
+    """Whether somebody writes about themselves, or about someone who has left or moved.
+
+    No gateway does; a company says `we`.
+    """
     if not SELF.isdisjoint(_WORD.findall(plain)):
         return True
     return any(table.are_in(plain) for table in (SELF_TOLD, GONE, MOVED))
 
 
 def is_away(plain: str) -> bool:
-    """Whether somebody who speaks of themselves is away."""
+    """Whether somebody who writes about themselves is away."""
     return AWAY.are_in(plain) and is_personal(plain)

@@ -52,7 +52,7 @@ def first(text: str | None) -> str | None:
 def of_field(value: str | None) -> str | None:
     """Return the address of a typed field (`rfc822; <x@b.org>`), as it is meant, or None.
 
-    A bare local name is kept; a command behind an alias (`|/usr/bin/vacation`) and a file are no address.
+    A bare local name is kept; a command behind an alias (`|/usr/bin/vacation`) and a file aren't addresses.
     """
     if not value:
         return None

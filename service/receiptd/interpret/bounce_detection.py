@@ -17,7 +17,7 @@ from receiptd.interpret.human_part import HumanPart
 from receiptd.interpret.lazy import lazy
 
 _OF_CONVERSATIONS = frozenset(("in-reply-to", "references", "list-id", "list-unsubscribe", "list-post", "newsgroups"))
-"""People quote bounces; lists, replies and newsletters are no reports of ours."""
+"""People quote bounces; lists, replies and newsletters aren't reports for us."""
 
 
 def is_bounce(header: Fields, said: HumanPart) -> bool:

@@ -1,4 +1,4 @@
-"""Bytes and header words in whatever charset a stranger claims -> text, in linear time."""
+"""Bytes and header words in whatever charset an untrusted sender claims -> text, in linear time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TEXTUAL = re.compile(
     r"|koi8-[rtu]|gb(?:2312|k|18030)|big5(?:-?hkscs)?|euc-?(?:jp|kr|tw|cn)|shift_?jis|sjis|iso-2022-(?:jp|kr)(?:-\d)?|tis-620|mac-?\w{1,12}",
     re.IGNORECASE,
 )
-"""Python would also decode `unicode_escape`, `punycode` (slow) or `zip` for whoever asks."""
+"""Python would also decode `unicode_escape`, `punycode` (slow) or `zip` if a message asked for it."""
 _BROADER = {
     "gb2312": "gb18030",
     "gbk": "gb18030",
@@ -31,7 +31,7 @@ _BREAK = re.compile(
 _UNESCAPED_ADDRESS = re.compile(r"[^\s@=\"]{1,128}+@[^\s@]{1,255}+")
 """What looks like a tag, where a writer forgot to escape the brackets around an address."""
 _MOST_TAGS = 10_000
-"""What stands behind so many is no notice of a server, and is left as it is."""
+"""A text with more isn't a server's notice, and is left as it is."""
 _EMPTY_LINES = re.compile(r"\n(?:[ \t]*+\n){2,}+")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _BASE64_NOISE = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))

@@ -218,7 +218,7 @@ class _Speech:
 
     @lazy
     def owner(self) -> str | None:
-        """The address behind which recipients that are no addresses stand."""
+        """The address behind which recipients that aren't addresses stand."""
         origin = mta_phrases.ALIAS_OF.search(self.said.text) if not self.names else None
         return addresses.first(origin[1]) if origin else None
 
@@ -261,7 +261,7 @@ class _Recipient:
     def told(self) -> ReportedRecipient:
         """Return what the report says of this recipient."""
         final, original = self._own
-        original = original or self._speech.owner  # a pipe is no address, its owner is
+        original = original or self._speech.owner  # a pipe isn't an address, its owner is
         action = self._action()
         status = self._stated_status or self._status_of_text(action) or _class_of(action)
         is_bad = action in (Action.FAILED, Action.DELAYED)

@@ -1,4 +1,4 @@
-"""A complaint in ARF, or a reader's opt-out -> whom it speaks of (RFC 5965)."""
+"""A complaint in ARF, or a reader's opt-out -> whom it is about (RFC 5965)."""
 
 from __future__ import annotations
 

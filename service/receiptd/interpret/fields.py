@@ -95,7 +95,7 @@ def _unfolded(value: str) -> str:
 
 
 def parse(text: str) -> Fields:
-    """Read a header block with plain line ends; lines that are no field and continue none are passed over."""
+    """Read a header block with plain line ends; lines that neither are nor continue a field are skipped."""
     if len(text) <= _SHORT:
         return Fields(_FIELD.findall(text)[:_MOST_FIELDS])
     return Fields([(match[1], match[2]) for match in islice(_FIELD.finditer(text), _MOST_FIELDS)])

@@ -42,7 +42,7 @@ class HumanPart:
 
     @lazy
     def beginning(self) -> str:
-        """The first lines, for whoever needs no more."""
+        """The first lines, where no more is needed."""
         read = self.__dict__.get("_whole")
         return _without_preamble(_first_text(self._root, _BEGINNING) if read is None else read[:_BEGINNING])
 
@@ -82,7 +82,7 @@ class HumanPart:
 
     @lazy
     def is_personal(self) -> bool:
-        """Whether its writer speaks of themselves, or of one who has left or moved."""
+        """Whether its writer writes about themselves, or about someone who has left or moved."""
         return absence_phrases.is_personal(self.plain)
 
 
@@ -146,7 +146,7 @@ def _is_copy_line(line: str, following: str) -> bool:
 
 
 def about(said: HumanPart, names: Iterable[str]) -> dict[str, str]:
-    """Return, for each of *names* in lower case, the lines that speak of it: from where it is named to the next one.
+    """Return, for each of *names* in lower case, the lines about it: from where it is named to the next one.
 
     The only name has the rest of the text; of several each has at most 60 lines.
     """

@@ -320,10 +320,10 @@ NOT_A_RECIPIENT = re.compile(
     r"[^\n@]{0,60}|(?:問い合わせ|联系|聯絡|문의)[^\n@]{0,20})$",
     re.IGNORECASE,
 )
-"""Words right before an address that is no recipient."""
+"""Words right before an address that isn't a recipient."""
 
 ALIAS_OF = re.compile(
     r"[EeFfGgOo](?i:(?<=g)enerated (?:from|by)|(?<=e)xpanded from|(?<=o)riginally addressed to|(?<=f)orwarded from)"
     r":?[ \t]*<?([^\s<>()]{1,128}@[^\s<>()]{1,255})>?"
 )
-"""The address we sent to, where the notice speaks of another."""
+"""The address we sent to, where the notice is about another."""

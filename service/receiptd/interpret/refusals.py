@@ -169,7 +169,7 @@ def is_unattended(said: HumanPart) -> bool:
 
 
 def is_from_person(header: Fields, said: HumanPart) -> bool:
-    """Whether a person writes: envelope and letter have the same sender, who is no automaton and speaks or greets."""
+    """Whether a person writes: envelope and letter have the same sender, who isn't a program and speaks or greets."""
     writer = addresses.first(header.first("from"))
     if not writer or (report_header.return_path(header) or "").lower() != writer.lower() or is_from_robot(header):
         return False

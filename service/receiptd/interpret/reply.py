@@ -1,4 +1,4 @@
-"""What is no report: an automaton's answer, a challenge, a person's reply, or ordinary mail (RFC 3834)."""
+"""What isn't a report: an automatic answer, a challenge, a person's reply, or ordinary mail (RFC 3834)."""
 
 from __future__ import annotations
 

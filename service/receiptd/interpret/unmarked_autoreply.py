@@ -1,7 +1,7 @@
 """What an answer without a mark tells that nobody asked: machines do, where people answer the matter.
 
 People answer with `Re:`, greet by name, ask, enclose, agree, sign, or write of others. A machine tells of its owner's
-absence under a subject of its own, acknowledges for a whole company, or speaks of its own sender as of somebody else.
+absence under a subject of its own, acknowledges for a whole company, or writes about its own sender as `he`.
 """
 
 from __future__ import annotations

@@ -144,8 +144,8 @@ def _is_scanners(event: Event, accepted_at: datetime | None) -> bool:
 class _Aliases:
     """Which final recipients are known behind the address (docs/design.md §6, `onward`).
 
-    A server on the way must have named them, or have said that the address is an alias: whoever holds a copy has the
-    token, and could name himself.
+    A server on the way must have named them, or have said that the address is an alias: anyone who has a copy has the
+    token, and could name themselves.
     """
 
     def __init__(self, events: list[Event], demand: Demand) -> None:
@@ -159,7 +159,7 @@ class _Aliases:
             self._named |= {self.branch(event) for event in keyed if event.source is Source.MDN}
 
     def branch(self, event: Event) -> str:
-        """Return the branch an event speaks of, as the key of its address."""
+        """Return the branch an event is about, as the key of its address."""
         final = event.final_recipient
         if not final:
             return self._own

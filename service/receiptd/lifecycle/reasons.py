@@ -38,7 +38,7 @@ _AT_SUBMISSION = CAUSES | {
     Cause.POLICY: "a policy of that server forbids it",
     Cause.SYSTEM: "that server has a fault",
 }
-"""There the submission server speaks of itself, not of the recipient's."""
+"""There the submission server means itself, not the recipient's."""
 
 ALIAS = "One branch of an alias failed, others may have arrived."
 CONTRADICTED = "One report says delivered, another says failed: which of them is right is not known."

@@ -17,7 +17,7 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LITERAL = re.compile(r"\[(?:IPv6:[0-9A-Fa-f:.]+|[0-9.]+)\]", re.IGNORECASE)
 _LONGEST = 1000
-"""Characters: RFC 5321 §4.5.3.1 allows 320; what is longer is a stranger's trick and is compared as it stands."""
+"""Characters: RFC 5321 §4.5.3.1 allows 320; what is longer is hostile and is compared as it stands."""
 
 
 def parse_address(text: str) -> str:
@@ -30,7 +30,7 @@ def parse_address(text: str) -> str:
         raise BadData(f"the address {shown(text)} holds a line break or control character: write one address a line")
     local, at, domain = _without_brackets(text.strip()).rpartition("@")
     if not at or not local or not domain:
-        raise BadData(f"{shown(text)} is no mail address: write it as name@example.org")
+        raise BadData(f"{shown(text)} isn't a mail address: write it as name@example.org")
     if not (_DOT_STRING.fullmatch(local) or _QUOTED_LOCAL.fullmatch(local)):
         raise BadData(f"the part before the @ in {shown(text)} can't stand in a mail address: check its spelling")
     if not _is_encodable(local):
@@ -49,7 +49,7 @@ def domain_of(address: str) -> str:
 def key(address: str) -> str:
     """Return what to compare *address* by: the local part letter for letter, the domain as lower-case A-label.
 
-    The three forms of RFC 6533 §3 (`\\x{FC}`, UTF-8, and A-label or U-label) give one key. What is no address is its
+    The three forms of RFC 6533 §3 (`\\x{FC}`, UTF-8, and A-label or U-label) give one key. What isn't an address is its
     own key.
     """
     address = xtext.decode_utf8(address.strip().removeprefix("<").removesuffix(">"))
@@ -94,7 +94,7 @@ def _ascii_domain(domain: str, text: str) -> str:
         try:
             domain = idna.encode(domain, uts46=True).decode("ascii")
         except idna.IDNAError as error:
-            raise BadData(f"the domain of {shown(text)} is no valid international domain name ({error})") from error
+            raise BadData(f"the domain of {shown(text)} isn't a valid international domain name ({error})") from error
     if not _DOMAIN.fullmatch(domain) or len(domain) > 255:
-        raise BadData(f"the domain of {shown(text)} is no domain name: check its spelling")
+        raise BadData(f"the domain of {shown(text)} isn't a domain name: check its spelling")
     return domain.lower()

@@ -1,4 +1,4 @@
-"""What a report says -> whom it speaks of, by which key, how sure."""
+"""What a report says -> whom it is about, by which key, how sure."""
 
 from receiptd.match.candidates import Candidate, Keys, keys
 from receiptd.match.matching import Matched, assigned, match

@@ -45,7 +45,7 @@ def _ours(report: Report, authserv_id: str) -> Iterator[str]:
 
 
 def _plain(field: str) -> str:
-    """Return *field* without comments and quoted strings: a stranger may have filled them."""
+    """Return *field* without comments and quoted strings: an untrusted sender may have filled them."""
     kept: list[str] = []
     depth, is_quoted = 0, False
     for piece in _PIECE.findall(field[:_LONGEST]):

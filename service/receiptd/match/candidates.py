@@ -74,7 +74,7 @@ class Directory:
         return self._exact.get(key) or self._folded.get(key.casefold())
 
     def _may_hold(self, text: str) -> bool:
-        """Whether the local part is known; a report may name thousands, and international domains are dear to read."""
+        """Whether the local part is known; a report may name thousands, and IDNA is slow."""
         return "\\x{" in text or text.rpartition("@")[0].strip().removeprefix("<").casefold() in self._locals
 
 

@@ -93,12 +93,12 @@ def _gives_back(report: Report, owner: Candidate) -> bool:
 
 
 def _has_secret(report: Report, owner: Candidate) -> bool:
-    """Whether *report* gives back what only servers on the way have seen; a token that served as ENVID is no secret."""
+    """Whether *report* gives back what only servers on the way have seen; a token that served as ENVID isn't secret."""
     return report.kind in _BY_MTA and owner.envelope_id is not None and _gives_back(report, owner)
 
 
 def _has_wrong_envelope_id(report: Report, owner: Candidate) -> bool:
-    """Whether *report* states an envelope id that isn't *owner*'s: whoever holds only a copy has to guess it.
+    """Whether *report* states an envelope id that isn't *owner*'s: someone who has only a copy has to guess it.
 
     A server that the id didn't reach, behind one without DSN, makes up one of its own shape (Oracle's and Apple's do),
     and reports failures alone: nobody has asked it for success.

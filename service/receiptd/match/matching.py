@@ -32,7 +32,7 @@ def match(
     subaddress: str,
     authserv_id: str | None = None,
 ) -> Matched:
-    """Return whom *report* speaks of among *candidates* (see `Candidate`), and how sure that is (docs/design.md §5).
+    """Return whom *report* is about among *candidates* (see `Candidate`), and how sure that is (docs/design.md §5).
 
     Facts that bad keys tell are weak: they may raise an alarm, and `lifecycle.fold` lets them move nothing.
     The verdict is then `suspicious`, and somebody can look. Of what fits nobody, ordinary mail and what a
@@ -60,7 +60,7 @@ def assigned(
     receipts_address: str,
     subaddress: str,
 ) -> tuple[Fact, ...]:
-    """Return what *report* tells of *at*, of whom a person says that it speaks; *candidates* are all of its message.
+    """Return what *report* tells of *at*, which a person says it is about; *candidates* are all of its message.
 
     Nothing where it names others alone, neither *at* nor one of the *branches* that are known behind it.
     The person vouches for the match, so what it tells is keyed; what it proves is what any keyed report of its kind

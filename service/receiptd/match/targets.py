@@ -1,4 +1,4 @@
-"""Which recipients each block of a report speaks of, and as what."""
+"""Which recipients each block of a report is about, and as what."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiptd.match.match_keys import SUCCESS, MatchKey
 
 @dataclass(frozen=True, slots=True)
 class ReportTarget:
-    """One block and one recipient it speaks of; *onward*: it names an address we did not send to."""
+    """One block and one recipient it is about; *onward*: it names an address we did not send to."""
 
     block: ReportedRecipient
     at: Candidate
@@ -75,7 +75,7 @@ def _by_a_person(
     directory: Directory,
     reader: Candidate | None,
 ) -> Iterator[ReportTarget]:
-    """Yield the targets of a report of which a person says that it speaks of *owner*.
+    """Yield the targets of a report of which a person says that it is about *owner*.
 
     No key says that its envelope had one recipient. So only what names the owner, or a branch known behind it, is about
     it, and what names nobody. A report that names others alone is about none of it: a wrong id must fail nobody.
