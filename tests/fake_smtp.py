@@ -91,6 +91,7 @@ class FakeSMTP:
         self.open_at_most = 0
         self.sessions: set[asyncio.Task[None]] = set()
         self.writers: list[asyncio.StreamWriter] = []
+        self.readers: list[asyncio.StreamReader] = []
 
     @property
     def lines(self) -> list[str]:
@@ -128,11 +129,16 @@ class FakeSMTP:
         for writer in self.writers:
             writer.write(f"{text}\r\n".encode())
 
+    def unread(self) -> list[bytes]:
+        """What has arrived on each open connection and isn't read yet."""
+        return [bytes(reader._buffer) for reader in self.readers]  # type: ignore[attr-defined]
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self.sessions.add(task)
         self.writers.append(writer)
+        self.readers.append(reader)
         self.connections += 1
         self.open_now += 1
         self.open_at_most = max(self.open_at_most, self.open_now)

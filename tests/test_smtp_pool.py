@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from receiptd.settings import Submission
-from receiptd.smtp import Accepted, Dialogue, Relay, RelayDown
-from receiptd.smtp import relay as pool
+from receiptd.smtp import Accepted, Dialogue, Relay, RelayDown, pool
+from receiptd.smtp import relay as relay_module
 from tests.fake_smtp import EVERYTHING, Drop, Hang, Step
 from tests.test_smtp import LETTER, LeapingClock, a_relay, go_on, submit
 
@@ -177,8 +177,8 @@ async def test_what_the_relay_offers_is_asked_again_at_most_once_a_minute() -> N
 
 
 async def test_a_relay_that_does_not_answer_leaves_what_was_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_FRESH_SECONDS", -1)
-    monkeypatch.setattr(pool, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(relay_module, "_FRESH_SECONDS", -1)
+    monkeypatch.setattr(relay_module, "_ANSWER_SECONDS", 0.2)
     async with a_relay(ehlo=("SIZE 1000",)) as (relay, fake):
         known = await relay.ask_again()
         assert known is not None

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiptd.smtp import Capabilities, Dialogue, Reply, parse_url
+from receiptd.smtp.content import stuff_dots
 from receiptd.smtp.reply import alias_message_id, read_capabilities, replaces_return_path
-from receiptd.smtp.wire import stuff_dots
 
 OUTLOOK = "smtp.office365.com"
 

@@ -1,6 +1,7 @@
 """The only package that knows aiosmtplib: transactions, DSN parameters, pool."""
 
 from receiptd.smtp.connection import TokenSource
+from receiptd.smtp.content import Content
 from receiptd.smtp.envelope import Envelope
 from receiptd.smtp.outcome import Accepted, Outcome, Refused, RelayDown, Uncertain
 from receiptd.smtp.relay import Relay
@@ -10,6 +11,7 @@ from receiptd.smtp.server import Server, parse_url
 __all__ = [
     "Accepted",
     "Capabilities",
+    "Content",
     "Dialogue",
     "Envelope",
     "Outcome",

@@ -17,6 +17,7 @@ import aiosmtplib
 from receiptd import masking
 from receiptd.smtp.fault import OAUTH_REFUSED, reason, translate_errors
 from receiptd.smtp.outcome import RelayDown
+from receiptd.smtp.peer import Peer
 from receiptd.smtp.reply import Capabilities, Reply, printable, read_capabilities
 from receiptd.smtp.server import Server
 from receiptd.smtp.wire import Wire
@@ -71,14 +72,16 @@ class Tls:
 class Connection:
     """An open connection, after TLS and AUTH; one task at a time may use it."""
 
-    server: Server
+    peer: Peer
     wire: Wire
-    capabilities: Capabilities
-    opening: str
-    """How the dialogue began: banner, TLS, AUTH, capabilities."""
     needs_reset: bool = False
     """A transaction was left unfinished; RSET goes before the next."""
     idle_since: float = 0.0
+
+    @property
+    def pipelines(self) -> bool:
+        """Whether commands may be sent before the replies to those before them (RFC 2920)."""
+        return self.peer.capabilities.pipelining
 
     def close(self) -> None:
         self.wire.close()
@@ -121,7 +124,7 @@ async def _prepare(client: aiosmtplib.SMTP, server: Server, login: Login, tls: T
         if client.transport is None:
             raise aiosmtplib.SMTPServerDisconnected("the server closed the connection")
         wire = Wire(cast(asyncio.Transport, client.transport))
-    return Connection(server, wire, capabilities, "\n".join(opening))
+    return Connection(Peer(server, capabilities, "\n".join(opening)), wire)
 
 
 async def _greet(client: aiosmtplib.SMTP, server: Server, banner: str) -> Capabilities:

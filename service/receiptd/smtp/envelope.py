@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from receiptd import correlation_token
 from receiptd.errors import BadData
+from receiptd.smtp.content import Content, check_lines
 
 LONGEST_LINE = 998
 """Octets in a line of content, CRLF not counted (RFC 5321 §4.5.3.1.6)."""
@@ -25,14 +26,22 @@ class Envelope:
 
     return_path: str
     recipient: str
-    content: bytes
+    content: bytes | Content
+    """The message; a Content is built once for all recipients of a message."""
     envelope_id: str
+    header: bytes = b""
+    """Header lines of this recipient's copy alone, each ending in CRLF; they go before the content."""
     notify: tuple[str, ...] = ("success", "failure")
     ret: str = "hdrs"
     request_dsn: bool = True
     needs_8bitmime: bool = False
     needs_smtputf8: bool = False
     longest_line: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many octets the message has, as SIZE counts them (RFC 1870 §3)."""
+        return len(self.header) + (self.content.size if isinstance(self.content, Content) else len(self.content))
 
     def check(self) -> None:
         """Raise BadData where a field would smuggle in a command, a parameter or a second message."""
@@ -43,14 +52,23 @@ class Envelope:
         ):
             if _FORBIDDEN_IN_ADDRESS.search(_QUOTED_LOCAL_PART.sub("", text)):
                 raise BadData(f"the {name} {shown(text)} contains a space, bracket, quote or control character")
+            if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+                raise BadData(f"the {name} {shown(text)} can't be written in UTF-8")
         if not self.recipient:
             raise BadData("the envelope has no recipient")
         if self.request_dsn and not self.return_path:
             # RFC 3461 §6.1: a report needs an address to go to.
             raise BadData("a delivery report can't be requested under the null return path")
-        # A bare CR or LF ends a line for some servers only, and then `.` ends the message (SMTP smuggling).
-        if not self.content.count(b"\r\n") == self.content.count(b"\n") == self.content.count(b"\r"):
-            raise BadData("the content has a line that doesn't end in CRLF")
+        if self.header:
+            self._check_header()
+        if isinstance(self.content, bytes):
+            check_lines(self.content)
+
+    def _check_header(self) -> None:
+        check_lines(self.header)
+        lines = self.header.split(b"\r\n")
+        if lines.pop() or any(not line or line.startswith(b".") for line in lines):
+            raise BadData("a header line of the copy is empty, or doesn't end in CRLF")
 
 
 def shown(text: str) -> str:

@@ -50,6 +50,7 @@ class Uncertain:
 
 Outcome = Accepted | Refused | Uncertain
 
+
 Stage = Literal["connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data"]
 
 

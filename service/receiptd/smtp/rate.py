@@ -1,8 +1,10 @@
-"""How many transactions may start in a period: a sliding window without a clock of its own."""
+"""How many transactions may start in a period: a sliding window, and the turns that it gives."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from datetime import timedelta
 from itertools import takewhile
 
 
@@ -39,3 +41,34 @@ class SlidingWindow:
         trial._starts = self._starts.copy()
         starts = (trial.reserve(now) for _ in range(most))
         return sum(1 for _ in takewhile(lambda start: start <= until, starts))
+
+
+class RateLimit:
+    """The turns to start a transaction, by the loop's clock; without a limit each has its turn at once."""
+
+    def __init__(self, limit: tuple[int, timedelta] | None) -> None:
+        self._window: SlidingWindow | None = None
+        self.set(limit)
+
+    def set(self, limit: tuple[int, timedelta] | None) -> None:
+        """Limit the rate from now on; what has its turn keeps it."""
+        known = self._window or SlidingWindow(0, 0)
+        self._window = known.resized(limit[0], limit[1].total_seconds()) if limit else None
+
+    def turns(self, within: timedelta, most: int) -> int:
+        """Return how many transactions, at most *most*, could start *within* that time."""
+        if self._window is None:
+            return most
+        now = asyncio.get_running_loop().time()
+        return self._window.turns(now, now + within.total_seconds(), most)
+
+    def take(self) -> bool:
+        """Take a turn if there is one now."""
+        return self._window is None or (self.turns(timedelta(0), 1) == 1 and self.reserve() <= 0)
+
+    def reserve(self) -> float:
+        """Take the next turn, and return in how many seconds it is."""
+        if self._window is None:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        return self._window.reserve(now) - now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 
 from receiptd.smtp.reply import Reply, printable
 from receiptd.transport import abort
@@ -19,7 +20,7 @@ class ConnectionLost(Exception):
 
 
 class Wire(asyncio.Protocol):
-    """The client's side of the wire, with one future for every reply that is owed.
+    """The client's side of a connection, used by one task; it counts the replies that are owed.
 
     It takes over the transport from aiosmtplib, which awaits each reply before the next command and would
     drop the replies to pipelined ones. A reply to no command (421 before an idle server closes) makes the
@@ -28,7 +29,9 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._owed: deque[asyncio.Future[Reply]] = deque()
+        self._owed = 0
+        self._replies: deque[Reply] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._buffer = bytearray()
         self._lines: list[str] = []
         self._size = 0
@@ -41,52 +44,55 @@ class Wire(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether the next command may go out: alive, and nothing owed."""
-        return self._end is None and not self._owed and not self._transport.is_closing()
+        """Whether the next command may go out: alive, and no reply owed or unread."""
+        return self._end is None and not self._owed and not self._replies and not self._transport.is_closing()
 
-    def send(self, line: str) -> asyncio.Future[Reply]:
-        """Write a command and return the future of its reply."""
-        self.write(line.encode() + b"\r\n")
-        return self.expect()
+    def send(self, commands: bytes, replies: int) -> None:
+        """Write *commands*, to which so many *replies* are owed; raise ConnectionLost, with nothing of it sent."""
+        self._check_open()
+        self._owed += replies
+        self._transport.write(commands)
 
-    def expect(self) -> asyncio.Future[Reply]:
-        """Return the future of the next reply that isn't expected yet."""
-        owed: asyncio.Future[Reply] = self._loop.create_future()
-        self._owed.append(owed)
-        return owed
+    async def receive(self, seconds: float) -> Reply:
+        """Return the next reply; raise ConnectionLost if the connection ends or *seconds* pass without one."""
+        while not self._replies:
+            self._check_open()
+            self._waiter = self._loop.create_future()
+            timer = self._loop.call_later(seconds, self.abort, f"no reply within {seconds:g} seconds")
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        return self._replies.popleft()
 
-    def write(self, block: bytes | memoryview) -> None:
-        """Pass *block* to the transport; raise ConnectionLost where it has ended, and nothing of it was sent."""
+    async def send_content(self, header: bytes, stuffed: bytes, following: bytes = b"", replies: int = 0) -> bool:
+        """Write content with its final dot, and *following* commands right behind it, to which *replies* are owed.
+
+        Returns True once the final dot was written. False: the server refused before the dot, so it gets none;
+        its reply is still to be received, and the connection has ended. Raises ConnectionLost only where the dot
+        wasn't written.
+        """
+        self._owed += 1
+        last: bytes | memoryview = b""
+        for number, block in enumerate(_blocks(header, stuffed)):
+            if number:
+                self._check_open()
+                self._transport.write(last)
+                await self._drain()
+            if self._replies:
+                self.abort("the server replied before the final dot")
+                if not self._replies[0].is_positive:
+                    return False
+            last = block
+        self._check_open()
+        self._owed += replies
+        self._transport.write(b"".join((last, following)) if following else last)
+        return True
+
+    def _check_open(self) -> None:
         if self._end is not None or self._transport.is_closing():
             raise ConnectionLost(self._end or "the connection was closed")
-        self._transport.write(block)
-
-    async def receive(self, owed: asyncio.Future[Reply], seconds: float) -> Reply:
-        """Await a reply; raise ConnectionLost if the connection ends or *seconds* pass."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await owed
-        except TimeoutError:
-            self.abort(f"no reply within {seconds:g} seconds")
-            raise ConnectionLost(f"no reply within {seconds:g} seconds") from None
-
-    async def send_content(self, content: bytes) -> asyncio.Future[Reply]:
-        """Write the content with its final dot and return the future of the reply.
-
-        Raises ConnectionLost only where the dot wasn't sent. A server that refuses before the dot gets no dot: the
-        future is done, and the connection has ended.
-        """
-        block = memoryview(stuff_dots(content))
-        owed = self.expect()
-        for start in range(0, len(block), _CHUNK):
-            if start:
-                await self._drain()
-            if owed.done() and owed.exception() is None:
-                self.abort("the server answered before the final dot")
-                if not owed.result().is_positive:
-                    return owed
-            self.write(block[start : start + _CHUNK])
-        return owed
 
     async def _drain(self) -> None:
         try:
@@ -105,7 +111,7 @@ class Wire(asyncio.Protocol):
             self.abort("the connection was closed")
 
     def abort(self, reason: str) -> None:
-        """Close at once; what is owed fails."""
+        """Close at once; replies that came before can still be received."""
         self._fail(reason)
         abort(self._transport)
 
@@ -116,11 +122,11 @@ class Wire(asyncio.Protocol):
         if self._end is None:
             self._end = reason
         self._flowing.set()
-        while self._owed:
-            owed = self._owed.popleft()
-            if not owed.done():
-                owed.set_exception(ConnectionLost(self._end))
-                owed.exception()  # the second of two pipelined replies may never be awaited
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     # asyncio.Protocol
 
@@ -135,6 +141,8 @@ class Wire(asyncio.Protocol):
         for line in lines:
             if self._end is None:
                 self._take(line.rstrip(b"\r ").decode("utf-8", "surrogateescape"))
+        if self._replies:
+            self._wake()
 
     def _take(self, line: str) -> None:
         code = line[:3]
@@ -149,9 +157,8 @@ class Wire(asyncio.Protocol):
         if not self._owed:
             self.abort(f"the server said {reply} unasked")
             return
-        owed = self._owed.popleft()
-        if not owed.done():
-            owed.set_result(reply)
+        self._owed -= 1
+        self._replies.append(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the connection broke: {exc}" if exc else "the server closed the connection")
@@ -164,11 +171,12 @@ class Wire(asyncio.Protocol):
         self._flowing.set()
 
 
-def stuff_dots(content: bytes) -> bytes:
-    """Return *content* as it follows DATA: leading dots doubled, last line ended, the final dot (RFC 5321 §4.5.2)."""
-    stuffed = content.replace(b"\r\n.", b"\r\n..")
-    if stuffed.startswith(b"."):
-        stuffed = b"." + stuffed
-    if stuffed and not stuffed.endswith(b"\r\n"):
-        stuffed += b"\r\n"
-    return stuffed + b".\r\n"
+def _blocks(header: bytes, stuffed: bytes) -> Iterator[bytes | memoryview]:
+    """Cut the content into what is written at once: a small one is a single block."""
+    if len(stuffed) <= _CHUNK:
+        yield header + stuffed
+        return
+    yield header
+    view = memoryview(stuffed)
+    for start in range(0, len(stuffed), _CHUNK):
+        yield view[start : start + _CHUNK]
