@@ -51,6 +51,14 @@ class Uncertain:
 Outcome = Accepted | Refused | Uncertain
 
 
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Nothing of the content was sent, or the relay said that it didn't take it: sending it again doubles nothing."""
+
+    fault: Exception | None
+    """RelayDown is about us; None: the stream was closed or aborted first; else an unforeseen error."""
+
+
 Stage = Literal["connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data"]
 
 

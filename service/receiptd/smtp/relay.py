@@ -11,13 +11,16 @@ from receiptd.errors import ReceiptdError
 from receiptd.smtp.connection import Connection, Login, TokenSource
 from receiptd.smtp.envelope import Envelope
 from receiptd.smtp.outcome import Dropped, Outcome
+from receiptd.smtp.pipeline import Key
 from receiptd.smtp.pool import Pool, quit_all
 from receiptd.smtp.rate import RateLimit
 from receiptd.smtp.reply import Capabilities
 from receiptd.smtp.server import parse_url
 from receiptd.smtp.single import BeforeData, carry
+from receiptd.smtp.stream import Stream
 from receiptd.smtp.timeouts import Timeouts
 from receiptd.smtp.transaction import Transaction, refused_unseen
+from receiptd.smtp.worker import Means
 
 _FRESH_SECONDS, _ANSWER_SECONDS = 60, 5
 """How long the relay's capabilities stay current, and how long to wait for an update."""
@@ -55,6 +58,10 @@ class Relay:
     def set_rate(self, limit: tuple[int, timedelta] | None) -> None:
         """Limit the rate from now on; what has its turn keeps it."""
         self._rate.set(limit)
+
+    def stream(self) -> Stream[Key]:
+        """Return a new stream over this relay's connections."""
+        return Stream(Means(self._pool, self._rate, self._timeouts, self._without_dsn))
 
     async def submit(self, envelope: Envelope, *, before_data: BeforeData) -> Outcome:
         """Carry one message to one recipient and return what became of it.
