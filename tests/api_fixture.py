@@ -97,7 +97,6 @@ async def open_api(folder: Path, **changes: Any) -> AsyncIterator[ApiFixture]:
         (folder / name).write_text(_secret(name))
         tokens.append({"name": name, "secret_file": str(folder / name), "scopes": list(scopes)})
     service = {
-        "database": f"sqlite:///{folder}/receiptd.db",
         "listen": [
             {"unix": str(folder / "send.sock"), "mode": "0666", "scope": "send"},
             {"unix": str(folder / "api.sock"), "mode": "0660", "scope": "operate"},

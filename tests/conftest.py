@@ -1,4 +1,4 @@
-"""What every test shares: Hypothesis profiles, loopback only, the real mail servers, and what is left out."""
+"""What every test shares: Hypothesis profiles, loopback only, databases, the real servers, and what is left out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import os
 import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.daemon_process import environment
+from tests.databases import ENGINES, databases_on, engines_of
 from tests.fork_server import ForkServer
 from tests.servers.availability import why_not
+from tests.servers.postgres import Postgres, why_no_postgres
 from tests.servers.world import World
 
 settings.register_profile("fast", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,6 +64,41 @@ def fork_server() -> Iterator[ForkServer]:
         yield fork_server
 
 
+# --- the database ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Return a PostgreSQL server, started once for the whole run."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return the engine of the tests' databases (tests/databases.py says which tests run on both)."""
+    name: str = getattr(request, "param", ENGINES[0])
+    with databases_on(request.getfixturevalue("postgres") if name == "postgresql" else None):
+        yield name
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    engines = engines_of(str(metafunc.definition.path.relative_to(Path(__file__).parent)), metafunc.definition)
+    if engines:
+        metafunc.parametrize("engine", engines, indirect=True, scope="module")
+
+
+def _needs_postgres(item: pytest.Item) -> bool:
+    chosen = getattr(item, "callspec", None)
+    return "postgres" in getattr(item, "fixturenames", ()) or (
+        chosen is not None and chosen.params.get("engine") == "postgresql"
+    )
+
+
 # --- the real mail servers ------------------------------------------------------------------------------------------
 
 
@@ -83,8 +121,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch the servers before the first test, for that may take longer than any test is given."""
-    if not session.config.option.collectonly and any(item.get_closest_marker("servers") for item in session.items):
+    if session.config.option.collectonly:
+        return
+    if any(item.get_closest_marker("servers") for item in session.items):
         why_not()
+    if any(_needs_postgres(item) for item in session.items):
+        why_no_postgres()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -92,6 +134,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave a test out where its servers can't run: here and nowhere else."""
     if item.get_closest_marker("servers") and (reason := why_not()) is not None:
         pytest.skip(f"no real mail servers: {reason}")
+    if _needs_postgres(item) and (reason := why_no_postgres()) is not None:
+        pytest.skip(f"no PostgreSQL: {reason}")
 
 
 @pytest.hookimpl(wrapper=True)

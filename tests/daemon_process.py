@@ -24,6 +24,7 @@ from typing import Any
 
 from receiptd import client
 from receiptd.errors import ReceiptdError
+from tests.databases import database_in, drop_database
 from tests.fork_server import Child, ForkServer
 from tests.receiver import SECRET, Receiver
 
@@ -34,7 +35,7 @@ PATIENCE = 60.0
 
 _SETTINGS = Template("""
 [service]
-database = "sqlite:///$folder/receiptd.db"
+database = "$database"
 listen = [
   {unix = "$folder/send.sock", mode = "0666", scope = "send"},
   {unix = "$folder/api.sock", mode = "0660", scope = "operate"},
@@ -85,7 +86,7 @@ class Tables:
             (folder / name).write_text(content)
         config = folder / "receiptd.toml"
         urls = {"ops": receiver.url("ops"), "boss": receiver.url("boss")}
-        config.write_text(_SETTINGS.substitute(vars(self), folder=folder, **urls))
+        config.write_text(_SETTINGS.substitute(vars(self), folder=folder, database=database_in(folder), **urls))
         return config
 
 
@@ -159,6 +160,7 @@ class DaemonProcess:
         if self.child is not None:
             self.stop(kill=True)
         self.receiver.close()
+        drop_database(self.folder)
         shutil.rmtree(self.folder)
 
     # --- who sends, and who runs it

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,8 +20,9 @@ from receiptd.models import Alert, Dispatch, Recipient
 from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.settings import Settings
 from receiptd.settle import settle
-from receiptd.store import Store, ensure, messages, reports
+from receiptd.store import Store, messages, reports
 from receiptd.store.messages import Whole
+from tests.databases import database_in, drop_database, make_database
 from tests.receiver import SECRET
 
 START = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
@@ -33,12 +30,14 @@ ADDRESS = "receipts@a.test"
 
 
 def settings_in(folder: Path, **changes: Any) -> Settings:
-    """Return settings whose database and secrets lie in *folder*; *changes* replace or add whole tables."""
+    """Return settings whose database and secrets lie in *folder*; *changes* replace or add whole tables.
+
+    A `service` without `database` has the one in *folder* all the same.
+    """
     (folder / "secret").write_text(SECRET)
     (folder / "password").write_text("correct-horse")
     values: dict[str, Any] = {
         "service": {
-            "database": f"sqlite:///{folder}/receiptd.db",
             "listen": [{"unix": str(folder / "api.sock"), "scope": "operate"}],
         },
         "submission": {"url": "smtp://127.0.0.1:25"},
@@ -55,7 +54,9 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
             for name in ("ops", "boss")
         ],
     }
-    return Settings.model_validate(values | changes)
+    values |= changes
+    values["service"] = {"database": database_in(folder)} | values["service"]
+    return Settings.model_validate(values)
 
 
 @dataclass
@@ -156,26 +157,18 @@ def _webhooks(alert: Alert, dispatches: Iterable[Dispatch]) -> tuple[str, ...]:
     return tuple(sorted(d.webhook for d in dispatches if d.alert == alert.id and d.outcome != "dropped"))
 
 
-@cache
-def empty_database() -> Path:
-    """Return an empty database with all tables, made once for the whole run."""
-    path = Path(tempfile.mkdtemp(prefix="rcpt-")) / "empty.db"
-    atexit.register(shutil.rmtree, path.parent)
-    ensure(f"sqlite:///{path}")
-    return path
-
-
 @asynccontextmanager
 async def open_steps(folder: Path, **changes: Any) -> AsyncIterator[StepsFixture]:
     """Open the steps on a store in *folder*."""
+    make_database(folder)
     settings = settings_in(folder, **changes)
-    shutil.copyfile(empty_database(), folder / "receiptd.db")
     steps = StepsFixture(None)  # type: ignore[arg-type]
     steps.store = Store(settings, clock=steps.clock)
     try:
         yield steps
     finally:
         await steps.store.close()
+        drop_database(folder)
 
 
 def watching(folder: Path, person: str) -> list[dict[str, str]]:

@@ -248,7 +248,7 @@ async def test_what_cannot_be_sent_or_judged_is_refused_before_anything_is_store
 
 
 async def test_a_message_beyond_the_bound_is_refused_with_the_bound(tmp_path: Path) -> None:
-    service = {"database": f"sqlite:///{tmp_path}/receiptd.db", "max_message": "1M"}
+    service = {"max_message": "1M", "listen": []}
     async with open_steps(tmp_path, service=service) as steps:
         assert "larger than 1M" in await _refused(steps, TooBig, {"text": "x\n" * (1 << 20)})
 

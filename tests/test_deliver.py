@@ -69,9 +69,7 @@ async def test_the_journal_tells_each_alert_that_is_taken_by_its_ids_alone(hooks
 
 async def test_an_alert_links_to_a_call_that_the_api_has(tmp_path: Path) -> None:
     listen = [{"tcp": "127.0.0.1:8025"}]
-    async with open_webhooks(
-        tmp_path, service={"database": f"sqlite:///{tmp_path}/receiptd.db", "listen": listen}
-    ) as hooks:
+    async with open_webhooks(tmp_path, service={"listen": listen}) as hooks:
         alert = await hooks.bad_news()
         path = alert.data["link"].removeprefix("http://127.0.0.1:8025")
         assert path.rsplit("/", 1) == ["/v1/messages", alert.data["message"]["id"]]

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -40,7 +40,8 @@ from receiptd.store import (
     reports,
     upgrade,
 )
-from receiptd.store.engine import Trouble
+from receiptd.store.engine import Trouble, database_url
+from tests.databases import empty_database
 from tests.steps_fixture import StepsFixture, dsn, open_steps, settings_in
 
 
@@ -86,6 +87,7 @@ def _is_small(step: str) -> bool:
     return step.endswith(("CONSTANT ROW", "anon_1", "(subquery-1)", *pages, *to_do))
 
 
+@pytest.mark.sqlite
 async def test_every_hot_query_uses_an_index(steps: StepsFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "MOST", 0)
     monkeypatch.setattr(events, "STRIDE", 1)
@@ -122,15 +124,35 @@ async def test_every_hot_query_uses_an_index(steps: StepsFixture, monkeypatch: p
     assert plans.scans == []
 
 
-def test_the_migrations_make_what_the_models_say(tmp_path: Path) -> None:
-    ensure(f"sqlite:///{tmp_path}/new.db")
-    engine = create_engine(f"sqlite:///{tmp_path}/new.db")
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a database without tables."""
+    with empty_database(tmp_path) as url:
+        yield url
+
+
+def _engine(text: str) -> Engine:
+    url = database_url(text)
+    return create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
+
+
+def _execute(url: str, statement: str) -> None:
+    engine = _engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def test_the_migrations_make_what_the_models_say(empty: str) -> None:
+    ensure(empty)
+    engine = _engine(empty)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": False})
         assert compare_metadata(context, TABLES) == []
     engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_an_upgrade_of_a_current_database_changes_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/new.db"
     upgrade(url)
@@ -139,28 +161,23 @@ def test_an_upgrade_of_a_current_database_changes_nothing(tmp_path: Path) -> Non
     assert (tmp_path / "new.db").read_bytes() == before
 
 
-def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/new.db"
-    ensure(url)
-    with sqlite3.connect(tmp_path / "new.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+def test_a_database_of_a_newer_version_is_refused(empty: str) -> None:
+    ensure(empty)
+    _execute(empty, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(errors.BadSettings, match="newer receiptd"):
-        ensure(url)
+        ensure(empty)
     with pytest.raises(errors.BadSettings, match="newer receiptd"):
-        upgrade(url)
+        upgrade(empty)
 
 
-def test_a_database_of_an_older_version_names_the_command(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/new.db"
-    ensure(url)
-    with sqlite3.connect(tmp_path / "new.db") as connection:
-        connection.execute("DELETE FROM alembic_version")
-    connection.close()
+def test_a_database_of_an_older_version_names_the_command(empty: str) -> None:
+    ensure(empty)
+    _execute(empty, "DELETE FROM alembic_version")
     with pytest.raises(errors.BadSettings, match="receiptd db upgrade"):
-        ensure(url)
+        ensure(empty)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("make", [ensure, upgrade])
 async def test_a_new_database_and_what_lies_beside_it_are_its_users_alone(
     tmp_path: Path, make: Callable[[str], None]
@@ -180,6 +197,7 @@ async def test_a_new_database_and_what_lies_beside_it_are_its_users_alone(
     assert modes == dict.fromkeys(("receiptd.db", "receiptd.db-wal", "receiptd.db-shm"), 0o600)
 
 
+@pytest.mark.sqlite
 def test_the_mode_that_somebody_gave_a_database_is_kept(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/receiptd.db"
     (tmp_path / "receiptd.db").touch(0o600)
@@ -188,11 +206,13 @@ def test_the_mode_that_somebody_gave_a_database_is_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "receiptd.db").stat().st_mode) == 0o640
 
 
+@pytest.mark.sqlite
 def test_a_database_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(errors.CantCreate, match="can't be used"):
         ensure(f"sqlite:///{tmp_path}/missing/receiptd.db")
 
 
+@pytest.mark.sqlite
 async def test_a_second_daemon_on_one_file_is_refused(tmp_path: Path) -> None:
     first, second = (Store(settings_in(tmp_path)) for _ in range(2))
     first.lock()
@@ -218,6 +238,7 @@ async def test_of_works_that_share_a_commit_each_stands_alone(steps: StepsFixtur
         assert [await session.get(Lease, name) is not None for name in ("a", "bad", "b")] == [True, False, True]
 
 
+@pytest.mark.sqlite
 async def test_a_writer_that_is_cut_off_between_question_and_answer_gives_the_database_back_at_once(
     steps: StepsFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +291,7 @@ def test_a_fault_of_the_database_is_told_from_one_of_what_it_was_asked(fault: Ex
     assert is_down(wrapper("SELECT 1", {}, fault)) is is_its_own
 
 
+@pytest.mark.sqlite
 async def test_trouble_is_over_when_something_is_written_and_not_by_an_empty_commit(steps: StepsFixture) -> None:
     async with steps.store._writer.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
@@ -345,6 +367,7 @@ async def test_what_is_undone_is_not_counted_and_takes_no_count_of_the_others_wi
     assert counted.since() == {("accepted", "smtp"): 1}
 
 
+@pytest.mark.sqlite
 async def test_who_holds_the_lock_of_the_database_says_so(tmp_path: Path) -> None:
     store = Store(settings_in(tmp_path))
     store.lock()

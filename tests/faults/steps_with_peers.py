@@ -26,12 +26,12 @@ from receiptd.store.monitors import Health
 from receiptd.submit import submit
 from receiptd.watchdog import Watchdog
 from receiptd.web import AppContext, health
+from tests.databases import drop_database, make_database
 from tests.fake_imap import FakeImap, Message
 from tests.fake_smtp import FakeSMTP
 from tests.faults.letters import report, return_path_of
 from tests.faults.peers import tables
 from tests.receiver import Receiver
-from tests.steps_fixture import empty_database
 
 
 class Clock:
@@ -55,12 +55,12 @@ class StepsWithPeers:
     """One sender's database and peers; every method is one step of a message's way."""
 
     def __init__(self, folder: Path, relay: FakeSMTP, mailbox: FakeImap, *, submission: str = "") -> None:
-        self.clock = Clock()
+        self.clock, self.folder = Clock(), folder
         self.smtp, self.imap, self.receiver = relay, mailbox, Receiver()
         told = tables(relay.port, mailbox.port, submission=submission)
+        make_database(folder)
         config = told.furnish(folder, self.receiver, {"password": "sesame"})
         self.store = Store(settings.load(config, environ={}), clock=self.clock)
-        shutil.copyfile(empty_database(), folder / "receiptd.db")
         self.relay = Relay(self.store.settings.submission)
         self.relay_health = Health("relay:relay")
         self.box_health = Health("mailbox:receipts")
@@ -164,6 +164,7 @@ class StepsWithPeers:
         await self.store.close()
         self.receiver.close()
         self.clock.stop()
+        drop_database(self.folder)
 
 
 @asynccontextmanager

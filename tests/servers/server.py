@@ -180,7 +180,7 @@ class Server:
 # setpriv: the kernel kills unshare when we die, even by SIGKILL; --kill-child: and then process 1 of the namespace.
 _DYING_WITH_US = (
     *("setpriv", "--pdeathsig", "KILL"),
-    *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--"),
+    *("unshare", "--mount", "--ipc", "--pid", "--fork", "--kill-child=KILL", "--"),
 )
 
 

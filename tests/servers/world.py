@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import hmac
 import itertools
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +21,12 @@ from tests.servers.imap_programs import COURIER, CYRUS, IMAP4D
 from tests.servers.packages import unpack
 from tests.servers.ports import Ports
 from tests.servers.programs import DOVECOT, EXIM, OPENSMTPD, POSTFIX, VMAIL
-from tests.servers.server import Program, Server, remove
+from tests.servers.run_folder import RunFolder
+from tests.servers.server import Program, Server
 
 HOST = "127.0.0.1"
 PASSWORD = "correct-horse"
 TOKEN_KEY = b"a key for access tokens, 32 bytes"
-
-_PREFIX = "receiptd-tests-"
 
 _RELAY = ("submission", "submissions", "smtp", "smtp_nodsn", "smtp_ascii")
 _PORTS = (
@@ -110,8 +107,8 @@ class World:
     """
 
     def __init__(self) -> None:
-        self._lock = -1
-        self.root = _make_root(self)
+        self._folder = RunFolder()
+        self.root = self._folder.path
         self._ports = Ports(_PORTS)
         port = self._ports
         self.password = PASSWORD
@@ -173,8 +170,7 @@ class World:
     def remove(self) -> None:
         """Give up the folder and the ports of a world that was never started, or is closed."""
         self._ports.release()
-        remove(self.root)
-        os.close(self._lock)
+        self._folder.close()
 
     def new_receipts_address(self) -> str:
         """Return an address of a.test with an empty mailbox that no other test uses.
@@ -222,28 +218,3 @@ class World:
 
 def _base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-
-def _make_root(world: World) -> Path:
-    """Make a folder below /var/tmp (which the servers' users may enter), and remove those of runs that were killed."""
-    for left in Path("/var/tmp").glob(f"{_PREFIX}*"):
-        if (lock := _try_lock(left)) is not None:
-            remove(left)
-            os.close(lock)
-    root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/var/tmp"))
-    lock = _try_lock(root)
-    assert lock is not None
-    world._lock = lock
-    root.chmod(0o755)
-    return root
-
-
-def _try_lock(folder: Path) -> int | None:
-    """Return a lock on *folder* that ends with this process, or None if another has it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
