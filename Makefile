@@ -12,12 +12,13 @@ unexport PYTHONHOME
 unexport UV_PROJECT_ENVIRONMENT
 unexport VIRTUAL_ENV
 
-.PHONY: help venv demo test fuzz lock clean
+.PHONY: help venv demo test fuzz bench lock clean
 
 help:
 	@echo 'make demo   the main job on an embedded mail world, in about a minute'
 	@echo 'make test   every test, real mail servers included, and a minute of the same fuzzing each time'
 	@echo 'make fuzz   look for a message that the interpreter takes badly (SECONDS=60; KEEP=1 keeps new ways)'
+	@echo 'make bench  how fast it is, beside Postfix and others, in about 15 minutes (ARGS="sink settle" picks)'
 	@echo 'make venv   only .venv, with locked versions'
 	@echo 'make lock   uv.lock and requirements/ anew (needs uv)'
 
@@ -34,6 +35,9 @@ test: venv
 
 fuzz: venv
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(KEEP),--keep)
+
+bench: venv
+	$(BIN)/python -m tests.bench $(ARGS)
 
 venv: .venv/.made
 
