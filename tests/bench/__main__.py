@@ -60,6 +60,8 @@ def benches() -> dict[str, Callable[..., list]]:  # type: ignore[type-arg]
         bench_accept,
         bench_answers,
         bench_memory,
+        bench_nodes,
+        bench_scale,
         bench_send,
         bench_settle,
         bench_submit,
@@ -77,6 +79,8 @@ def benches() -> dict[str, Callable[..., list]]:  # type: ignore[type-arg]
         "answers": bench_answers.answers,
         "idle": bench_memory.memory_idle,
         "memory": bench_memory.memory_full,
+        "scale": bench_scale.scale,
+        "nodes": bench_nodes.nodes,
         "send": bench_send.send,
     }
 

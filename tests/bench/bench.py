@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from tests.bench.daemon import PATIENCE, Daemon, Peers
 from tests.bench.peers import Dovecot, Postfix, PostfixTools, Sink, WebhookReceiver
-from tests.bench.planting import Database, Sqlite, plant
+from tests.bench.planting import Database, Postgresql, Sqlite, plant
 from tests.bench.process import Profile, Profiler, cpu_seconds
 from tests.servers.ports import Ports
+from tests.servers.postgres import Postgres
 
 D = TypeVar("D", bound=Database)
 
@@ -95,6 +96,14 @@ class Bench:
         return dovecot
 
     @cached_property
+    def postgres(self) -> Postgres:
+        """A PostgreSQL that flushes to the disk as one in service does."""
+        postgres = Postgres(durable=True)
+        self._closing.callback(postgres.close)
+        postgres.start()
+        return postgres
+
+    @cached_property
     def webhook(self) -> WebhookReceiver:
         webhook = WebhookReceiver()
         self._closing.callback(webhook.close)
@@ -140,6 +149,10 @@ class Bench:
         daemon.stop()
         return database, str(shown["id"])
 
+    def postgresql(self, *, relay: int = 1) -> tuple[Postgresql, str]:
+        """Return an empty database of PostgreSQL with a template in it: queued without a relay, accepted by one."""
+        return self.template(Postgresql(self.postgres.empty_database()), relay=relay)
+
     def planted(self, template: tuple[Sqlite, str], recipients: int, *, per_message: int = 1) -> Sqlite:
         """Return a database that holds so many clones of the template beside it."""
         source, message = template
@@ -149,19 +162,28 @@ class Bench:
             plant(database, message, range(recipients), per_message=per_message)
         return database
 
+    def plant_queued(self, database: Database, numbers: range) -> None:
+        """Give a database in which nothing is queued a queue: a daemon without a relay takes a message to be cloned."""
+        daemon = self.daemon(database, self.peers())
+        daemon.start()
+        message = daemon.post(["queued@b.test"])["id"]
+        daemon.stop()
+        plant(database, str(message), numbers)
+        database.run("DELETE FROM lease")
+
     # --- measuring
 
-    def watch(self, daemon: Daemon, count: Callable[[], int], target: int) -> Window:
+    def watch(self, daemons: Sequence[Daemon], count: Callable[[], int], target: int) -> Window:
         """Measure from the first unit until *target* units are done, or for as long as a round may take."""
         before = count()
         await_that(lambda: count() > before, pause=0.02)
-        units, began, cpu = count(), time.perf_counter(), cpu_seconds(daemon.pid)
+        units, began, cpu = count(), time.perf_counter(), _cpu(daemons)
         give_up = began + self.options.within
         now = units
         while now < target and time.perf_counter() < give_up:
             time.sleep(0.1)
             now = count()
-        return Window(now - units, time.perf_counter() - began, cpu_seconds(daemon.pid) - cpu)
+        return Window(now - units, time.perf_counter() - began, _cpu(daemons) - cpu)
 
     def until(self, daemon: Daemon, count: Callable[[], int], target: int) -> Window:
         """Measure from now until *target* units are done: what has several stages has no rate before its end."""
@@ -177,6 +199,10 @@ class Bench:
         time.sleep(0.5)
         work()
         self.profiles[name] = profiler.stop()
+
+
+def _cpu(daemons: Sequence[Daemon]) -> float:
+    return sum(cpu_seconds(daemon.pid) for daemon in daemons)
 
 
 def await_that(met: Callable[[], bool], *, within: float = PATIENCE, pause: float = 0.05) -> None:

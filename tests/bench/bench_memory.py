@@ -6,7 +6,6 @@ import statistics
 import time
 
 from tests.bench.bench import Bench, await_that, counter
-from tests.bench.bench_told import plant_queued
 from tests.bench.figures import Figure
 from tests.bench.planting import clones
 from tests.bench.process import Memory, memory
@@ -27,7 +26,7 @@ def memory_full(bench: Bench) -> list[Figure]:
     """A tenth as many reports wait as recipients are queued (--rows)."""
     queued, waiting = bench.options.rows, bench.options.rows // 10
     database = bench.planted(bench.accepted, waiting)
-    plant_queued(bench, database, queued, first=waiting)
+    bench.plant_queued(database, range(waiting, waiting + queued))
     peers = bench.peers(relay=bench.sink.port)
     bench.dovecot.put(peers.address, (report(clone, receipts=peers.address) for clone in clones(range(waiting))))
     daemon = bench.daemon(database, peers)

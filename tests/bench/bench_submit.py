@@ -48,7 +48,7 @@ def _round(bench: Bench, relay: int, after: Callable[[], None] = lambda: None) -
     database = bench.planted(bench.queued, _QUEUED)
     daemon = bench.daemon(database, bench.peers(relay=relay, notify='"failure"'))
     daemon.start()
-    window = bench.watch(daemon, counter(database, _ACCEPTED), _QUEUED + 1)
+    window = bench.watch([daemon], counter(database, _ACCEPTED), _QUEUED + 1)
     daemon.stop()
     after()
     return window
@@ -60,7 +60,7 @@ def _profile(bench: Bench, name: str, relay: int) -> None:
         daemon = bench.daemon(database, bench.peers(relay=relay, notify='"failure"'))
         daemon.start()
         count = counter(database, _ACCEPTED)
-        bench.profile(name, daemon, lambda: bench.watch(daemon, count, _QUEUED + 1))
+        bench.profile(name, daemon, lambda: bench.watch([daemon], count, _QUEUED + 1))
         daemon.stop()
 
 

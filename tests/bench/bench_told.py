@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench.bench import Bench, await_that, counter
 from tests.bench.daemon import Daemon, Peers
 from tests.bench.figures import Figure, percentile, spread
-from tests.bench.planting import Database, clones, plant
+from tests.bench.planting import Database, clones
 from tests.bench.reports import report
 
 _SAMPLES, _BACKLOG = 25, 20_000
@@ -74,7 +74,7 @@ def _start(bench: Bench, *, relay: int, queued: int = 0) -> tuple[Daemon, Peers,
     """Start a daemon that waits for reports about 50 recipients, and may have *queued* more."""
     database = bench.planted(bench.accepted, 50)
     if queued:
-        plant_queued(bench, database, queued, first=1000)
+        bench.plant_queued(database, range(1000, 1000 + queued))
     peers = bench.peers(relay=relay)
     bench.dovecot.put(peers.address, [])
     daemon = bench.daemon(database, peers)
@@ -82,16 +82,6 @@ def _start(bench: Bench, *, relay: int, queued: int = 0) -> tuple[Daemon, Peers,
     read = counter(database, "SELECT count(*) FROM folder WHERE read_at IS NOT NULL")
     await_that(lambda: read() > 0)
     return daemon, peers, database
-
-
-def plant_queued(bench: Bench, database: Database, number: int, *, first: int) -> None:
-    """Give a database in which nothing is queued a queue: a daemon without a relay takes one message, to be cloned."""
-    daemon = bench.daemon(database, bench.peers())
-    daemon.start()
-    template = daemon.post(["queued@b.test"])["id"]
-    daemon.stop()
-    plant(database, str(template), range(first, first + number))
-    database.run("DELETE FROM lease")
 
 
 def _put(bench: Bench, peers: Peers, number: int, *, pause: float, first: int = 0) -> dict[str, float]:

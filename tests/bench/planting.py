@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import psycopg
+
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 
 
@@ -78,6 +80,44 @@ class Sqlite:
             if not source.name.endswith(".lock"):
                 shutil.copyfile(source, path.parent / source.name.replace(self.path.name, path.name))
         return Sqlite(path)
+
+
+_FUNCTIONS = """
+CREATE OR REPLACE FUNCTION bench_key(kind text, n bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT translate(left(md5(kind || n), 24), '0123456789abcdef', 'abcdefghijklmnop') $$;
+CREATE OR REPLACE FUNCTION bench_id(kind text, n bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT kind || lpad(to_hex(n), 31, '0') $$;
+"""
+
+
+class Postgresql:
+    """A database of a PostgreSQL server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.run(_FUNCTIONS)
+
+    def _open(self) -> psycopg.Connection:
+        return psycopg.connect(self.url, autocommit=True)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with self._open() as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def run(self, statement: str) -> None:
+        with self._open() as connection:
+            connection.execute(statement.encode())
+
+    def clone(self, table: str, values: Mapping[str, str], where: str, numbers: range) -> None:
+        """Insert a copy of the row *where* for each of *numbers*, with *values* (SQL of `s.i`) in their columns."""
+        listed = (
+            f"SELECT column_name FROM information_schema.columns WHERE table_name = '{table}' ORDER BY ordinal_position"
+        )
+        columns = [name for (name,) in self.rows(listed)]
+        selected = ", ".join(values.get(column, f't."{column}"') for column in columns)
+        series = f"generate_series({numbers.start}, {numbers.stop - 1}) s(i)"
+        insert = f"INSERT INTO {table} SELECT {selected} FROM {series}, {table} t WHERE {where}"
+        self.run(f"SET synchronous_commit = off; {insert}")
 
 
 @dataclass(frozen=True)
