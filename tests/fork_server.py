@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,21 @@ class ForkServer:
         )
         self._ask()
 
-    def start(self, words: list[str], output: Path, environ: Mapping[str, str] | None = None) -> Child:
-        """Start `receiptd` with *words*, and *environ* beside ours; all it says goes to *output*."""
+    def start(
+        self,
+        words: list[str],
+        output: Path,
+        environ: Mapping[str, str] | None = None,
+        *,
+        program: str = "receiptd.cli",
+        prepare: Sequence[str] = (),
+    ) -> Child:
+        """Start *program*, a module with a `main`, with *words*; all it says goes to *output*.
+
+        *environ* comes beside ours, and *prepare* names functions (`module:function`) to be called first.
+        """
         request = {"words": words, "output": str(output), "environ": dict(environ or {})}
+        request |= {"program": program, "prepare": list(prepare)}
         return Child(self, int(self._ask(request)))
 
     def status(self, pid: int) -> int | None:
@@ -89,7 +101,7 @@ class Child:
 
 def _serve() -> None:
     _die_with_parent()
-    for room in ("cli", "daemon"):
+    for room in ("cli", "daemon", "send.command"):
         importlib.import_module(f"receiptd.{room}")
 
     say = sys.stdout
@@ -101,25 +113,26 @@ def _serve() -> None:
     os._exit(os.EX_OK)  # without the second that freeing all that was imported takes
 
 
-def _fork(words: list[str], output: str, environ: dict[str, str]) -> int:
+def _fork(words: list[str], output: str, environ: dict[str, str], program: str, prepare: list[str]) -> int:
     pid = os.fork()
     if pid == 0:
         os.environ.update(environ)
-        _become(words, output)
+        _become(words, output, program, prepare)
     return pid
 
 
-def _become(words: list[str], output: str) -> None:
+def _become(words: list[str], output: str, program: str, prepare: list[str]) -> None:
     _die_with_parent()
     out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for target, source in enumerate((nothing, out, out)):
         os.dup2(source, target)
-    from receiptd.cli import main
-
     status = os.EX_SOFTWARE
     try:
-        status = main(words)
+        for named in prepare:
+            module, _, function = named.partition(":")
+            getattr(importlib.import_module(module), function)()
+        status = importlib.import_module(program).main(words)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:
