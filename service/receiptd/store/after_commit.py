@@ -19,17 +19,17 @@ def once_committed(session: AsyncSession | Session, tell: Callable[[], None]) ->
     session.info.setdefault(_KEY, []).append(tell)
 
 
-def mark(session: AsyncSession) -> int:
+def mark(session: AsyncSession | Session) -> int:
     """Return how much there is to tell by now."""
     return len(session.info.get(_KEY, ()))
 
 
-def forget(session: AsyncSession, since: int) -> None:
+def forget(session: AsyncSession | Session, since: int) -> None:
     """Tell nothing of what a savepoint undid: all that came since that *mark*."""
     del session.info.get(_KEY, [])[since:]
 
 
-def tell(session: AsyncSession) -> None:
+def tell(session: AsyncSession | Session) -> None:
     """Tell all: it is committed."""
     for one in session.info.pop(_KEY, ()):
         one()

@@ -14,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import errors, telemetry
@@ -27,6 +28,7 @@ from receiptd.store import after_commit
 from receiptd.store.faults import DatabaseFault, fault_in, is_down, reason_of
 from receiptd.store.files import Files
 from receiptd.store.ledger import Ledger
+from receiptd.store.threads import Threads
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
@@ -54,6 +56,8 @@ T = TypeVar("T")
 _MOST_TOGETHER = 100
 _PATIENCE = 10.0
 """Seconds that somebody who waits for an answer waits for the database."""
+_READERS = 4
+"""Connections that read beside the writer of SQLite."""
 _LEASE = "daemon"
 _DRIFT = timedelta(minutes=1)
 
@@ -149,6 +153,8 @@ class Store:
         self._committer: asyncio.Task[None] | None = None
         self._writer = self._engine(is_writer=True)
         self._reader = self._engine(is_writer=False) if self.is_sqlite else self._writer
+        writer = self._engine_of_threads(is_writer=True)
+        self.threads = Threads(writer, self._engine_of_threads(is_writer=False) if self.is_sqlite else writer)
 
     def clock_offset(self) -> float:
         """Return the wall clock less the time since boot, in seconds: constant unless somebody sets the clock."""
@@ -160,26 +166,63 @@ class Store:
         return abs(self.clock_offset() - offset) > _DRIFT.total_seconds()
 
     def _engine(self, *, is_writer: bool) -> AsyncEngine:
-        if not self.is_sqlite:
-            return create_async_engine(self.url, pool_size=10, pool_pre_ping=True, hide_parameters=True)
-        engine = create_async_engine(
-            self.url,
-            pool_size=1 if is_writer else 4,
-            max_overflow=0,
-            pool_timeout=300,
-            hide_parameters=True,
-            connect_args={"factory": _Connection, "isolation_level": None},
-        )
-        begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
-
-        if is_writer and self.files is not None:
-            event.listen(engine.sync_engine, "connect", self._reopened)
-
-        @event.listens_for(engine.sync_engine, "begin")
-        def on_begin(connection: Any) -> None:
-            connection.exec_driver_sql(begin)
-
+        engine = create_async_engine(self.url, **self._engine_options(is_writer=is_writer))
+        self._prepare(engine.sync_engine, is_writer=is_writer)
         return engine
+
+    def _engine_of_threads(self, *, is_writer: bool) -> Engine:
+        """Return an engine for the threads that run whole transactions."""
+        url = self.url.set(drivername="sqlite") if self.is_sqlite else self.url
+        options = self._engine_options(is_writer=is_writer)
+        if self.is_sqlite:
+            options["connect_args"]["check_same_thread"] = False
+        engine = create_engine(url, **options)
+        self._prepare(engine, is_writer=is_writer)
+        return engine
+
+    def _engine_options(self, *, is_writer: bool) -> dict[str, Any]:
+        if not self.is_sqlite:
+            return {"pool_size": 10, "pool_pre_ping": True, "hide_parameters": True}
+        return {
+            "pool_size": 1 if is_writer else _READERS,
+            "max_overflow": 0,
+            "pool_timeout": 300,
+            "hide_parameters": True,
+            "connect_args": {"factory": _Connection, "isolation_level": None},
+        }
+
+    def _prepare(self, engine: Engine, *, is_writer: bool) -> None:
+        if not self.is_sqlite:
+            return
+        begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
+        if is_writer and self.files is not None:
+            event.listen(engine, "connect", self._reopened)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+
+    async def transact(self, work: Callable[[Session], T]) -> T:
+        """Run *work* in one transaction on a thread of its own: one hop, however many statements.
+
+        It is committed when *work* returns and rolled back if it raises. What is handed over here is done even if
+        the caller is cancelled.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._transact(work)))
+
+    async def _transact(self, work: Callable[[Session], T]) -> T:
+        try:
+            async with self._alone(), self._on_our_files():
+                done = await self.threads.write(work, counts_changes=self.trouble is not None)
+        except Exception as error:
+            if is_down(error):
+                self._note_trouble(error)
+            raise
+        after_commit.tell(done.session)
+        if done.has_written:
+            self.trouble = None
+        return done.result
+
+    async def query(self, work: Callable[[Session], T]) -> T:
+        """Run *work*, which only reads, in one consistent look on a thread, on SQLite beside the writer."""
+        return await self.threads.read(work)
 
     @property
     def _has_file(self) -> bool:
@@ -210,9 +253,11 @@ class Store:
 
     async def close(self) -> None:
         """Close every connection and give the lock back."""
+        self.threads.shut_down()
         if self.files is not None and self.files.are_to_be_left:
             self.files.put_log_aside()
         else:
+            self.threads.dispose()
             await self._writer.dispose()
             if self._reader is not self._writer:
                 await self._reader.dispose()
