@@ -137,10 +137,10 @@ class StepsFixture:
         return (await self.whole(taken)).recipients[number]
 
     async def alerts(self) -> list[Alert]:
-        """Return all alerts, oldest first."""
+        """Return all alerts, oldest first; of one instant a resolution is the last."""
         async with self.store.read() as session:
             rows = (await session.exec(select(Alert))).all()
-        return sorted(rows, key=lambda alert: (alert.created_at, alert.level))
+        return sorted(rows, key=lambda alert: (alert.created_at, alert.type == "receipt.resolved", alert.level))
 
     async def told(self) -> list[tuple[str, int, tuple[str, ...]]]:
         """Return type, level and webhooks of each alert, oldest first."""

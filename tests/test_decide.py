@@ -474,11 +474,25 @@ async def test_a_copy_and_its_link_are_one_transaction(steps: StepsFixture) -> N
     assert await person.said() == []
 
 
+_FULL_SQLITE = """
+    CREATE TRIGGER no_room BEFORE INSERT ON event
+    WHEN NEW.kind = 'resent' AND EXISTS (SELECT 1 FROM event WHERE kind = 'resent')
+    BEGIN SELECT RAISE(ABORT, 'no room'); END
+"""
+_FULL_POSTGRESQL = """
+    CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.kind = 'resent' AND EXISTS (SELECT 1 FROM event WHERE kind = 'resent') THEN
+            RAISE EXCEPTION 'no room' USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER no_room BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION no_room()
+"""
+
+
 async def _refuse_the_second_resent_event(steps: StepsFixture) -> None:
-    trigger = """CREATE TRIGGER full BEFORE INSERT ON event
-        WHEN NEW.kind = 'resent' AND EXISTS (SELECT 1 FROM event WHERE kind = 'resent')
-        BEGIN SELECT RAISE(ABORT, 'no room'); END"""
     async with steps.store.write() as session:
+        trigger = _FULL_SQLITE if steps.store.is_sqlite else _FULL_POSTGRESQL
         await (await session.connection()).exec_driver_sql(trigger)
 
 

@@ -113,6 +113,7 @@ async def test_a_post_that_is_cut_off_is_on_record_and_is_sent_again_under_the_s
     assert [(row.status, row.reason) for row in await hooks.attempts()] == [(None, attempt.reason), (204, None)]
 
 
+@pytest.mark.sqlite
 async def test_a_database_that_is_away_while_posts_are_under_way_loses_no_answer(
     hooks: WebhookFixture,
 ) -> None:

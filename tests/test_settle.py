@@ -311,6 +311,7 @@ async def _full(steps: StepsFixture) -> AsyncIterator[None]:
         await _pragma(steps, "max_page_count=1000000")
 
 
+@pytest.mark.sqlite
 async def test_a_database_without_room_is_no_fault_of_the_report(steps: StepsFixture) -> None:
     taken = await steps.submitted("bob@b.test", "carol@c.test")
     await _keep(steps, *(_large(row.token) for row in taken.recipients))
@@ -327,6 +328,7 @@ async def test_a_database_without_room_is_no_fault_of_the_report(steps: StepsFix
     assert await steps.alerts() == []
 
 
+@pytest.mark.sqlite
 async def test_a_report_that_finds_no_room_waits_a_while_and_holds_up_none_behind_it(steps: StepsFixture) -> None:
     taken = await steps.submitted()
     await _keep(steps, _large(taken.recipients[0].token), b"Subject: x\n\ny\n")
@@ -340,6 +342,7 @@ async def test_a_report_that_finds_no_room_waits_a_while_and_holds_up_none_behin
     assert await settle(steps.store) == 1
 
 
+@pytest.mark.sqlite
 async def test_a_try_is_given_back_though_the_database_takes_nothing_for_a_while(
     steps: StepsFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +394,7 @@ async def test_a_statement_that_this_report_alone_makes_fail_is_the_reports_faul
 # --- what another process had taken -------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 async def test_what_a_dead_process_had_taken_is_read_at_once_at_the_next_start(steps: StepsFixture) -> None:
     taken = await steps.submitted("bob@b.test", "carol@c.test")
     await _keep(steps, *(dsn(row.token) for row in taken.recipients))
@@ -422,6 +426,7 @@ async def test_what_kills_every_process_that_reads_it_is_set_aside_at_the_fourth
     assert [alert.type for alert in await steps.alerts()] == ["monitor.set_aside"]
 
 
+@pytest.mark.sqlite
 async def test_a_daemon_that_dies_at_every_start_sets_no_report_aside_within_seconds(steps: StepsFixture) -> None:
     """Whatever kills it, be it impatience: only the first reading is made up for at once."""
     taken = await steps.submitted("bob@b.test")

@@ -492,6 +492,7 @@ async def test_a_second_copy_that_is_put_off_is_tried_again_and_stays_uncertain(
     assert (await post.standing(taken))[0] is Delivery.ACCEPTED
 
 
+@pytest.mark.sqlite
 async def test_an_attempt_that_a_crash_left_in_data_is_uncertain_at_the_next_start(post: Post) -> None:
     taken = await post.steps.take()
     post.smtp.script["."] = [Hang()]
