@@ -13,10 +13,11 @@ unexport PYTHONHOME
 unexport UV_PROJECT_ENVIRONMENT
 unexport VIRTUAL_ENV
 
-.PHONY: help venv demo test faults fuzz bench lock clean
+.PHONY: help venv demo unit lint test faults fuzz bench lock clean
 
 help:
 	@echo 'make demo   the main job on an embedded mail world, in about a minute'
+	@echo 'make unit   format, lint, types, imports and the tests that need no process, in about a minute'
 	@echo 'make test   every test, real mail servers included, and a minute of the same fuzzing each time'
 	@echo 'make faults faults at scale: seeded bugs, then 1,000 kills over 20,000 messages (ARGS="--kills 20 --messages 500")'
 	@echo 'make fuzz   look for a message that the interpreter takes badly (SECONDS=60; KEEP=1 keeps new ways)'
@@ -27,11 +28,16 @@ help:
 demo: venv
 	$(BIN)/receiptd demo $(ARGS)
 
-test: venv
+lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+unit: lint
+	$(BIN)/pytest -q --unit -n auto --dist worksteal $(ARGS)
+
+test: lint
 	$(BIN)/pytest $(ARGS)
 	$(if $(ARGS),,$(BIN)/python -m tests.fuzz --seed tests --executions 24000 --seconds 60)
 

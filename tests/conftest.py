@@ -18,6 +18,7 @@ from tests.fork_server import ForkServer
 from tests.servers.availability import why_not
 from tests.servers.postgres import Postgres, why_no_postgres
 from tests.servers.world import World
+from tests.unit import TAKE_LONG, is_left_out
 
 settings.register_profile("fast", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("fast"), max_examples=2000)
@@ -113,7 +114,11 @@ def world() -> Iterator[World]:
         world.close()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.unit:
+        left = {item for item in items if _needs_postgres(item) or getattr(item, "originalname", "") in TAKE_LONG}
+        config.hook.pytest_deselected(items=[*left])
+        items[:] = [item for item in items if item not in left]
     for item in items:
         if "world" in getattr(item, "fixturenames", ()):
             item.add_marker("servers")
@@ -152,6 +157,18 @@ def pytest_runtest_makereport(
             if since := log[item.stash[_marks].get(name, 0) :].strip():
                 report.sections.append((f"log of {name}", since[-20_000:]))
     return report
+
+
+# --- make unit ------------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--unit", action="store_true", help="only tests that need no process (tests/unit.py)")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Don't even read what `make unit` leaves out."""
+    return True if config.option.unit and is_left_out(collection_path) else None
 
 
 # --- what was left out ----------------------------------------------------------------------------------------------

@@ -98,6 +98,19 @@ def test_every_test_includes_a_hunt_that_goes_the_same_way_each_time() -> None:
     assert "tests.fuzz" not in recipe("test", "ARGS=tests/test_make.py"), "who asks for one test wants no minute more"
 
 
+def test_what_needs_no_process_is_linted_and_tested_by_one_command() -> None:
+    words = recipe("unit")
+    assert all(tool in words for tool in ("ruff format --check", "ruff check", "bin/mypy", "lint-imports", "pytest"))
+    assert "--unit" in words.splitlines()[-1]
+    assert "tests.fuzz" not in words
+
+
+def test_the_hooks_of_a_commit_are_the_linters_of_make() -> None:
+    hooks = re.findall(r"entry: (\S+ ?\S*)", (HOUSE / ".pre-commit-config.yaml").read_text())
+    linted = re.findall(r"^(\.venv/bin/\S+)", recipe("lint"), re.MULTILINE)
+    assert {hook.split()[0] for hook in hooks} == set(linted)
+
+
 def test_by_hand_a_hunt_goes_another_way_each_time() -> None:
     assert recipe("fuzz", "SECONDS=5").strip().endswith("-m tests.fuzz --seconds 5")
 
