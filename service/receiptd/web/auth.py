@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 
 from receiptd.errors import BadSettings
 from receiptd.settings import ApiToken, Settings, read_token
-from receiptd.web.context import context_of
+from receiptd.web.context import Context
 from receiptd.web.problems import Forbidden, Unauthorized
 
 _log = structlog.get_logger(__name__)
@@ -99,26 +99,26 @@ _Token = Annotated[
 """For the description; `caller_of` reads the header itself."""
 
 
-def _caller(request: Request, _: _Token) -> Caller:
-    return caller_of(request, context_of(request).store.settings)
+async def _caller(request: Request, context: Context, _: _Token) -> Caller:
+    return caller_of(request, context.store.settings)
 
 
 _AnyCaller = Annotated[Caller, Depends(_caller)]
 
 
-def _sender(caller: _AnyCaller) -> Caller:
+async def _sender(caller: _AnyCaller) -> Caller:
     if not caller.may("send"):
         raise Forbidden("this token may read but not send")
     return caller
 
 
-def _operator(caller: _AnyCaller) -> Caller:
+async def _operator(caller: _AnyCaller) -> Caller:
     if not caller.may("operate"):
         raise Forbidden("only who operates the service may do that: use api.sock or a token with scope operate")
     return caller
 
 
-def _reader(caller: _AnyCaller) -> Caller:
+async def _reader(caller: _AnyCaller) -> Caller:
     if not caller.may("read"):
         raise Forbidden("only who operates the service may see that: use api.sock or a token with scope read")
     return caller

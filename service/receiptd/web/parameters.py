@@ -13,14 +13,14 @@ from receiptd.errors import BadData
 from receiptd.web.validation_errors import nearest
 
 
-def _no_null(request: Request) -> None:
+async def _no_null(request: Request) -> None:
     """Refuse U+0000 in path or query: PostgreSQL has no text that holds it."""
     for name, text in [("the path", request.scope["path"]), *request.query_params.multi_items()]:
         if "\0" in text:
             raise BadData(f"{name}: a null character means nothing here")
 
 
-def _known_parameters(request: Request) -> None:
+async def _known_parameters(request: Request) -> None:
     """Refuse a parameter that isn't known, or is there twice: a filter that was mistyped would show all."""
     route = request.scope.get("route")
     if not isinstance(route, APIRoute):
