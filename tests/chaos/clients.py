@@ -98,8 +98,8 @@ class Clients:
                 self.journal.strike("client SIGKILL")
                 child.kill()
             await asyncio.sleep(0.01)
-        said = output.read_text()
-        output.unlink()
+        said = output.read_text() if output.exists() else ""  # killed before it opened its output
+        output.unlink(missing_ok=True)
         if status == 0:
             line = next(line for line in said.splitlines() if line.startswith("{"))
             letter.answers.append(json.loads(line))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
@@ -143,7 +142,7 @@ class Node:
             try:
                 await asyncio.sleep(length)
             finally:
-                with contextlib.suppress(ProcessLookupError):
+                if child.poll() is None:
                     os.kill(child.pid, signal.SIGCONT)
 
     def _signal(self, number: signal.Signals, length: float = 0.0) -> bool:

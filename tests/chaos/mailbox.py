@@ -6,11 +6,9 @@ import asyncio
 import heapq
 import os
 import random
-import tempfile
 import time
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
 from tests.chaos import reports
 from tests.chaos.fates import fate_of
@@ -18,7 +16,8 @@ from tests.chaos.journal import Journal, Report, Transaction, Weather
 from tests.servers.packages import unpack
 from tests.servers.ports import Ports
 from tests.servers.programs import DOVECOT, VMAIL
-from tests.servers.server import Server, remove
+from tests.servers.run_folder import RunFolder
+from tests.servers.server import Server
 
 PASSWORD = "correct-horse"
 ADDRESS = "receipts@a.test"
@@ -29,8 +28,8 @@ class Mailbox:
 
     def __init__(self, journal: Journal, rng: random.Random, late_after: float) -> None:
         self.journal, self.rng, self.late_after = journal, rng, late_after
-        self.root = Path(tempfile.mkdtemp(prefix="receiptd-chaos-mail-", dir="/var/tmp"))
-        self.root.chmod(0o755)
+        self._folder = RunFolder()
+        self.root = self._folder.path
         self._ports = Ports(("imap",))
         self.port = self._ports["imap"]
         values = {"password": PASSWORD, "port_imap": self.port}
@@ -51,7 +50,7 @@ class Mailbox:
     def close(self) -> None:
         self.server.stop()
         self._ports.release()
-        remove(self.root)
+        self._folder.close()
 
     def schedule(self, taken: Transaction) -> None:
         """Have the reports come back that the fate of a copy holds."""

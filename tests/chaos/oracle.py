@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +29,8 @@ class Violation:
     about: str
     text: str
     may_heal: bool = False
+    message: str | None = None
+    """The id of the message, where it is about one."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.about}: {self.text}"
@@ -92,7 +94,8 @@ class Oracle:
             for message in self._by_subject[letter.subject]:
                 for row in message["recipients"]:
                     person = self._person(letter, message, row)
-                    yield from judge_person(person, self.within, self.journal)
+                    for violation in judge_person(person, self.within, self.journal):
+                        yield replace(violation, message=message["id"])
 
     def _person(self, letter: Letter, message: Json, row: Json) -> Person:
         address = row["address"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.chaos import state
 from tests.chaos.clients import Clients
 from tests.chaos.daemons import Node
-from tests.chaos.database import Database, SQLite
+from tests.chaos.database import Database, PostgreSQL, SQLite
 from tests.chaos.journal import Journal, Weather
 from tests.chaos.mailbox import Mailbox, Proxy
 from tests.chaos.oracle import Oracle, Violation
@@ -30,6 +30,8 @@ from tests.fork_server import ForkServer
 
 Say = Callable[[str], None]
 
+_MOST_READ = 400
+"""How many messages that aren't at their end yet are read again at once."""
 _HURRY = "tests.chaos.hurry:hurry"
 
 
@@ -44,12 +46,19 @@ class Plan:
     engine: str = "sqlite"
     daemons: int = 1
     within: int = 15
-    after: str = "delete"
+    after: str | None = None
+    """What becomes of matched reports in the mailbox; by default the seed says."""
     calm: float = 90.0
     """Seconds that daemons are given after the storm to bring everything to its end."""
     bug: str | None = None
     """A function of tests.chaos.seeded_bugs that spoils each daemon."""
     storm: float = 1.0
+    full_disk: int = 0
+    """1: SQLite's file lies in memory, on a file system that is full at times."""
+
+    @property
+    def after_matched(self) -> str:
+        return self.after or self.rng("after").choice(("keep", "seen", "move:Done", "delete"))
 
     def rng(self, stream: str) -> random.Random:
         return random.Random(f"{self.seed}/{stream}")
@@ -89,7 +98,8 @@ class _World:
         self.mailbox = Mailbox(self.journal, plan.rng("mailbox"), plan.within + 5)
         self.relay = Relay(self.journal, self.weather["relay"], self.mailbox.schedule)
         self.receiver = Receiver(self.journal, self.weather["webhook"])
-        self.database: Database = SQLite(folder, self.journal, plan.rng("database"))
+        self.database = _database(plan, folder, self.journal)
+        self.database.start()
         self.fork_server = ForkServer(environment())
         prepare = [_HURRY, *([f"tests.chaos.seeded_bugs:{plan.bug}"] if plan.bug else [])]
         self.nodes = [
@@ -104,7 +114,6 @@ class _World:
     def running(self) -> Iterator[None]:
         try:
             self.mailbox.start()
-            self.database.start()
             yield
         finally:
             for node in self.nodes:
@@ -147,7 +156,12 @@ class _World:
             await proxy.start()
             url = self.database.url()
             node.furnish(
-                database=url, relay=port, imap=proxy.port, receiver=self.receiver, within=plan.within, after=plan.after
+                database=url,
+                relay=port,
+                imap=proxy.port,
+                receiver=self.receiver,
+                within=plan.within,
+                after=plan.after_matched,
             )
         (self.folder / "text").write_text("Good day.\n")
 
@@ -170,24 +184,25 @@ class _World:
         return storm.kills
 
     async def _settle(self) -> list[Violation]:
-        """Judge until nothing is left that may heal, twice, or the calm is over."""
-        give_up = time.monotonic() + self.plan.calm
-        was_clean = False
-        while True:
-            await asyncio.sleep(2.0)
-            violations = await self._judge()
-            open_now = [violation for violation in violations if violation.may_heal]
-            self.say(f"  calm: {len(violations)} violations, {len(open_now)} of which may heal; {self._progress()}")
-            is_over = not open_now and self.mailbox.pending == 0
-            if time.monotonic() > give_up or (is_over and was_clean):
-                return violations
-            was_clean = is_over
-
-    async def _judge(self) -> list[Violation]:
+        """Judge until nothing is left that may heal, or the calm is over; the last time all is read anew."""
         socket = self.nodes[0].folder / "api.sock"
+        give_up = time.monotonic() + self.plan.calm
         shown = await state.messages(socket)
-        oracle = Oracle(self.journal, shown, self.plan.within)
-        shown |= await state.details(socket, oracle.needs_events())
+        while True:
+            violations = await self._judge(socket, shown)
+            healing = {violation.message for violation in violations if violation.may_heal}
+            self.say(
+                f"  calm: {len(violations)} violations so far, {len(healing)} messages may heal; {self._progress()}"
+            )
+            if time.monotonic() > give_up or not (healing or self.mailbox.pending):
+                break
+            await asyncio.sleep(2.0)
+            shown |= await state.details(socket, sorted(filter(None, healing))[:_MOST_READ])
+        await asyncio.sleep(3.0)  # what comes late comes now
+        return await self._judge(socket, await state.messages(socket))
+
+    async def _judge(self, socket: Path, shown: dict[str, state.Json]) -> list[Violation]:
+        shown |= await state.details(socket, Oracle(self.journal, shown, self.plan.within).needs_events())
         return list(Oracle(self.journal, shown, self.plan.within).judge())
 
     async def _tell(self) -> None:
@@ -216,5 +231,8 @@ class _World:
         )
 
 
-def quietly(say: str) -> None:
-    """Say nothing."""
+def _database(plan: Plan, folder: Path, journal: Journal) -> Database:
+    rng = plan.rng("database")
+    if plan.engine == "postgresql":
+        return PostgreSQL(journal, rng)
+    return SQLite(folder, journal, rng, can_fill=bool(plan.full_disk))

@@ -15,6 +15,8 @@ from tests.chaos.relay import Relay
 
 _OTHERS = {"SIGSTOP": 4, "SIGTERM": 4, "relay": 2, "imap": 2, "login": 1, "database": 4}
 """How often each fault comes, beside ten SIGKILLs."""
+_OUTLAST = 10
+"""A pause in ten lasts as many times as long: beyond every lease and hold of tests/chaos/hurry.py."""
 _PER_KILL = sum(_OTHERS.values()) / 10
 
 
@@ -59,7 +61,7 @@ class Storm:
             node, proxy = self.rng.choice(self.nodes), self.rng.choice(self.proxies)
             match what:
                 case "SIGSTOP":
-                    self._aside(node.pause(length))
+                    self._aside(node.pause(length * (_OUTLAST if self.rng.random() < 0.1 else 1)))
                 case "SIGTERM":
                     node.end()
                 case "relay":
