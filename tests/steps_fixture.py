@@ -20,8 +20,9 @@ from receiptd.models import Alert, Dispatch, Recipient
 from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.settings import Settings
 from receiptd.settle import settle
-from receiptd.store import Store, messages, reports
+from receiptd.store import Store, messages, reports, submissions
 from receiptd.store.messages import Whole
+from receiptd.store.submissions import Work
 from tests.databases import database_in, drop_database, make_database
 from tests.receiver import SECRET
 
@@ -126,6 +127,13 @@ class StepsFixture:
         """Read every folder to its end, then judge the deadlines."""
         await self.read_all()
         return await escalate(self.store)
+
+    async def claim(self, limit: int) -> list[Work]:
+        """Take what is due as submit does: with the attempt of each."""
+        hold = self.store.settings.submission.uncertain_wait
+        return await self.store.transact(
+            lambda session: submissions.take(session, node=self.store.node, now=self.instant, hold=hold, limit=limit)
+        )
 
     async def whole(self, taken: AcceptedMessage) -> Whole:
         async with self.store.read() as session:

@@ -16,9 +16,8 @@ from receiptd import compose, decide, errors
 from receiptd.accept import AcceptedMessage, SubmitOptions, accept
 from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Delivery, Event, EventKind, Level, Receipt, Source, Trust
-from receiptd.models import Attempt, Evidence, Message
+from receiptd.models import Evidence, Message
 from receiptd.standing import RecipientRecord
-from receiptd.store import queue
 from receiptd.store.messages import Whole
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps, settings_in, watching
 
@@ -246,7 +245,7 @@ async def test_what_a_person_says_arrived_is_not_sent_a_second_time(steps: Steps
     await steps.tell(person.row, EventKind.UNCERTAIN, source=Source.SMTP, next_attempt_at=START + timedelta(minutes=15))
     await person.confirm()
     steps.pass_time(hours=1)
-    assert await queue.claim(steps.store, 10) == []
+    assert await steps.claim(10) == []
 
 
 @pytest.mark.parametrize("reason", ["", "  \n"])
@@ -281,7 +280,7 @@ async def test_cancelling_stops_what_is_queued_and_leaves_what_was_sent(steps: S
     bob, carol = (await steps.whole(taken)).recipients
     assert (bob.delivery, bob.receipt) == (Delivery.ACCEPTED, Receipt.OPEN)
     assert (carol.delivery, carol.receipt, carol.next_attempt_at) == (Delivery.CANCELLED, Receipt.WAIVED, None)
-    assert await queue.claim(steps.store, 10) == []
+    assert await steps.claim(10) == []
     steps.pass_time(days=1)
     await steps.judge()
     assert [alert.recipient for alert in await steps.alerts()] == [bob.id], "what was cancelled is not overdue"
@@ -300,10 +299,7 @@ async def test_what_is_sent_or_about_to_be_cannot_be_cancelled(steps: StepsFixtu
 
 async def _into_data(steps: StepsFixture) -> None:
     """Let what is queued come to the point where DATA begins."""
-    (work,) = await queue.claim(steps.store, 1)
-    attempt = Attempt(id="a", recipient=work.recipient.id, started_at=steps.instant, node=steps.store.node)
-    hold = timedelta(minutes=15)
-    await steps.store.together(lambda session: queue.begin(session, attempt, work.claimed_until, hold=hold))
+    assert len(await steps.claim(1)) == 1
 
 
 async def test_what_is_uncertain_cannot_be_cancelled_for_it_may_be_there(steps: StepsFixture) -> None:
@@ -320,9 +316,9 @@ async def test_what_is_uncertain_cannot_be_cancelled_for_it_may_be_there(steps: 
 async def test_retrying_takes_up_now_what_waits(steps: StepsFixture, kind: EventKind) -> None:
     person = Person(steps, await steps.take())
     await steps.tell(person.row, kind, source=Source.SMTP, next_attempt_at=START + DAY)
-    assert await queue.claim(steps.store, 10) == []
+    assert await steps.claim(10) == []
     assert await person.retry() == 1
-    (work,) = await queue.claim(steps.store, 10)
+    (work,) = await steps.claim(10)
     assert work.recipient.id == person.row
 
 
@@ -330,14 +326,14 @@ async def test_retrying_what_is_held_after_a_second_refusal_tries_a_third_time(s
     person = Person(steps, await steps.take())
     await steps.tell(person.row, EventKind.UNCERTAIN, source=Source.SMTP, next_attempt_at=None)
     assert await person.retry() == 1
-    assert len(await queue.claim(steps.store, 10)) == 1
+    assert len(await steps.claim(10)) == 1
 
 
 async def test_what_is_in_data_is_not_tried_beside_it(steps: StepsFixture) -> None:
     person = Person(steps, await steps.take())
     await _into_data(steps)
     await person.retry()
-    assert await queue.claim(steps.store, 10) == []
+    assert await steps.claim(10) == []
 
 
 async def test_what_no_longer_waits_cannot_be_retried(steps: StepsFixture) -> None:

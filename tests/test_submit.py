@@ -19,11 +19,13 @@ from receiptd.facts import Cause, Delivery, Event, EventKind, Level, Receipt, Tr
 from receiptd.models import Attempt, Message, Recipient
 from receiptd.recipients import attempts
 from receiptd.smtp import Relay
-from receiptd.store import queue
+from receiptd.store import submissions
 from receiptd.store.monitors import Health
+from receiptd.store.submissions import Due, fair_share
 from receiptd.submit import backoff, submit
 from receiptd.watchdog import Watchdog
 from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Later, When
+from tests.statements import Statements
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps
 from tests.test_smtp import LeapingClock
 
@@ -495,18 +497,25 @@ async def test_a_second_copy_that_is_put_off_is_tried_again_and_stays_uncertain(
 @pytest.mark.sqlite
 async def test_an_attempt_that_a_crash_left_in_data_is_uncertain_at_the_next_start(post: Post) -> None:
     taken = await post.steps.take()
-    post.smtp.script["."] = [Hang()]
-    running = asyncio.create_task(post.submit())
-    await post.reached_dot(1)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await post.steps.claim(1)
     assert (await post.standing(taken))[0] is Delivery.QUEUED
     assert await attempts.recover(post.steps.store) == 0, "our own attempt may still get its answer"
     post.steps.store.node = "a/1/later"
     assert await attempts.recover(post.steps.store) == 1
     assert (await post.standing(taken))[0] is Delivery.UNCERTAIN
     assert await post.submit() == 0
-    assert len(post.smtp.messages) == 1
+    assert post.smtp.messages == []
+
+
+async def test_who_is_cut_off_writes_down_what_is_known(post: Post) -> None:
+    taken = await post.steps.take()
+    post.smtp.script["."] = [Hang()]
+    running = asyncio.create_task(post.submit())
+    await post.reached_dot(1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (await post.standing(taken))[0] is Delivery.UNCERTAIN
+    assert [attempt.outcome for attempt in await post.attempts(taken.recipients[0])] == ["uncertain"]
 
 
 # --- between claim and DATA ---------------------------------------------------------------------------------------
@@ -524,32 +533,31 @@ async def _held_at_rcpt(
     return taken, running, told
 
 
-async def test_what_is_cancelled_between_claim_and_data_is_not_sent(post: Post) -> None:
+async def test_what_is_on_its_way_to_the_relay_can_not_be_cancelled_any_more(post: Post) -> None:
+    """Its attempt is committed: it may go to DATA at any moment, so nobody is told that it doesn't."""
     taken, running, told = await _held_at_rcpt(post)
-    await decide.cancel(post.steps.store, taken.message.id, by="uid:0")
+    with pytest.raises(decide.Pointless):
+        await decide.cancel(post.steps.store, taken.message.id, by="uid:0")
     told.set()
-    assert await running == 0
-    assert post.smtp.messages == []
-    assert await post.standing(taken) == (Delivery.CANCELLED, Receipt.WAIVED)
-    assert await post.attempts(taken.recipients[0]) == []
+    assert await running == 1
+    assert (await post.standing(taken))[0] is Delivery.ACCEPTED
 
 
-async def test_what_a_report_settles_between_claim_and_data_is_not_sent(post: Post) -> None:
-    taken, running, told = await _held_at_rcpt(post)
+async def test_what_a_report_settles_before_it_is_taken_is_not_sent(post: Post) -> None:
+    taken = await post.steps.take()
     await post.steps.receive(dsn(taken.recipients[0].token))
-    told.set()
-    assert await running == 0
+    assert await post.submit() == 0
     assert post.smtp.messages == []
     assert (await post.standing(taken))[0] is Delivery.DELIVERED
 
 
-async def test_a_cancelled_recipient_that_the_relay_puts_off_stays_cancelled(post: Post) -> None:
+async def test_what_a_report_settles_on_the_way_stays_settled(post: Post) -> None:
     taken, running, told = await _held_at_rcpt(post, "450 4.2.0 later")
-    await decide.cancel(post.steps.store, taken.message.id, by="uid:0")
+    await post.steps.receive(dsn(taken.recipients[0].token))
     told.set()
     await running
     row = await post.steps.recipient(taken)
-    assert (row.delivery, row.next_attempt_at) == (Delivery.CANCELLED, None)
+    assert (row.delivery, row.next_attempt_at) == (Delivery.DELIVERED, None)
 
 
 async def test_a_retry_of_what_is_being_tried_sends_no_second_copy(post: Post) -> None:
@@ -562,47 +570,15 @@ async def test_a_retry_of_what_is_being_tried_sends_no_second_copy(post: Post) -
     assert await post.kinds(taken) == ["queued", "accepted"]
 
 
-async def test_whoever_slept_through_the_end_of_the_claim_leaves_it_to_the_one_who_took_over(post: Post) -> None:
-    taken, running, told = await _held_at_rcpt(post)
-    post.steps.instant += queue.LEASE + timedelta(seconds=1)
-    assert len(await queue.claim(post.steps.store, 1)) == 1
-    told.set()
-    assert await running == 0
-    assert post.smtp.messages == []
-    assert await post.attempts(taken.recipients[0]) == []
-
-
-async def test_no_attempt_begins_beside_one_that_is_in_data_whoever_holds_the_claim(post: Post) -> None:
+async def test_no_attempt_begins_beside_one_that_has_no_end_whoever_holds_the_claim(post: Post) -> None:
     await post.steps.take()
-    (work,) = await queue.claim(post.steps.store, 1)
-    hold = timedelta(minutes=15)
-
-    def attempt(name: str) -> Attempt:
-        return Attempt(id=name, recipient=work.recipient.id, started_at=START, node=post.steps.store.node)
-
-    async def begin(name: str, claimed_until: datetime) -> None:
-        await post.steps.store.together(lambda session: queue.begin(session, attempt(name), claimed_until, hold=hold))
-
-    await begin("first", work.claimed_until)
+    (work,) = await post.steps.claim(1)
     async with post.steps.store.write() as session:
         (await session.get_one(Recipient, work.recipient.id)).next_attempt_at = START
-    (again,) = await queue.claim(post.steps.store, 1)
-    with pytest.raises(queue.NoLongerDue):
-        await begin("second", again.claimed_until)
-
-
-async def test_whoever_slept_through_the_end_of_the_claim_sends_nothing(post: Post) -> None:
-    """Another process has taken over meanwhile, and is in DATA."""
-    taken, running, told = await _held_at_rcpt(post)
-    post.steps.instant += queue.LEASE + timedelta(seconds=1)
-    (work,) = await queue.claim(post.steps.store, 1)
-    other = Attempt(id="other", recipient=work.recipient.id, started_at=post.steps.instant, node=post.steps.store.node)
-    hold = timedelta(minutes=15)
-    await post.steps.store.together(lambda session: queue.begin(session, other, work.claimed_until, hold=hold))
-    told.set()
-    assert await running == 0
-    assert post.smtp.messages == []
-    assert [attempt.id for attempt in await post.attempts(taken.recipients[0])] == ["other"]
+    assert await post.steps.claim(1) == []
+    async with post.steps.store.read() as session:
+        row = await session.get_one(Recipient, work.recipient.id)
+    assert row.next_attempt_at == START + submissions.LEASE, "it is left alone for as long again"
 
 
 async def test_while_an_attempt_is_in_data_nobody_takes_the_recipient_over(post: Post) -> None:
@@ -611,7 +587,7 @@ async def test_while_an_attempt_is_in_data_nobody_takes_the_recipient_over(post:
     running = asyncio.create_task(post.submit())
     await post.reached_dot(1)
     post.steps.pass_time(minutes=14, seconds=59)
-    assert await queue.claim(post.steps.store, 10) == []
+    assert await post.steps.claim(10) == []
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -645,17 +621,17 @@ async def test_a_message_that_comes_meanwhile_goes_out_without_waiting_for_a_slo
 async def test_a_row_that_raises_stops_nobody(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, good = await post.steps.take("bob@b.test"), await post.steps.take("carol@c.test")
 
-    def poisoned(content: bytes, **words: Any) -> bytes:
+    def poisoned(**words: Any) -> bytes:
         if words["disposition_notification_to"].startswith(f"receipts+{bad.recipients[0].token}"):
             raise ZeroDivisionError
-        return content
+        return b""
 
-    monkeypatch.setattr(compose, "for_recipient", poisoned)
+    monkeypatch.setattr(compose, "header_of_copy", poisoned)
     assert await post.submit() == 1
     assert (await post.standing(good))[0] is Delivery.ACCEPTED
     row = await post.steps.recipient(bad)
     assert row.delivery is Delivery.QUEUED
-    assert row.next_attempt_at == START + queue.LEASE, "it is pushed ahead"
+    assert row.next_attempt_at == START + submissions.LEASE, "it is pushed ahead"
     assert not post.watchdog.stuck()
 
 
@@ -673,15 +649,15 @@ async def test_when_told_to_stop_nothing_new_begins_and_what_is_under_way_ends(p
     assert (await post.standing(second))[0] is Delivery.QUEUED
 
 
-async def test_under_a_rate_no_more_is_claimed_than_gets_its_turn(tmp_path: Path) -> None:
-    """What waits longer than its claim holds would be taken up a second time."""
+async def test_under_a_rate_no_more_is_taken_than_gets_its_turn_soon(tmp_path: Path) -> None:
+    """What waits longer than its lease would be taken up a second time, and nothing could overtake it."""
     async with posted(tmp_path, submission={"rate": "1/m"}) as post:
         await post.steps.take(*(f"u{n}@b.test" for n in range(20)))
         running = asyncio.create_task(post.submit())
-        while not (await _standing(post, Delivery.ACCEPTED) and len(await _claimed(post)) == 7):
+        while not (await _standing(post, Delivery.ACCEPTED) and len(await _claimed(post)) == 0):
             await asyncio.sleep(0.002)
         await asyncio.sleep(0.05)
-        assert len(await _claimed(post)) == 7
+        assert len(await _claimed(post)) == 0
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -728,3 +704,49 @@ async def _claimed(post: Post) -> list[Recipient]:
 
 async def _standing(post: Post, delivery: Delivery) -> list[Recipient]:
     return [row for row in await _rows(post) if row.delivery is delivery]
+
+
+# --- fair shares --------------------------------------------------------------------------------------------------
+
+
+def _due(owner: str, message: str, count: int) -> list[Due]:
+    return [Due(f"{message}/{number}", message, owner, 1000) for number in range(count)]
+
+
+def test_a_letter_behind_a_long_run_is_in_the_next_set() -> None:
+    run, letter = _due("erp", "run", 100), _due("ann", "letter", 1)
+    chosen = fair_share(run[:40], [*letter, *reversed(run[-39:])], limit=20)
+    assert letter[0] in chosen
+    assert chosen[:10] == run[:10], "and the run goes on in its order"
+
+
+def test_a_letter_of_the_same_sender_overtakes_the_run_too() -> None:
+    run, letter = _due("erp", "run", 100), _due("erp", "letter", 1)
+    assert letter[0] in fair_share(run[:40], [*letter, *reversed(run[-39:])], limit=20)
+
+
+def test_with_room_for_one_the_oldest_and_the_newest_take_turns() -> None:
+    run, letter = _due("erp", "run", 100), _due("ann", "letter", 1)
+    taken = [fair_share(run[:2], [*letter, run[-1]], limit=1, turn=turn)[0] for turn in (0, 1)]
+    assert taken == [run[0], letter[0]]
+
+
+def test_what_fits_a_set_is_taken_whole_and_in_order() -> None:
+    run = _due("erp", "run", 7)
+    assert fair_share(run, [], limit=10) == run
+
+
+def test_no_more_octets_are_taken_than_fit_in_memory_but_for_a_first_of_any_size() -> None:
+    large = [Due(f"r{number}", f"m{number}", "erp", submissions.MOST_OCTETS - 1) for number in range(3)]
+    assert fair_share(large, [], limit=10) == large[:1]
+
+
+async def test_a_commit_has_as_many_statements_for_500_recipients_as_for_60(tmp_path: Path) -> None:
+    async with posted(tmp_path) as post:
+        counts = []
+        for number in (60, 500):
+            await post.steps.take(*(f"u{n}@b.test" for n in range(number)))
+            with Statements(post.steps.store) as statements:
+                assert await post.submit() == number
+            counts.append(statements.per_commit())
+        assert max(counts[1]) <= max(counts[0])

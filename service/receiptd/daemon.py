@@ -34,8 +34,8 @@ from receiptd.store import (
     evidence,
     handover,
     is_down,
-    queue,
     reports,
+    submissions,
 )
 from receiptd.store.engine import database_url
 from receiptd.store.faults import explain
@@ -318,7 +318,7 @@ class Daemon:
         self.clock_health.down(self.store.now(), f"the clock jumped by {jump:+.0f} seconds", permanent=True)
         async with self.store.write() as session:
             await reports.distrust(session)
-            await queue.follow_clock(session, timedelta(seconds=jump))
+            await submissions.follow_clock(session, timedelta(seconds=jump))
             await deadlines.follow_clock(session, timedelta(seconds=jump))
             await dispatches.follow_clock(session, timedelta(seconds=jump))
         self.readers.wake()

@@ -20,7 +20,7 @@ from receiptd.models import Evidence, Message, Recipient
 from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.settings import Settings
 from receiptd.standing import RecipientRecord
-from receiptd.store import Store, alerts, messages, queue, resends
+from receiptd.store import Store, alerts, messages, resends, submissions
 
 ACKNOWLEDGED_FOR = timedelta(days=1)
 _QUEUED = (Delivery.QUEUED, Delivery.DEFERRED)
@@ -115,7 +115,7 @@ async def cancel(store: Store, message: str, *, by: str) -> int:
 
     async def work(session: AsyncSession) -> int:
         rows = await _recipients(session, message)
-        queued = [row for row in rows if row.delivery in _QUEUED and not await queue.is_in_data(session, row.id)]
+        queued = [row for row in rows if row.delivery in _QUEUED and not await submissions.is_in_data(session, row.id)]
         if not queued:
             raise Pointless(
                 "there is nothing left to cancel: every copy was sent, is being sent, failed or was cancelled "

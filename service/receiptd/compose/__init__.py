@@ -8,7 +8,7 @@ from receiptd.compose.dsn_request import (
     rcpt_parameters,
 )
 from receiptd.compose.fitness import check_fitness, has_raw_header
-from receiptd.compose.letter import Addressee, Letter, adopt, for_recipient, make_message_id, renew
+from receiptd.compose.letter import Addressee, Letter, adopt, for_recipient, header_of_copy, make_message_id, renew
 
 __all__ = [
     "Addressee",
@@ -20,6 +20,7 @@ __all__ = [
     "compose",
     "for_recipient",
     "has_raw_header",
+    "header_of_copy",
     "mail_parameters",
     "make_message_id",
     "notify_value",

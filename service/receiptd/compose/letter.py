@@ -117,12 +117,18 @@ def for_recipient(content: bytes, *, disposition_notification_to: str | None, re
 
     *disposition_notification_to* equals the copy's return path, or RFC 8098 §2.1 forbids an automatic MDN.
     """
+    copy = header_of_copy(disposition_notification_to=disposition_notification_to, receipt_token=receipt_token)
+    return header.insert(content, [copy])
+
+
+def header_of_copy(*, disposition_notification_to: str | None, receipt_token: str | None) -> bytes:
+    """Return the header lines of one recipient's copy alone; they stand before all others."""
     lines = []
     if disposition_notification_to is not None:
         lines.append(f"Disposition-Notification-To: <{disposition_notification_to}>\r\n".encode())
     if receipt_token is not None:
         lines.append(f"Receipt-Token: {receipt_token}\r\n".encode())
-    return header.insert(content, lines)
+    return b"".join(lines)
 
 
 def make_message_id(from_address: str, now: datetime) -> str:

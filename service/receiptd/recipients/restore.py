@@ -18,7 +18,7 @@ from receiptd.identifiers import new_id
 from receiptd.models import Attempt, EventRow, Lease, Message, Recipient
 from receiptd.recipients.move import Entry, Provenance, SideEffects
 from receiptd.recipients.record import record
-from receiptd.store import queue
+from receiptd.store import submissions
 from receiptd.store.engine import Store
 from receiptd.store.ledger import Ledger, Note, boot_id, is_known
 
@@ -151,7 +151,7 @@ async def await_mailboxes(store: Store) -> Waiting:
     It waits as if it were claimed: who can't read the mailbox for that long sends without.
     """
     now = store.now()
-    until = now + queue.LEASE
+    until = now + submissions.LEASE
     never_tried = (
         col(Recipient.next_attempt_at).is_not(None),
         col(Recipient.delivery) == Delivery.QUEUED,

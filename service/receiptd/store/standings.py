@@ -9,26 +9,14 @@ from typing import Any, TypeVar
 from sqlalchemy import Row, Table, bindparam, insert, select, update
 from sqlmodel import Session
 
-from receiptd import models, telemetry
+from receiptd import telemetry
 from receiptd.facts import Event
 from receiptd.identifiers import serials
 from receiptd.standing import AlertRecord, CopyRecord, DispatchRecord, MessageRecord, RecipientRecord, Standing
 from receiptd.store.after_commit import once_committed
+from receiptd.store.tables import ALERT, DISPATCH, EVENT, EVENT_COPY, MESSAGE, RECIPIENT, columns
 
 R = TypeVar("R")
-
-
-def _table(model: type[models.Table]) -> Table:
-    return models.TABLES.tables[str(model.__tablename__)]
-
-
-_MESSAGE, _RECIPIENT, _EVENT = _table(models.Message), _table(models.Recipient), _table(models.EventRow)
-_COPY, _ALERT, _DISPATCH = _table(models.EventCopy), _table(models.Alert), _table(models.Dispatch)
-
-
-def columns(record: type[Any]) -> list[str]:
-    """Return the names of a record's fields: each is a column of its table."""
-    return [one.name for one in fields(record)]
 
 
 def load(session: Session, recipients: Collection[str], copies: Collection[str]) -> dict[str, Standing]:
@@ -36,13 +24,13 @@ def load(session: Session, recipients: Collection[str], copies: Collection[str])
 
     On PostgreSQL the lock lets others add rows that refer to a recipient (FOR NO KEY UPDATE), but move it no more.
     """
-    where = _RECIPIENT.c.id.in_(sorted(recipients))
-    query = select(*_of(_RECIPIENT, RecipientRecord)).where(where).order_by(_RECIPIENT.c.id)
+    where = RECIPIENT.c.id.in_(sorted(recipients))
+    query = select(*columns(RECIPIENT, RecipientRecord)).where(where).order_by(RECIPIENT.c.id)
     rows = _all(session, query.with_for_update(key_share=True), RecipientRecord)
-    messages = _of_ids(session, _MESSAGE, MessageRecord, {row.message for row in rows})
-    events = _by_recipient(session, _EVENT, Event, recipients, _EVENT.c.serial, _EVENT.c.id)
-    alerts = _by_recipient(session, _ALERT, AlertRecord, recipients, _ALERT.c.created_at, _ALERT.c.level, _ALERT.c.id)
-    known = _of_ids(session, _COPY, CopyRecord, copies)
+    messages = _of_ids(session, MESSAGE, MessageRecord, {row.message for row in rows})
+    events = _by_recipient(session, EVENT, Event, recipients, EVENT.c.serial, EVENT.c.id)
+    alerts = _by_recipient(session, ALERT, AlertRecord, recipients, ALERT.c.created_at, ALERT.c.level, ALERT.c.id)
+    known = _of_ids(session, EVENT_COPY, CopyRecord, copies)
     open_alerts = {
         alert.id: row.id
         for row in rows
@@ -65,10 +53,6 @@ def load(session: Session, recipients: Collection[str], copies: Collection[str])
     }
 
 
-def _of(table: Table, record: type[Any]) -> list[Any]:
-    return [table.c[name] for name in columns(record)]
-
-
 def _all(session: Session, query: Any, record: Callable[..., R]) -> list[R]:
     rows: Sequence[Row[Any]] = session.connection().execute(query).all()
     return [record(*row) for row in rows]
@@ -77,14 +61,14 @@ def _all(session: Session, query: Any, record: Callable[..., R]) -> list[R]:
 def _of_ids(session: Session, table: Table, record: type[R], ids: Collection[str]) -> dict[str, R]:
     if not ids:
         return {}
-    found = _all(session, select(*_of(table, record)).where(table.c.id.in_(sorted(ids))), record)
+    found = _all(session, select(*columns(table, record)).where(table.c.id.in_(sorted(ids))), record)
     return {one.id: one for one in found}  # type: ignore[attr-defined]
 
 
 def _by_recipient(
     session: Session, table: Table, record: type[R], recipients: Collection[str], *order: Any
 ) -> dict[str, list[R]]:
-    query = select(*_of(table, record)).where(table.c.recipient.in_(sorted(recipients))).order_by(*order)
+    query = select(*columns(table, record)).where(table.c.recipient.in_(sorted(recipients))).order_by(*order)
     return _grouped(_all(session, query, record), lambda one: one.recipient)  # type: ignore[attr-defined]
 
 
@@ -95,8 +79,8 @@ def _dispatches(session: Session, alerts: Mapping[str, str]) -> dict[str, list[D
     """
     if not alerts:
         return {}
-    query = select(*_of(_DISPATCH, DispatchRecord)).where(_DISPATCH.c.alert.in_(sorted(alerts)))
-    query = query.order_by(_DISPATCH.c.id).with_for_update()
+    query = select(*columns(DISPATCH, DispatchRecord)).where(DISPATCH.c.alert.in_(sorted(alerts)))
+    query = query.order_by(DISPATCH.c.id).with_for_update()
     return _grouped(_all(session, query, DispatchRecord), lambda one: alerts[one.alert])
 
 
@@ -116,9 +100,9 @@ def write(
     """Write what differs between *before* and *after*, each table once; *appended* names new events in their order."""
     changed = [key for key in sorted(after) if after[key] is not before[key]]
     new_events = [after[recipient].events[event] for recipient, event in appended]
-    events = _Rows(_EVENT)
+    events = _Rows(EVENT)
     events.new = [{**_values(event), "serial": serials.next()} for event in new_events]
-    copies, alerts, dispatches, recipients = _Rows(_COPY), _Rows(_ALERT), _Rows(_DISPATCH), _Rows(_RECIPIENT)
+    copies, alerts, dispatches, recipients = _Rows(EVENT_COPY), _Rows(ALERT), _Rows(DISPATCH), _Rows(RECIPIENT)
     for key in changed:
         old, new = before[key], after[key]
         events.differences(old.events, new.events, only_known=True)
@@ -136,8 +120,14 @@ def write(
         once_committed(session, telemetry.ALERTS.labels(alert["type"]).inc)
 
 
+_NAMES = {
+    record: tuple(one.name for one in fields(record))
+    for record in (RecipientRecord, Event, CopyRecord, AlertRecord, DispatchRecord)
+}
+
+
 def _values(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in columns(type(record))}
+    return {name: getattr(record, name) for name in _NAMES[type(record)]}
 
 
 class _Rows:

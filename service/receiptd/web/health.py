@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 
 from receiptd import policy, telemetry
 from receiptd.settings import Settings
-from receiptd.store import deadlines, dispatches, messages, queue
+from receiptd.store import deadlines, dispatches, messages, submissions
 from receiptd.store.monitors import Health
 from receiptd.web import description, schemas
 from receiptd.web.auth import Reader
@@ -135,7 +135,7 @@ async def _refresh(context: AppContext) -> None:
     """Set the gauges that are a look at the tables."""
     async with context.store.read() as session:
         standing = await messages.counts(session)
-        oldest = await queue.oldest(session, context.store.settings.submission.submit_within)
+        oldest = await submissions.oldest(session, context.store.settings.submission.submit_within)
         backlog = await dispatches.backlog(session)
         off = await dispatches.gone(session, [webhook.name for webhook in context.store.settings.webhook])
     telemetry.RECIPIENTS.clear()
