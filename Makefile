@@ -38,7 +38,7 @@ unit: lint
 	$(BIN)/pytest -q --unit -n auto --dist worksteal $(ARGS)
 
 test: lint
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 	$(if $(ARGS),,$(BIN)/python -m tests.fuzz --seed tests --executions 24000 --seconds 60)
 
 # docs/reliability.md says what this shows; a run that breaks a promise keeps its evidence and ends with 1.

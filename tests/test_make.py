@@ -94,7 +94,10 @@ def recipe(*words: str) -> str:
 
 
 def test_every_test_includes_a_hunt_that_goes_the_same_way_each_time() -> None:
-    assert re.search(r"pytest \n.*-m tests\.fuzz --seed \w+ --executions \d+ --seconds 60$", recipe("test").strip())
+    assert re.search(
+        r"pytest -n 3 --dist loadfile \n.*-m tests\.fuzz --seed \w+ --executions \d+ --seconds 60$",
+        recipe("test").strip(),
+    )
     assert "tests.fuzz" not in recipe("test", "ARGS=tests/test_make.py"), "who asks for one test wants no minute more"
 
 
