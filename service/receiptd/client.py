@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from receiptd.connection import Answer, Connection, Ended, TcpConnection, UnixConnection
 from receiptd.errors import (
     BadData,
     BadSettings,
@@ -22,7 +21,6 @@ from receiptd.errors import (
     Unavailable,
     UsageError,
 )
-from receiptd.mail.loopback import is_loopback
 
 SOCKETS = (Path("/run/receiptd/api.sock"), Path("/run/receiptd/send.sock"))
 """Where the daemon listens unless its settings say otherwise; whoever may operate is let in by the first."""
@@ -53,7 +51,7 @@ def expect(answer: Any, **fields: type) -> Any:
 class Client:
     """A client of the daemon, over the first of its addresses that can be connected to."""
 
-    def __init__(self, connections: Iterable[HTTPConnection], token: str | None = None) -> None:
+    def __init__(self, connections: Iterable[Connection], token: str | None = None) -> None:
         self._connections = tuple(connections)
         self._token = token
 
@@ -77,12 +75,10 @@ class Client:
         target = f"{path}?{pairs}" if pairs else path
         authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         connection = self._open()
+        accepted = {"Accept": "application/json", **authorization, **headers}
         try:
-            with suppress(BrokenPipeError, ConnectionResetError):  # it may answer before it read all, as 413 does
-                connection.request(method, target, body, {"Accept": "application/json", **authorization, **headers})
-            answer = connection.getresponse()
-            return _read(answer, answer.read())
-        except (OSError, HTTPException) as error:
+            return _read(connection.ask(method, target, body, accepted, _ANSWER_SECONDS))
+        except (OSError, Ended) as error:
             raise Unavailable(
                 f"the daemon ended the connection before it answered ({_reason(error)}): try again; "
                 "for a message, give the same --idempotency-key and it is taken once"
@@ -90,17 +86,15 @@ class Client:
         finally:
             connection.close()
 
-    def _open(self) -> HTTPConnection:
+    def _open(self) -> Connection:
         """Return a connection through the first address that can be connected to."""
         faults: list[tuple[str, OSError]] = []
         for connection in self._connections:
             try:
-                connection.timeout = _CONNECT_SECONDS
-                connection.connect()
+                connection.connect(_CONNECT_SECONDS)
             except OSError as error:
-                faults.append((_name(connection), error))
+                faults.append((connection.name, error))
                 continue
-            connection.sock.settimeout(_ANSWER_SECONDS)
             return connection
         raise _closed(faults)
 
@@ -114,23 +108,6 @@ def _as_utf_8() -> Iterator[None]:
         raise BadData("an option is not valid UTF-8: set LANG to a UTF-8 locale and write it anew") from error
 
 
-class _UnixConnection(HTTPConnection):
-    """HTTP over the Unix socket at *path*."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost")
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(str(self.path))
-        except OSError:
-            self.close()
-            raise
-
-
 def find(config: Path | None = None, server: str | None = None, environ: Mapping[str, str] = os.environ) -> Client:
     """Return the daemon: at *server*, or behind the sockets that the settings file names, operators' first.
 
@@ -139,27 +116,29 @@ def find(config: Path | None = None, server: str | None = None, environ: Mapping
     if server is not None:
         token = _token(environ)
         return Client([_tcp_connection(server, has_token=token is not None)], token)
-    return Client(map(_UnixConnection, _sockets(config, environ)))
+    return Client(map(UnixConnection, _sockets(config, environ)))
 
 
-def _tcp_connection(server: str, *, has_token: bool) -> HTTPConnection:
+def _tcp_connection(server: str, *, has_token: bool) -> Connection:
     if "@" in server:
         # Not repeated: what stands before the @ is likely to be a password.
         raise UsageError(
             "a user or password has no place in --server: name a file with the token in $RECEIPTD_TOKEN_FILE"
         )
+    from receiptd.mail.loopback import is_loopback
+
     try:
         url = urlsplit(server)
         if url.scheme in ("http", "https") and url.hostname and not url.path.strip("/") and not url.query:
             url.hostname.encode("idna")
-            connection = (HTTPSConnection if url.scheme == "https" else HTTPConnection)(url.hostname, url.port)
+            connection = TcpConnection(url.hostname, url.port, https=url.scheme == "https")
             if has_token and url.scheme == "http" and not is_loopback(url.hostname):
                 raise UsageError(
                     f"the token would cross the network in the clear: write https://{url.hostname}, "
                     "or listen on 127.0.0.1 and reach that through a tunnel (ssh -L)"
                 )
             return connection
-    except (ValueError, InvalidURL):
+    except ValueError:
         pass
     raise UsageError(f"{server!r} names no server: write http://127.0.0.1:8025 or https://receiptd.example.org")
 
@@ -225,12 +204,12 @@ def _listening(path: Path, text: str) -> tuple[Path, ...]:
     return tuple(socket_path for _, socket_path in sorted(found, key=lambda entry: entry[0] != "operate"))
 
 
-def _read(answer: HTTPResponse, body: bytes) -> Any:
+def _read(answer: Answer) -> Any:
     try:
-        value = json.loads(body) if body else None
+        value = json.loads(answer.body) if answer.body else None
     except ValueError:
         value = None
-    if answer.status < 300 and (value is not None or not body):
+    if answer.status < 300 and (value is not None or not answer.body):
         return value
     problem = value if isinstance(value, dict) else {}
     sentence = problem.get("detail") or problem.get("title") or f"the server answered {answer.status} {answer.reason}"
@@ -259,10 +238,6 @@ def _closed(faults: list[tuple[str, OSError]]) -> ReceiptdError:
         f"no daemon answers ({reasons}): start it with `receiptd run`, or name the settings "
         "of one that runs with --config, or its URL with --server"
     )
-
-
-def _name(connection: HTTPConnection) -> str:
-    return str(connection.path) if isinstance(connection, _UnixConnection) else f"{connection.host}:{connection.port}"
 
 
 def _reason(error: Exception) -> str:

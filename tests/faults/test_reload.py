@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from receiptd.client import Client, _UnixConnection
+from receiptd.client import Client
+from receiptd.connection import UnixConnection
 from receiptd.errors import ReceiptdError, TryLater
 from tests.api_fixture import letter
 from tests.daemon_process import DaemonProcess, await_that
@@ -110,7 +111,7 @@ def test_new_quotas_hold_from_then_on(daemon: DaemonProcess) -> None:
     told = _reload(daemon)
     assert "service.max_evidence, service.messages_per_hour, service.bytes_per_hour" in told
     assert "restart" not in told
-    sender = Client([_UnixConnection(daemon.folder / "send.sock")])
+    sender = Client([UnixConnection(daemon.folder / "send.sock")])
     sender.post("/v1/messages", letter())
     with pytest.raises(TryLater, match="1 message within an hour"):
         sender.post("/v1/messages", letter())

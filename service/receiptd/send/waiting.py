@@ -11,7 +11,6 @@ from typing import Any
 
 from receiptd import client, terminal
 from receiptd.errors import CantWrite, ReceiptdError
-from receiptd.send.screen import LiveTable, lines
 
 FAILED, OVERDUE, STILL_OPEN = 1, 3, 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
@@ -27,6 +26,8 @@ def wait(daemon: client.Client, message_id: str, seconds: float | None) -> int:
 
 def _draw(states: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Draw the states on a terminal, each over the last; return the last."""
+    from receiptd.send.screen import LiveTable
+
     live = LiveTable(sys.stdout)
     message: Mapping[str, Any] = {"recipients": ()}
     for message in states:
@@ -37,6 +38,8 @@ def _draw(states: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def _write(states: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Write a line for each change of a recipient; return the last state."""
+    from receiptd.send.screen import lines
+
     shown: dict[str, str] = {}
     message: Mapping[str, Any] = {"recipients": ()}
     for message in states:
