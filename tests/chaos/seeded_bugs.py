@@ -18,12 +18,12 @@ _NOTHING = "SELECT 1"
 
 
 def commit_skipped() -> None:
-    """Roll one commit in fifty back and say that it was committed."""
+    """Roll one commit in twenty back and say that it was committed."""
     dialect: Any = DefaultDialect
     commit, rollback = dialect.do_commit, dialect.do_rollback
 
     def skip(self: Any, dbapi_connection: Any) -> None:
-        (rollback if _rng.random() < 0.02 else commit)(self, dbapi_connection)
+        (rollback if _rng.random() < 0.05 else commit)(self, dbapi_connection)
 
     dialect.do_commit = skip
 
