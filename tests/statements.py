@@ -18,7 +18,7 @@ class Statements:
 
     def __enter__(self) -> Self:
         for engine in self._engines:
-            event.listen(engine, "begin", self._begin)
+            event.listen(engine, "begin", self._begin, insert=True)
             event.listen(engine, "before_cursor_execute", self._count)
         return self
 
@@ -31,7 +31,8 @@ class Statements:
         self.said.append([])
 
     def _count(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        self.said[-1].append(statement)
+        if not statement.startswith("BEGIN"):
+            self.said[-1].append(statement)
 
     def per_commit(self) -> list[int]:
         """Return how many statements each transaction had."""
