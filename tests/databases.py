@@ -29,6 +29,7 @@ ON_BOTH = frozenset(
         "test_decide.py",
         "test_escalate.py",
         "test_flow.py",
+        "test_leases.py",
         "test_settle.py",
         "test_store.py",
         "test_submit.py",

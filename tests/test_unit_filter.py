@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from receiptd import client
+from receiptd import client, connection
 from receiptd.errors import ReceiptdError
 from tests.api_fixture import letter
 from tests.faults.peers import Peers, tables
@@ -91,7 +91,7 @@ def test_under_the_filter_of_its_unit_the_daemon_sends_collects_and_opens_a_sock
             socket_path = folder / "api.sock"
             _wait(lambda: _answers(socket_path) or daemon.poll() is not None)
             assert daemon.poll() is None, (folder / "log").read_text()
-            api = client.Client([client._UnixConnection(socket_path)])
+            api = client.Client([connection.UnixConnection(socket_path)])
             taken = api.post("/v1/messages", letter(to=["bob@b.test"]))
             peers.wait_for_dots(1)
             peers.report("bob@b.test")
@@ -128,7 +128,7 @@ def _wait(until: object) -> None:
 
 def _answers(path: Path) -> bool:
     with suppress(ReceiptdError):
-        client.Client([client._UnixConnection(path)]).get("/healthz")
+        client.Client([connection.UnixConnection(path)]).get("/healthz")
         return True
     return False
 

@@ -34,6 +34,7 @@ from receiptd.store import (
     evidence,
     handover,
     is_down,
+    notices,
     reports,
     submissions,
 )
@@ -175,15 +176,16 @@ class Daemon:
         readers = asyncio.create_task(self.readers.run(), name="readers")
         feeder = asyncio.create_task(self._feed_watchdog())
         files = asyncio.create_task(self._watch_files())
+        hearing = asyncio.create_task(self._hear_notices())
         _log.info("receiptd is ready", relay=str(self.relay.server), mailboxes=len(self.store.settings.mailbox))
         systemd.notify("READY=1", "STATUS=sending and collecting")
         try:
-            await _first_fault(self.stop, [*running, readers, feeder, files])
+            await _first_fault(self.stop, [*running, readers, feeder, files, hearing])
         finally:
             systemd.notify("STOPPING=1")
             self.stop.set()
             scheduler.shutdown(wait=False)
-            await self._drain(running, [readers, feeder, files])
+            await self._drain(running, [readers, feeder, files, hearing])
 
     async def _drain(self, running: list[asyncio.Task[None]], others: list[asyncio.Task[None]]) -> None:
         """Let transactions and posts end; what does not in time is cut off, and is `uncertain` at the next start."""
@@ -250,6 +252,17 @@ class Daemon:
                     "again, and stop it first next time"
                 )
             await asyncio.sleep(1)
+
+    async def _hear_notices(self) -> None:
+        """Wake a step where another daemon on the database has given it work."""
+        steps = {step.name: step for step in self.steps}
+
+        def wake(name: str) -> None:
+            if name in steps:
+                steps[name].wake.set()
+
+        await notices.listen(self.store, wake, self.stop)
+        await self.stop.wait()
 
     async def _on_read(self, name: str, new: int) -> None:
         self.unread.discard(name)

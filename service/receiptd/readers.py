@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from receiptd.collect import watch
+from receiptd.leased import Leased
 from receiptd.mailbox import Mailbox, open_mailbox
 from receiptd.oauth import AccessToken
 from receiptd.settings import MailboxSettings, read_secret
@@ -88,4 +90,8 @@ class Readers:
             await self._on_read(box.name, new)
 
         wake, health = self._wakes[box.name], self.health[box.name]
-        await watch(self._store, box, health, enter, stop=self._stop, on_read=on_read, wake=wake)
+        read = partial(watch, self._store, box, health, enter, stop=self._stop, on_read=on_read, wake=wake)
+        if self._store.is_sqlite:  # the lock says that there is no other daemon
+            await read()
+        else:
+            await Leased(self._store, f"mailbox:{box.name}", self._stop).run(read)

@@ -133,7 +133,7 @@ async def _judge(session: AsyncSession, store: Store, lease: Lease | None) -> St
     else:
         why = doubt(note, knows_attempt=knows, boot=boot, now=store.now())
     held = await _hold_all(session, store, why) if why else 0
-    return Start(held, why, is_new_run=note is not None and note.boot != boot)
+    return Start(held, why, is_new_run=store.is_sqlite and note is not None and note.boot != boot)
 
 
 @dataclass(frozen=True, slots=True)

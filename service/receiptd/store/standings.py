@@ -14,6 +14,7 @@ from receiptd.facts import Event
 from receiptd.identifiers import serials
 from receiptd.standing import AlertRecord, CopyRecord, DispatchRecord, MessageRecord, RecipientRecord, Standing
 from receiptd.store.after_commit import once_committed
+from receiptd.store.notices import tell
 from receiptd.store.tables import ALERT, DISPATCH, EVENT, EVENT_COPY, MESSAGE, RECIPIENT, columns
 
 R = TypeVar("R")
@@ -116,6 +117,8 @@ def write(
         rows.update(session)
     for event in new_events:
         once_committed(session, telemetry.EVENTS.labels(event.kind, event.source).inc)
+    if alerts.new:
+        tell(session, "deliver")
     for alert in alerts.new:
         once_committed(session, telemetry.ALERTS.labels(alert["type"]).inc)
 

@@ -16,7 +16,7 @@ def _table(model: type[models.Table]) -> Table:
 
 MESSAGE, RECIPIENT, ATTEMPT = _table(models.Message), _table(models.Recipient), _table(models.Attempt)
 EVENT, EVENT_COPY, EVIDENCE = _table(models.EventRow), _table(models.EventCopy), _table(models.Evidence)
-ALERT, DISPATCH = _table(models.Alert), _table(models.Dispatch)
+ALERT, DISPATCH, LEASE = _table(models.Alert), _table(models.Dispatch), _table(models.Lease)
 
 
 def columns(table: Table, record: type[Any]) -> list[Any]:
