@@ -240,7 +240,7 @@ def test_every_call_of_the_api_is_documented_and_no_other() -> None:
 
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:
-    for file in [DOCS.parent / "README.md", *DOCS.glob("*.md")]:
+    for file in [DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md", *DOCS.glob("*.md")]:
         for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([\w-]+))?\)", file.read_text(encoding="utf-8")):
             if target.startswith("http"):
                 continue
@@ -340,3 +340,10 @@ def test_every_function_of_the_flow_is_there(name: str) -> None:
             importlib.import_module(f"{found.__name__}.{word}")
         found = getattr(found, word)
     assert callable(found)
+
+
+def test_every_file_that_contributors_are_sent_to_is_there() -> None:
+    named = re.findall(r"`([a-z_]+/[\w/.]+\.(?:py|md|toml|txt))`", (DOCS.parent / "CONTRIBUTING.md").read_text())
+    roots = (DOCS.parent, DOCS.parent / "service" / "receiptd")
+    assert named
+    assert [name for name in named if "NNNN" not in name and not any((root / name).exists() for root in roots)] == []
