@@ -66,11 +66,13 @@ def benches() -> dict[str, Callable[..., list]]:  # type: ignore[type-arg]
         bench_settle,
         bench_submit,
         bench_told,
+        bench_wire,
     )
 
     return {
         "sink": bench_submit.sink,
         "postfix": bench_submit.postfix,
+        "wire": bench_wire.wire,
         "settle": bench_settle.settle,
         "growth": bench_settle.growth,
         "accept": bench_accept.accept,
