@@ -75,5 +75,9 @@ class Backlog(Generic[Key]):
         while not self._finished and not (self.closing.is_set() and not self.open):
             self._news.clear()
             await self._news.wait()
+        return self.take_finished()
+
+    def take_finished(self) -> list[Finished[Key]]:
+        """Return what has finished since the last call."""
         finished, self._finished = self._finished, []
         return finished

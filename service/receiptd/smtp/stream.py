@@ -63,6 +63,10 @@ class Stream(Generic[Key]):
         """Return what has finished since the last call, at least one; [] once the stream is closed and all told."""
         return await self._backlog.outcomes()
 
+    def finished(self) -> list[Finished[Key]]:
+        """Return what has finished since the last call, and wait for nothing."""
+        return self._backlog.take_finished()
+
     async def close(self) -> None:
         """Start nothing more, and wait until what is under way has finished; what waits isn't sent."""
         self._backlog.close()

@@ -17,8 +17,10 @@ from receiptd.watchdog import Watchdog
 
 _LONGEST = timedelta(hours=2)
 """Every time-out of RFC 5321 §4.5.3.2 in one transaction, the wait for a turn under `rate` and the database's hour."""
-_WINDOW_SECONDS = 0.05
+_WINDOW_SECONDS = 0.12
 """The window holds what the relay took in this time: enough that no connection waits while a set is committed."""
+_GATHER_SECONDS = 0.02
+"""While more is on its way than the connections carry, outcomes gather for so long: a commit has a price of its own."""
 _LEAST, _MOST = 2, 12
 """Envelopes in the window for each connection."""
 
@@ -51,7 +53,7 @@ class Flights:
         least, most = _LEAST * self._connections, _MOST * self._connections
         window = int(min(max(self._rate * _WINDOW_SECONDS, least), most))
         room = window - len(self._flights)
-        return room if not self._flights or room >= window // 4 else 0
+        return room if not self._flights or room >= window // 3 else 0
 
     @property
     def messages(self) -> frozenset[str]:
@@ -93,7 +95,10 @@ class Flights:
         if not news.done():
             return []
         self._news = None
-        return news.result()
+        if len(self._flights) - len(news.result()) <= self._connections:
+            return news.result()
+        await asyncio.sleep(_GATHER_SECONDS)
+        return [*news.result(), *self._stream.finished()]
 
     def measure(self, count: int, seconds: float) -> None:
         """Note that *count* envelopes had their outcome in *seconds*: the window follows the relay's pace."""
