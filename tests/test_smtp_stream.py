@@ -12,6 +12,7 @@ import pytest
 
 from receiptd.smtp import Accepted, Content, Envelope, Finished, NotSent, Refused, Relay, RelayDown, Stream, Uncertain
 from receiptd.smtp import pipeline as pipeline_module
+from receiptd.smtp import worker as worker_module
 from tests.fake_smtp import EVERYTHING, Drop, FakeSMTP, Hang, Step, When
 from tests.test_smtp import CONTENT, LETTER, WITHOUT_DSN, WITHOUT_PIPELINING, a_relay
 
@@ -381,3 +382,23 @@ async def test_a_large_message_goes_in_blocks_and_nobody_is_announced_behind_it(
     assert fake.messages[0] == large
     dot = fake.lines.index(".")
     assert fake.lines[dot + 1].startswith("MAIL")
+
+
+async def test_what_has_waited_so_long_that_another_may_have_taken_it_over_is_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_module, "STALE_SECONDS", 0.05)
+    answer = asyncio.Event()
+    async with a_stream({".": [When(answer, "250 2.0.0 Ok: queued as 1")]}, ehlo=WITHOUT_PIPELINING) as (
+        stream,
+        fake,
+        _,
+    ):
+        stream.put(0, letter(0))
+        stream.put(1, letter(1))
+        await asyncio.sleep(0.1)
+        answer.set()
+        outcomes = await told(stream, 2)
+        assert isinstance(outcomes[0], Accepted)
+        assert outcomes[1] == NotSent(None)
+    assert len(fake.messages) == 1

@@ -34,12 +34,14 @@ class Job(Generic[Key]):
         "is_at_risk",
         "is_sent",
         "key",
+        "put_at",
         "transaction",
         "was_dropped",
     )
 
     def __init__(self, key: Key, envelope: Envelope) -> None:
         self.key, self.envelope = key, envelope
+        self.put_at = asyncio.get_running_loop().time()
         self.was_dropped = False
         """A connection ended under it, so it goes next over a new one."""
         self.dsn_refused = False

@@ -16,6 +16,11 @@ from receiptd.smtp.rate import RateLimit
 from receiptd.smtp.timeouts import Timeouts
 
 
+STALE_SECONDS = 300.0
+"""What has waited longer for a connection isn't started: a process that was stopped for that long may have been
+taken for dead, and its attempts for uncertain."""
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What the workers of a relay share."""
@@ -46,10 +51,18 @@ class Worker(Generic[Key]):
         """Return the job that begins on a connection, once it has its turn."""
         if self._retries:
             return self._retries.popleft()
-        while self._backlog.waiting:
-            job = self._backlog.waiting.popleft()
+        while (job := self._next_waiting()) is not None:
             if await self._has_turn(job):
                 return job
+        return None
+
+    def _next_waiting(self) -> Job[Key] | None:
+        """Return what waits longest, unless that is so long that another may have taken it over."""
+        while self._backlog.waiting:
+            job = self._backlog.waiting.popleft()
+            if asyncio.get_running_loop().time() - job.put_at <= STALE_SECONDS:
+                return job
+            self._backlog.tell(job, NotSent(None))
         return None
 
     async def _has_turn(self, job: Job[Key]) -> bool:
@@ -127,7 +140,9 @@ class Worker(Generic[Key]):
     def next(self) -> Job[Key] | None:
         if self._retries:
             return self._retries.popleft()
-        return self._backlog.waiting.popleft() if self._backlog.waiting and self._means.rate.take() else None
+        if not self._backlog.waiting or not self._means.rate.take():
+            return None
+        return self._next_waiting()
 
     def done(self, job: Job[Key], outcome: Outcome) -> None:
         self._backlog.tell(job, outcome)
