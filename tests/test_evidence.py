@@ -21,7 +21,7 @@ from receiptd.facts import Delivery, EventKind, MatchedBy, Verdict
 from receiptd.interpret import interpret
 from receiptd.models import EventCopy, EventRow, Evidence, Folder, Recipient, ReportRow
 from receiptd.settle import settle
-from receiptd.store import evidence, reports
+from receiptd.store import evidence, reports, settlement
 from receiptd.store.reports import Raw
 from tests import recorded
 from tests.api_fixture import open_api
@@ -74,7 +74,7 @@ async def _set_aside(steps: StepsFixture, raw: bytes, *, uid: int, after: timede
     await _fetched(steps, raw, uid=uid, after=after)
     async with steps.store.write() as session:
         for row in (await session.exec(select(ReportRow).where(ReportRow.uid == uid))).all():
-            row.tries = reports.MOST_TRIES
+            row.tries = settlement.MOST_READINGS
             session.add(row)
     await _settle_all(steps)
 

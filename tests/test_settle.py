@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from sqlalchemy.exc import OperationalError
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel import Session, col, select
 from structlog.testing import capture_logs
 
 from receiptd import settle as settling
@@ -22,7 +21,7 @@ from receiptd.interpret import interpret
 from receiptd.models import EventCopy, EventRow, Message, Recipient, ReportRow
 from receiptd.recipients.move import MOST_EVENTS, MOST_UNKEYED_EVENTS
 from receiptd.settle import settle
-from receiptd.store import reports
+from receiptd.store import candidates, reports, settlement
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps
 
 RECORDED = Path(__file__).parent / "fixtures" / "reports"
@@ -297,8 +296,13 @@ def _large(token: str) -> bytes:
 async def _pragma(steps: StepsFixture, words: str) -> int:
     async with steps.store._writer.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
-        (row,) = await raw.execute_fetchall(f"PRAGMA {words}") or [(0,)]  # type: ignore[union-attr]
+        await raw.execute_fetchall(f"PRAGMA {words}")  # type: ignore[union-attr]
+    writer = steps.store.threads.engines[0].raw_connection()
+    try:
+        (row,) = writer.cursor().execute(f"PRAGMA {words}").fetchall() or [(0,)]
         return int(row[0])
+    finally:
+        writer.close()
 
 
 @asynccontextmanager
@@ -377,11 +381,11 @@ async def _read_only_from_the_reading_on(steps: StepsFixture, monkeypatch: pytes
 async def test_a_statement_that_this_report_alone_makes_fail_is_the_reports_fault(
     steps: StepsFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(session: AsyncSession, _: object) -> list[object]:
-        await session.exec(sqlalchemy.text("SELECT no_such_column"))  # type: ignore[call-overload]
+    def fail(session: Session, reports: object) -> list[object]:
+        session.connection().execute(sqlalchemy.text("SELECT no_such_column"))
         return []
 
-    monkeypatch.setattr(reports, "candidates", fail)
+    monkeypatch.setattr(candidates, "of_reports", fail)
     await _keep(steps, b"Subject: x\n\ny\n")
     with capture_logs():
         for _ in range(3):
@@ -398,15 +402,15 @@ async def test_a_statement_that_this_report_alone_makes_fail_is_the_reports_faul
 async def test_what_a_dead_process_had_taken_is_read_at_once_at_the_next_start(steps: StepsFixture) -> None:
     taken = await steps.submitted("bob@b.test", "carol@c.test")
     await _keep(steps, *(dsn(row.token) for row in taken.recipients))
-    await reports.begin_reading(steps.store, 50)
+    await settlement.begin_reading(steps.store, 50)
     assert await settle(steps.store) == 0, "nobody else takes it while its reader may live"
-    assert await reports.recover(steps.store) == 2
+    assert await settlement.recover(steps.store) == 2
     assert await settle(steps.store) == 1, "each may have ended its reader: it is read alone"
     assert await settle(steps.store) == 1
     assert [row.tries for row in await _rows(steps)] == [2, 2]
 
 
-async def test_what_kills_every_process_that_reads_it_is_set_aside_at_the_fourth_start(
+async def test_what_kills_every_process_that_reads_it_is_set_aside_at_the_fifth_start(
     steps: StepsFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def die(_: bytes) -> Report:
@@ -414,12 +418,12 @@ async def test_what_kills_every_process_that_reads_it_is_set_aside_at_the_fourth
 
     monkeypatch.setattr(settling, "_interpret", die)
     await _keep(steps, b"Subject: x\n\ny\n")
-    for _ in range(3):
-        await reports.recover(steps.store)
+    for _ in range(4):
+        await settlement.recover(steps.store)
         with pytest.raises(SystemExit):
             await settle(steps.store)
         steps.pass_time(minutes=2)
-    await reports.recover(steps.store)
+    await settlement.recover(steps.store)
     assert await settle(steps.store) == 1
     (row,) = await _rows(steps)
     assert row.verdict is Verdict.SET_ASIDE
@@ -432,8 +436,8 @@ async def test_a_daemon_that_dies_at_every_start_sets_no_report_aside_within_sec
     taken = await steps.submitted("bob@b.test")
     await _keep(steps, dsn(taken.recipients[0].token))
     for _ in range(10):
-        await reports.recover(steps.store)
-        await reports.begin_reading(steps.store, 50)
+        await settlement.recover(steps.store)
+        await settlement.begin_reading(steps.store, 50)
     (row,) = await _rows(steps)
     assert (row.tries, row.verdict) == (2, None)
     steps.pass_time(minutes=2)
@@ -458,7 +462,7 @@ async def test_settling_takes_so_many_at_a_time_oldest_first(steps: StepsFixture
 
 
 async def test_what_is_read_at_once_is_bounded_in_octets(steps: StepsFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "MOST_OCTETS", 2500)
+    monkeypatch.setattr(settlement, "MOST_OCTETS", 2500)
     await _keep(steps, *(f"Subject: {n}\n\n{'x' * 1000}\n".encode() for n in range(3)), b"Subject: 3\n\n" + b"x" * 5000)
     assert [await settle(steps.store) for _ in range(4)] == [2, 1, 1, 0]
 

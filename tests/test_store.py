@@ -29,6 +29,7 @@ from receiptd.models import TABLES, Lease, Recipient
 from receiptd.recipients import Entry, Provenance, attempts, record_one
 from receiptd.store import (
     Store,
+    candidates,
     deadlines,
     dispatches,
     ensure,
@@ -37,6 +38,7 @@ from receiptd.store import (
     is_down,
     messages,
     reports,
+    settlement,
     submissions,
     upgrade,
 )
@@ -55,7 +57,8 @@ class Plans:
     """Asks SQLite how it carries out every SELECT, UPDATE and DELETE while the context lasts."""
 
     def __init__(self, steps: StepsFixture) -> None:
-        self._engines = [steps.store._reader.sync_engine, steps.store._writer.sync_engine]
+        store = steps.store
+        self._engines = [store._reader.sync_engine, store._writer.sync_engine, *store.threads.engines]
         self.scans: list[str] = []
 
     def __enter__(self) -> Plans:
@@ -99,12 +102,13 @@ async def test_every_hot_query_uses_an_index(steps: StepsFixture, monkeypatch: p
         await steps.claim(10)
         await attempts.recover(steps.store)
         await escalate(steps.store)
-        await reports.begin_reading(steps.store, 10)
+        await settlement.begin_reading(steps.store, 10)
         await steps.receive(large)
         assert await evidence.drop_oldest(steps.store) == {"unmatched": 1}
         await dispatches.claim(steps.store, {"ops": 10, "boss": 10})
+        key = match.Keys((token,), (taken.message.message_id,))
+        await steps.store.query(lambda session: candidates.of_keys(session, [key]))
         async with steps.store.read() as session:
-            await reports.candidates(session, match.Keys((token,), (taken.message.message_id,)))
             await reports.spoken_of(session, [taken.message.id])
             await reports.oldest_unsettled(session)
             await reports.to_clear(session, "receipts", "INBOX", 1, 10)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
+from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import correlation_token, match
@@ -17,7 +19,7 @@ from receiptd.models import Evidence, Message, Recipient, ReportRow
 from receiptd.recipients import Entry, Provenance, record_one
 from receiptd.settle import is_to_clear
 from receiptd.standing import RecipientRecord
-from receiptd.store import Store, evidence, reports
+from receiptd.store import Store, candidates, evidence, reports
 
 _ASSIGNABLE = (Verdict.UNMATCHED, Verdict.SUSPICIOUS)
 _CONFIRM = "if you know that the message arrived, `receiptd confirm RECIPIENT` says so by your word"
@@ -45,7 +47,7 @@ async def assign(store: Store, report: str, recipient: str, *, by: str, reason: 
         facts = [replace(fact, detail={**fact.detail, **decided}) for fact in await _facts(session, store, said, at)]
         told = Provenance(row.id, row.received_at, f"sha256:{row.evidence}")
         moved = await record_one(session, store.settings, Entry(at.id, facts, told), now=store.now())
-        row.verdict, row.clear = Verdict.MATCHED, is_to_clear(store, row)
+        row.verdict, row.clear = Verdict.MATCHED, is_to_clear(store, row.mailbox)
         row.reason = reports.shown(f"assigned to {at.address} by {by}: {reason}")
         return moved.recipient
 
@@ -95,7 +97,8 @@ async def _recipient(session: AsyncSession, report: ReportRow, recipient: str) -
 
 
 async def _facts(session: AsyncSession, store: Store, said: Report, at: Recipient) -> tuple[Fact, ...]:
-    everyone = await reports.candidates(session, match.Keys((FoundToken(at.token, MatchedBy.PERSON),), ()))
+    key = match.Keys((FoundToken(at.token, MatchedBy.PERSON),), ())
+    (everyone,) = await session.run_sync(lambda inner: candidates.of_keys(cast(Session, inner), [key]))
     receipts = store.settings.receipts
     facts = match.assigned(
         said,

@@ -36,6 +36,7 @@ from receiptd.store import (
     is_down,
     notices,
     reports,
+    settlement,
     submissions,
 )
 from receiptd.store.engine import database_url
@@ -120,7 +121,7 @@ class Daemon:
             start = await restore.begin(self.store)
             self._tell_of_held(start.held, start.why)
             await attempts.recover(self.store)
-            await reports.recover(self.store)
+            await settlement.recover(self.store)
             if start.is_new_run:
                 self.waiting = await restore.await_mailboxes(self.store)
             await closing.enter_async_context(listeners.serving(create_app(self.context()), sockets))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import structlog
 from sqlmodel import Session
@@ -13,73 +14,152 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from receiptd import match, telemetry
 from receiptd.facts import Fact, Report, Verdict
 from receiptd.interpret import interpret
-from receiptd.models import ReportRow
 from receiptd.recipients import Entry, Provenance, record
 from receiptd.settings import MailboxSettings
-from receiptd.store import Store, evidence, is_down, monitors, reports
+from receiptd.store import Store, candidates, evidence, is_down, monitors, reports, settlement
 from receiptd.store.after_commit import once_committed
+from receiptd.store.settlement import MOST_READINGS, MOST_TRIES, Raw, Settled, Unsettled
 
 _log = structlog.get_logger(__name__)
 
+MOST = 200
+"""Reports in a set: it holds the writer for some 50 ms, so that nobody else waits long."""
 _LARGE = 256 * 1024
 """Bytes from which a report is read beside the event loop."""
+_IN_A_ROW = 20
+"""Small reports that are read before the event loop has its turn."""
 _REPEATED = "it repeats what is known of this recipient, and [service] max_evidence is reached: it is only counted"
 
 
-async def settle(store: Store, *, limit: int = 50) -> int:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A report that was read and matched, and is still to be written."""
+
+    raw: Raw
+    report: Report
+    matched: match.Matched
+    reason: str | None
+
+    @property
+    def by_recipient(self) -> dict[str, list[Fact]]:
+        grouped: dict[str, list[Fact]] = {}
+        for fact in self.matched.facts:
+            grouped.setdefault(fact.recipient_id, []).append(fact)
+        return grouped
+
+
+async def settle(store: Store, *, limit: int = MOST) -> int:
     """Settle up to *limit* raw reports; return how many are settled or set aside.
 
     The try is counted and committed before anyone reads a byte: a report that kills the process is
-    set aside after three tries, not for ever the first in line. Raises what the database raises where
+    set aside after some tries, not for ever the first in line. Raises what the database raises where
     it fails: what isn't settled then is taken up again later, and that was nobody's try.
     """
-    settled = 0
-    taken = await reports.begin_reading(store, limit)
-    for number, (row, raw) in enumerate(taken):
-        try:
-            settled += await _read(store, row, raw)
-        except Exception as fault:
-            if is_down(fault):
-                reports.spoil(store, row, [other for other, _ in taken[number + 1 :]])
-                raise
-            _log.exception("a report can't be set aside", report=row.id)
-    return settled
-
-
-async def _read(store: Store, row: ReportRow, raw: bytes) -> bool:
-    """Settle one report or set it aside; False where it is to be tried again."""
-    if reason := _unreadable(row, raw):
-        await _set_aside(store, row, reason)
-        return True
+    taken = await settlement.begin_reading(store, limit)
+    readable = [raw for raw in taken if _unreadable(raw) is None]
     try:
-        report = await _interpret(raw)
-        await store.together(partial(_settle, store=store, row=row, report=report))
+        set_aside = await _set_aside_unreadable(store, taken)
+        if await _settle_together(store, readable):
+            return set_aside + len(readable)
+    except Exception as fault:
+        if is_down(fault):
+            ids = [raw.report.id for raw in taken]
+            settlement.spoil(store, ids[0], ids[1:])
+        raise
+    return set_aside + await _settle_one_by_one(store, readable)
+
+
+async def _settle_together(store: Store, raws: Sequence[Raw]) -> bool:
+    """Settle *raws* in one transaction; return False where one of them raised, or finds no room."""
+    if len(raws) < 2:
+        return not raws
+    try:
+        await store.transact(partial(_write, store, await _read(store, raws)))
     except Exception as error:
-        if is_down(error):
-            raise
-        _log.exception("a report can't be settled", report=row.id, tries=row.tries)
-        if row.tries < reports.MOST_TRIES:
-            return False
-        await _set_aside(store, row, f"a report could not be read in {row.tries} tries: {error!r}")
+        _log.warning("a set of reports is settled one by one", reports=len(raws), reason=repr(error))
+        return False
     return True
 
 
-def _unreadable(row: ReportRow, raw: bytes) -> str | None:
-    """Return why *row* isn't to be read (again), or None."""
-    if not raw:
+async def _settle_one_by_one(store: Store, raws: Sequence[Raw]) -> int:
+    """Settle each of *raws* in a transaction of its own, so that a bad one stops no other."""
+    settled = 0
+    for number, raw in enumerate(raws):
+        try:
+            settled += await _settle_alone(store, raw)
+        except Exception as fault:
+            if is_down(fault):
+                settlement.spoil(store, raw.report.id, [other.report.id for other in raws[number + 1 :]])
+                raise
+            _log.exception("a report can't be set aside", report=raw.report.id)
+    return settled
+
+
+async def _settle_alone(store: Store, raw: Raw) -> int:
+    try:
+        await store.transact(partial(_write, store, await _read(store, [raw])))
+    except Exception as error:
+        if is_down(error):
+            raise
+        return await _give_up(store, raw.report, error)
+    return 1
+
+
+async def _give_up(store: Store, report: Unsettled, error: Exception) -> int:
+    """Try a report that raised again later, or set it aside."""
+    _log.error("a report can't be settled", report=report.id, tries=report.tries, exc_info=error)
+    if report.tries < MOST_TRIES:
+        return 0
+    await _set_aside(store, report, f"a report could not be read in {report.tries} tries: {error!r}")
+    return 1
+
+
+async def _set_aside_unreadable(store: Store, taken: Sequence[Raw]) -> int:
+    count = 0
+    for raw in taken:
+        if reason := _unreadable(raw):
+            await _set_aside(store, raw.report, reason)
+            count += 1
+    return count
+
+
+def _unreadable(raw: Raw) -> str | None:
+    """Return why a report isn't to be read (again), or None."""
+    if not raw.content:
         return "the mailbox has the message but does not hand it over"
-    if row.tries > reports.MOST_TRIES:
-        return f"reading a report was begun {reports.MOST_TRIES} times and never ended"
+    if raw.report.tries > MOST_READINGS:
+        return f"reading a report was begun {MOST_READINGS} times and never ended"
     return None
 
 
-async def _interpret(raw: bytes) -> Report:
-    return await asyncio.to_thread(interpret, raw) if len(raw) > _LARGE else interpret(raw)
+async def _read(store: Store, raws: Sequence[Raw]) -> list[_Read]:
+    """Interpret and match *raws*: outside of any transaction that writes."""
+    said: list[Report] = []
+    for number, raw in enumerate(raws):
+        said.append(await _interpret(raw.content))
+        if number % _IN_A_ROW == _IN_A_ROW - 1:
+            await asyncio.sleep(0)
+    found = await _candidates(store, said)
+    return [_match(store, raw, report, own) for raw, report, own in zip(raws, said, found, strict=True)]
 
 
-async def _settle(session: AsyncSession, store: Store, row: ReportRow, report: Report) -> None:
-    box = _mailbox(store, row)
-    found = await reports.candidates(session, match.keys(report))
+async def _interpret(content: bytes) -> Report:
+    return await asyncio.to_thread(interpret, content) if len(content) > _LARGE else interpret(content)
+
+
+async def _candidates(store: Store, said: Sequence[Report]) -> list[list[match.Candidate]]:
+    """Return the candidates of each report; what needs much is looked up a bounded part at a time."""
+    found: dict[int, list[match.Candidate]] = {}
+    missing = list(range(len(said)))
+    while missing:
+        some = await store.query(partial(candidates.of_reports, reports=[said[number] for number in missing]))
+        found |= {number: own for number, own in zip(missing, some, strict=True) if own is not None}
+        missing = [number for number in missing if number not in found]
+    return [found[number] for number in range(len(said))]
+
+
+def _match(store: Store, raw: Raw, report: Report, found: Sequence[match.Candidate]) -> _Read:
+    box = _mailbox(store, raw.report.mailbox)
     matched = match.match(
         report,
         found,
@@ -87,46 +167,67 @@ async def _settle(session: AsyncSession, store: Store, row: ReportRow, report: R
         subaddress=store.settings.receipts.subaddress,
         authserv_id=box.authserv_id if box else None,
     )
-    told = Provenance(row.id, row.received_at, f"sha256:{row.evidence}")
-    by_recipient = _by_recipient(matched.facts)
-    entries = [Entry(recipient, facts, told) for recipient, facts in by_recipient.items()]
-    await session.flush()
-    await session.run_sync(lambda inner: record(cast(Session, inner), store.settings, entries, now=store.now()))
-    row.verdict, row.kind = matched.verdict, report.kind
-    row.reason = match.reason(report, found, matched.verdict)
-    if matched.verdict is Verdict.MATCHED:
+    return _Read(raw, report, matched, match.reason(report, found, matched.verdict))
+
+
+def _write(store: Store, read: Sequence[_Read], session: Session) -> None:
+    entries = [
+        Entry(
+            recipient,
+            facts,
+            _provenance(one.raw.report),
+        )
+        for one in read
+        for recipient, facts in one.by_recipient.items()
+    ]
+    record(session, store.settings, entries, now=store.now())
+    is_matched = [one for one in read if one.matched.verdict is Verdict.MATCHED]
+    rests = evidence.rests(session, {recipient for one in is_matched for recipient in one.by_recipient})
+    settled = [_settled(session, store, one, rests) for one in read]
+    settlement.close(session, settled)
+    for one, end in zip(read, settled, strict=True):
+        if end.verdict in evidence.SPEAKS_OF_NOBODY and one.raw.report.size > evidence.KEPT:
+            evidence.cut(session, one.raw.report.evidence, one.report)
+        once_committed(session, telemetry.REPORTS.labels(one.report.kind, end.verdict).inc)
+
+
+def _provenance(report: Unsettled) -> Provenance:
+    return Provenance(report.id, report.received_at, f"sha256:{report.evidence}")
+
+
+def _settled(session: Session, store: Store, one: _Read, rests: dict[str, evidence.Rests]) -> Settled:
+    """Return what is written of a report; of one that only repeats what is known, as much is kept as there is room."""
+    row, verdict, reason = one.raw.report, one.matched.verdict, one.reason
+    if verdict is Verdict.MATCHED:
         most = store.settings.service.max_evidence
-        if not await evidence.cut_repeated(session, row, by_recipient, report, most):
-            row.verdict, row.reason = Verdict.NOISE, _REPEATED
-    row.subject, row.from_address = reports.shown(report.subject), reports.shown(report.from_address)
-    row.clear = matched.verdict is Verdict.MATCHED and is_to_clear(store, row)
-    await reports.close(session, row)
-    if row.verdict in evidence.SPEAKS_OF_NOBODY:
-        await evidence.cut(session, row.evidence, report)
-    once_committed(session, telemetry.REPORTS.labels(report.kind, row.verdict).inc)
+        kept = {recipient: rests[recipient] for recipient in one.by_recipient}
+        if not evidence.cut_repeated(session, row.id, row.evidence, kept, one.report, most):
+            verdict, reason = Verdict.NOISE, _REPEATED
+    return Settled(
+        id=row.id,
+        verdict=verdict,
+        kind=one.report.kind,
+        subject=reports.shown(one.report.subject),
+        from_address=reports.shown(one.report.from_address),
+        reason=reason,
+        clear=one.matched.verdict is Verdict.MATCHED and is_to_clear(store, row.mailbox),
+    )
 
 
-def is_to_clear(store: Store, row: ReportRow) -> bool:
-    """Whether the mailbox of *row* wants a matched report marked, moved or deleted."""
-    box = _mailbox(store, row)
+def is_to_clear(store: Store, mailbox: str) -> bool:
+    """Whether *mailbox* wants a matched report marked, moved or deleted."""
+    box = _mailbox(store, mailbox)
     return box is not None and box.after != "keep"
 
 
-def _mailbox(store: Store, row: ReportRow) -> MailboxSettings | None:
-    return next((box for box in store.settings.mailbox if box.name == row.mailbox), None)
+def _mailbox(store: Store, name: str) -> MailboxSettings | None:
+    return next((box for box in store.settings.mailbox if box.name == name), None)
 
 
-def _by_recipient(facts: tuple[Fact, ...]) -> dict[str, list[Fact]]:
-    grouped: dict[str, list[Fact]] = {}
-    for fact in facts:
-        grouped.setdefault(fact.recipient_id, []).append(fact)
-    return grouped
-
-
-async def _set_aside(store: Store, row: ReportRow, reason: str) -> None:
+async def _set_aside(store: Store, row: Unsettled, reason: str) -> None:
     async def work(session: AsyncSession) -> None:
         await reports.set_aside(session, row.id, reason)
         await monitors.set_aside(session, store.settings, row.id, row.mailbox, reason=reason, now=store.now())
 
     await store.together(work)
-    telemetry.REPORTS.labels(row.kind or "unread", Verdict.SET_ASIDE).inc()
+    telemetry.REPORTS.labels("unread", Verdict.SET_ASIDE).inc()

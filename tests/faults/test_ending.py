@@ -16,7 +16,7 @@ import pytest
 
 from receiptd import settings
 from receiptd.errors import Unavailable
-from receiptd.store import Store, reports
+from receiptd.store import Store, reports, settlement
 from tests.daemon_process import DaemonProcess, Json, kinds
 from tests.fake_smtp import Hang, Later
 from tests.faults.daemons import daemon_with
@@ -100,7 +100,7 @@ async def _take_in_hand(daemon: DaemonProcess, raw: bytes) -> None:
     async with store.write() as session:
         batch = [reports.Raw(1, now, len(raw), raw)]
         await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=now)
-    await reports.begin_reading(store, 50)
+    await settlement.begin_reading(store, 50)
     await store.close()
 
 

@@ -38,6 +38,24 @@ class MatchKey:
         return self.owner or (self.recipients[0] if len(self.recipients) == 1 else None)
 
 
+def needs_no_others(report: Report, owners: Sequence[Candidate]) -> bool:
+    """Whether *owners*, whose keys *report* names, are all the candidates that the match can look at.
+
+    So it is with one owner, where the report is about a copy (no answer, whose author may be anybody), and names no
+    address and no Message-ID but the owner's.
+    """
+    if len(owners) != 1 or report.kind not in (*_BY_MTA, ReportKind.MDN):
+        return False
+    known = {address.key(one.address).casefold() for one in owners}
+    named = {text for block in report.recipients for text in _addresses(block)}
+    if report.kind is ReportKind.MDN and report.from_address:
+        named.add(report.from_address)
+    stated = [one for one in (report.original_message_id, *report.alias_message_ids) if one]
+    return all(address.key(text).casefold() in known for text in named) and all(
+        any(one.is_known_as(message_id) for one in owners) for message_id in stated
+    )
+
+
 def find(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) -> MatchKey | None:
     """Return the key by which *report* finds its message, a token or envelope id before a Message-ID, or None."""
     return _by_key(report, candidates) or _by_message_id(report, candidates, paths)

@@ -15,7 +15,6 @@ from receiptd.smtp.pool import Pool
 from receiptd.smtp.rate import RateLimit
 from receiptd.smtp.timeouts import Timeouts
 
-
 STALE_SECONDS = 300.0
 """What has waited longer for a connection isn't started: a process that was stopped for that long may have been
 taken for dead, and its attempts for uncertain."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from pydantic import TypeAdapter
 from sqlalchemy import delete, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import col, func, or_, select
+from sqlmodel import Session, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -56,68 +56,75 @@ async def put(session: AsyncSession, content: bytes, now: datetime) -> str:
     return digest
 
 
-async def cut(session: AsyncSession, sha256: str, said: Report) -> None:
+def cut(session: Session, sha256: str, said: Report) -> None:
     """Keep of a settled report that speaks of nobody its first part, and *said*, which was read of the whole.
 
     The same bytes may have come twice, or be a message of ours: what anything else needs whole stays whole.
     """
-    if await _whole_size(session, sha256) > KEPT and not await _is_needed(session, sha256, SPEAKS_OF_NOBODY):
-        await _shorten(session, sha256, KEPT, words_of(said))
+    if _whole_size(session, sha256) > KEPT and not _is_needed(session, sha256, SPEAKS_OF_NOBODY):
+        _shorten(session, sha256, KEPT, words_of(said))
 
 
-async def cut_repeated(
-    session: AsyncSession, report: ReportRow, recipients: Collection[str], said: Report, most: int
+def cut_repeated(
+    session: Session, report: str, sha256: str, kept: Mapping[str, Rests], said: Report, most: int
 ) -> bool:
     """Keep of a matched *report* what its events need; return False where it adds nothing and nothing of it is kept.
+
+    *kept* says of each recipient that it told something of what its events rest on.
 
     The first event of a kind keeps its evidence whole. What else there is about a recipient may take *most* bytes:
     further events of a kind whole, what only repeats an event with its first 64 kB. Of what is only counted, and of
     what is beyond *most*, nothing is kept.
     """
-    sha256 = report.evidence
-    kept = {recipient: await _rests(session, recipient) for recipient in recipients}
     if any(sha256 in firsts for firsts, _ in kept.values()):
         return True
-    size = await _whole_size(session, sha256)
-    if not size or await _is_needed(session, sha256, (*SPEAKS_OF_NOBODY, Verdict.MATCHED), beside=report.id):
+    size = _whole_size(session, sha256)
+    if not size or _is_needed(session, sha256, (*SPEAKS_OF_NOBODY, Verdict.MATCHED), beside=report):
         return True
     is_event = any(sha256 in others for _, others in kept.values())
     room = 0
-    if await _is_copy(session, report.id):
-        used = [await _used(session, recipient, {*firsts, sha256}) for recipient, (firsts, _) in kept.items()]
+    if _is_copy(session, report):
+        used = [_used(session, recipient, {*firsts, sha256}) for recipient, (firsts, _) in kept.items()]
         room = most - max(used)
     keep = size if is_event and size <= room else min(size, KEPT)
     if keep > room:
-        await _shorten(session, sha256, 0, None)
+        _shorten(session, sha256, 0, None)
         return is_event
     if keep < size:
-        await _shorten(session, sha256, keep, words_of(said) if 2 * keep <= room else None)
+        _shorten(session, sha256, keep, words_of(said) if 2 * keep <= room else None)
     return True
 
 
-async def _rests(session: AsyncSession, recipient: str) -> tuple[set[str], set[str]]:
-    """Return on which bytes the first events of each kind and trust rest, and on which the others.
+Rests = tuple[set[str], set[str]]
+"""On which bytes the first events of each kind and trust of a recipient rest, and on which the others."""
+
+
+def rests(session: Session, recipients: Collection[str]) -> dict[str, Rests]:
+    """Return on what the events of each of *recipients* rest, by one query.
 
     Trust counts because whoever fills the room first is likely to be trusted less than the server that comes later.
     """
+    if not recipients:
+        return {}
     query = (
-        select(EventRow.kind, EventRow.trust, EventRow.evidence)
-        .where(EventRow.recipient == recipient, col(EventRow.evidence).is_not(None))
+        select(EventRow.recipient, EventRow.kind, EventRow.trust, EventRow.evidence)
+        .where(col(EventRow.recipient).in_(sorted(recipients)), col(EventRow.evidence).is_not(None))
         .order_by(col(EventRow.serial), col(EventRow.id))
     )
-    firsts: dict[tuple[str, str], str] = {}
-    digests = set()
-    for kind, trust, evidence in (await session.exec(query)).all():
-        digests.add(str(evidence).removeprefix("sha256:"))
-        firsts.setdefault((kind, trust), str(evidence).removeprefix("sha256:"))
-    return set(firsts.values()), digests.difference(firsts.values())
+    firsts: dict[str, dict[tuple[str, str], str]] = {recipient: {} for recipient in recipients}
+    digests: dict[str, set[str]] = {recipient: set() for recipient in recipients}
+    for recipient, kind, trust, evidence in session.exec(query).all():
+        digest = str(evidence).removeprefix("sha256:")
+        digests[recipient].add(digest)
+        firsts[recipient].setdefault((kind, trust), digest)
+    return {one: (set(firsts[one].values()), digests[one].difference(firsts[one].values())) for one in recipients}
 
 
-async def _is_copy(session: AsyncSession, report: str) -> bool:
-    return (await session.exec(select(EventCopy.id).where(EventCopy.told_by == report).limit(1))).first() is not None
+def _is_copy(session: Session, report: str) -> bool:
+    return (session.exec(select(EventCopy.id).where(EventCopy.told_by == report).limit(1))).first() is not None
 
 
-async def _used(session: AsyncSession, recipient: str, but: Collection[str]) -> int:
+def _used(session: Session, recipient: str, but: Collection[str]) -> int:
     """Return how many bytes are kept of what told of *recipient*, without those in *but*; so many rows are enough."""
     length = func.length(Evidence.content) + func.coalesce(func.length(Evidence.said), 0)
     query = (
@@ -129,18 +136,18 @@ async def _used(session: AsyncSession, recipient: str, but: Collection[str]) -> 
         .distinct()
         .limit(MOST_COPIES)
     )
-    kept = (await session.exec(query)).all()
+    kept = session.exec(query).all()
     return sum(octets for _, octets in kept) if len(kept) < MOST_COPIES else _FULL
 
 
-async def _whole_size(session: AsyncSession, sha256: str) -> int:
+def _whole_size(session: Session, sha256: str) -> int:
     """Return the size of what is kept whole, and lock it; 0 where it is cut already."""
     size = select(Evidence.size).where(Evidence.sha256 == sha256, ~col(Evidence.truncated)).with_for_update()
-    return (await session.exec(size)).first() or 0
+    return session.exec(size).first() or 0
 
 
-async def _shorten(session: AsyncSession, sha256: str, keep: int, said: bytes | None) -> None:
-    await session.exec(
+def _shorten(session: Session, sha256: str, keep: int, said: bytes | None) -> None:
+    session.exec(
         update(Evidence)
         .where(col(Evidence.sha256) == sha256)
         .values(content=func.substr(Evidence.content, 1, keep), said=said, truncated=True)
@@ -148,14 +155,12 @@ async def _shorten(session: AsyncSession, sha256: str, keep: int, said: bytes | 
     )
 
 
-async def _is_needed(
-    session: AsyncSession, sha256: str, spare: Collection[Verdict], *, beside: str | None = None
-) -> bool:
+def _is_needed(session: Session, sha256: str, spare: Collection[Verdict], *, beside: str | None = None) -> bool:
     """Whether a message rests on these bytes, or a report (but for *beside*) whose verdict isn't one of *spare*."""
     needs_it = or_(col(ReportRow.verdict).is_(None), col(ReportRow.verdict).not_in(spare))
     reports = select(ReportRow.id).where(ReportRow.evidence == sha256, needs_it, ReportRow.id != beside).limit(1)
     messages = select(Message.id).where(Message.evidence == sha256).limit(1)
-    return any([(await session.exec(users)).first() is not None for users in (reports, messages)])
+    return any(session.exec(users).first() is not None for users in (reports, messages))
 
 
 def words_of(said: Report) -> bytes | None:

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import update
 from sqlmodel import and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from receiptd import correlation_token, match
+from receiptd import correlation_token
 from receiptd.facts import Verdict
 from receiptd.identifiers import id_of
-from receiptd.models import Attempt, EventCopy, EventRow, Evidence, Folder, Message, Recipient, ReportRow
+from receiptd.models import Attempt, EventCopy, EventRow, Folder, Message, Recipient, ReportRow
 from receiptd.store import evidence
-from receiptd.store.engine import Store
 
 _BOOKKEEPING = re.compile(rb"^(?:X-IMAP(?:base)?|X-UID|X?-?Status|X-Keywords):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
 _BLANK_LINE = re.compile(rb"\n\r?\n")
-MOST_TRIES = 3
-"""A report that couldn't be read so often is set aside, and that is an alert of its own."""
-RETRY = timedelta(seconds=30)
-_SPOILT_RETRY = timedelta(seconds=5)
-"""How long a report waits for which the database had no room: deadlines are held meanwhile."""
-MOST_CANDIDATES = 1000
-"""Every recipient of a hit message must be among them, so no fewer than a message may have."""
 _OF_BEFORE = 0
 """No UIDVALIDITY is zero (RFC 9051 §9, nz-number): the UID means nothing any more."""
 _RECENT = 20
@@ -166,97 +158,9 @@ async def distrust(session: AsyncSession) -> None:
     await session.exec(update(Folder).values(read_at=None).execution_options(synchronize_session=False))
 
 
-async def begin_reading(store: Store, limit: int) -> list[tuple[ReportRow, bytes]]:
-    """Take up to *limit* unsettled reports and count the try, before anyone reads them."""
-    taken = await _take(store, limit)
-    store.spoilt.clear()
-    return taken
-
-
-async def _take(store: Store, limit: int) -> list[tuple[ReportRow, bytes]]:
-    async with store.write() as session:
-        now = store.now()
-        await _give_back(session, store.spoilt)
-        due = (
-            select(ReportRow)
-            .where(col(ReportRow.due_at) <= now)
-            .order_by(col(ReportRow.due_at))
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        taken: list[tuple[ReportRow, bytes]] = []
-        octets = 0
-        rows = (await session.exec(due)).all()
-        # One whose reading never ended may have ended its reader: it is read alone, lest others share its tries.
-        for row in rows[:1] if rows and rows[0].tries else [row for row in rows if not row.tries]:
-            octets += row.size
-            if taken and octets > MOST_OCTETS:
-                break
-            row.tries += 1
-            row.due_at = now + RETRY * row.tries
-            kept = await session.get_one(Evidence, row.evidence)
-            taken.append((row, kept.content))
-            session.expunge(kept)
-        return taken
-
-
-def spoil(store: Store, failed: ReportRow, others: Iterable[ReportRow]) -> None:
-    """Note that the database failed when *failed* was to be settled: that is no try of it, nor of *others* behind it.
-
-    The database may not even take this note, so it is kept here and written with the next count of a try, in one
-    transaction. Those behind need not wait: it may be this report alone that finds no room.
-    """
-    now = store.now()
-    store.spoilt |= {failed.id: now + _SPOILT_RETRY} | {row.id: now for row in others}
-
-
-async def _give_back(session: AsyncSession, spoilt: Mapping[str, datetime]) -> None:
-    for report, due_at in spoilt.items():
-        await session.exec(
-            update(ReportRow)
-            .where(col(ReportRow.id) == report, col(ReportRow.due_at).is_not(None), col(ReportRow.tries) > 0)
-            .values(tries=ReportRow.tries - 1, due_at=due_at)
-            .execution_options(synchronize_session=False)
-        )
-
-
-async def recover(store: Store) -> int:
-    """At the start, make due at once what another process had begun to read; return how many reports that is.
-
-    On SQLite the lock says that every other process is dead. Elsewhere their readers may live, and a report
-    waits until its time is over. The try stays counted, for the report may have ended its reader; who was cut off a
-    second time waits: a daemon that dies at every start, whatever of, would set all it holds aside within seconds.
-    """
-    if not store.is_sqlite:
-        return 0
-    async with store.write() as session:
-        now = store.now()
-        taken = await session.exec(
-            update(ReportRow)
-            .where(col(ReportRow.due_at) > now, col(ReportRow.tries) == 1)
-            .values(due_at=now)
-            .execution_options(synchronize_session=False)
-        )
-        return taken.rowcount
-
-
 async def set_aside(session: AsyncSession, report: str, reason: str) -> None:
     """Stop trying to read a report; it stays visible."""
     await _close(session, report, verdict=Verdict.SET_ASIDE, reason=shown(reason))
-
-
-async def close(session: AsyncSession, report: ReportRow) -> None:
-    """Write what *report* turned out to be; it is settled."""
-    await _close(
-        session,
-        report.id,
-        verdict=report.verdict,
-        kind=report.kind,
-        subject=report.subject,
-        from_address=report.from_address,
-        reason=report.reason,
-        clear=report.clear,
-    )
 
 
 async def _close(session: AsyncSession, report: str, **values: object) -> None:
@@ -298,68 +202,11 @@ async def cleared(session: AsyncSession, reports: Sequence[str]) -> None:
     )
 
 
-async def candidates(session: AsyncSession, keys: match.Keys) -> list[match.Candidate]:
-    """Return the recipients that the keys of a report may mean: by token, envelope id, Message-ID, a relay's new id."""
-    words = [found.token for found in keys.tokens]
-    # One look-up a key: joined by OR they would read the whole table.
-    by_token = select(Recipient.message).where(col(Recipient.token).in_(words))
-    by_envelope_id = select(Recipient.message).where(col(Recipient.envelope_id).in_(words))
-    by_message_id = select(Message.id).where(col(Message.message_id).in_(keys.message_ids))
-    by_alias = (
-        select(Recipient.message)
-        .join(Attempt, col(Attempt.recipient) == col(Recipient.id))
-        .where(col(Attempt.alias_message_id).in_(keys.message_ids))
-    )
-    found: set[str] = set()
-    for look_up in (by_token, by_envelope_id, by_message_id, by_alias):
-        found.update((await session.exec(look_up.limit(MOST_CANDIDATES))).all())
-    query = (
-        select(Recipient, Message)
-        .join(Message, col(Message.id) == col(Recipient.message))
-        .where(col(Recipient.message).in_(found))
-        .order_by(_is_named(words).desc(), col(Recipient.id))
-        .limit(MOST_CANDIDATES)
-    )
-    rows = (await session.exec(query)).all()
-    aliases = await _aliases(session, [recipient.id for recipient, _ in rows])
-    return [_candidate(recipient, message, aliases) for recipient, message in rows]
-
-
-def _is_named(words: Sequence[str]) -> ColumnElement[bool]:
-    """Whether one of *words* is a key of the recipient; without an envelope id that is never unknown."""
-    return or_(col(Recipient.token).in_(words), func.coalesce(col(Recipient.envelope_id), "").in_(words))
-
-
 async def are_ours(session: AsyncSession, message_ids: Sequence[str]) -> bool:
     """Whether one of *message_ids* is of a message of ours, as we sent it or as a relay renamed it."""
     ours = select(Message.id).where(col(Message.message_id).in_(message_ids)).limit(1)
     renamed = select(Attempt.id).where(col(Attempt.alias_message_id).in_(message_ids)).limit(1)
     return any([(await session.exec(look_up)).first() is not None for look_up in (ours, renamed)])
-
-
-async def _aliases(session: AsyncSession, recipients: Sequence[str]) -> dict[str, list[str]]:
-    query = select(Attempt.recipient, Attempt.alias_message_id).where(
-        col(Attempt.recipient).in_(recipients), col(Attempt.alias_message_id).is_not(None)
-    )
-    found: dict[str, list[str]] = {}
-    for recipient, alias in (await session.exec(query)).all():
-        found.setdefault(recipient, []).append(alias or "")
-    return found
-
-
-def _candidate(recipient: Recipient, message: Message, aliases: dict[str, list[str]]) -> match.Candidate:
-    return match.Candidate(
-        recipient_id=recipient.id,
-        message_id=message.id,
-        rfc_message_id=message.message_id,
-        alias_message_ids=tuple(aliases.get(recipient.id, ())),
-        token=recipient.token,
-        address=recipient.address,
-        from_address=message.from_address,
-        envelope_id=recipient.envelope_id,
-        branches=tuple(branch["final_recipient"] for branch in recipient.branches),
-        handed_over_at=message.created_at,
-    )
 
 
 def shown(text: str | None) -> str | None:
