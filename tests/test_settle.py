@@ -484,3 +484,21 @@ async def test_a_report_of_a_mailbox_that_is_no_longer_in_the_settings_is_settle
         await reports.keep(session, "gone", "INBOX", 1, batch, upto=1, now=steps.instant)
     assert await settle(steps.store) == 1
     assert (await steps.recipient(taken)).receipt is Receipt.MET
+
+
+async def test_fetching_waits_while_too_many_reports_or_octets_wait_to_be_settled(
+    steps: StepsFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await steps.store.query(reports.backlog) == (0, 0)
+    await _keep(steps, b"Subject: x\n\none\n", b"Subject: x\n\ntwo\n")
+    assert await steps.store.query(reports.backlog) == (2, 32)
+    assert await steps.store.query(reports.has_room)
+    for limit, most in (("MOST_WAITING", 2), ("MOST_WAITING_OCTETS", 32)):
+        with monkeypatch.context() as few:
+            few.setattr(reports, limit, most)
+            assert not await steps.store.query(reports.has_room)
+    with monkeypatch.context() as few:
+        few.setattr(reports, "MOST_WAITING", 2)
+        while await settle(steps.store):
+            pass
+        assert await steps.store.query(reports.has_room), "what is settled waits no more"

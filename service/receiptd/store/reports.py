@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import update
-from sqlmodel import and_, col, func, or_, select
+from sqlmodel import Session, and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import correlation_token
@@ -24,6 +24,8 @@ _OF_BEFORE = 0
 """No UIDVALIDITY is zero (RFC 9051 §9, nz-number): the UID means nothing any more."""
 _RECENT = 20
 """How many of the last messages of a folder are looked at again, to see a server that uses UIDs twice."""
+MOST_WAITING, MOST_WAITING_OCTETS = 20_000, 256 << 20
+"""Reports that may wait to be settled, and their octets: what is beyond stays in the mailbox until there is room."""
 MOST_OCTETS = 64 << 20
 """How much is read into memory at once, a first report of any size excepted."""
 
@@ -179,6 +181,19 @@ async def oldest_unsettled(session: AsyncSession) -> datetime | None:
     """
     query = select(func.min(ReportRow.received_at)).where(col(ReportRow.due_at).is_not(None))
     return (await session.exec(query)).one()
+
+
+def backlog(session: Session) -> tuple[int, int]:
+    """Return how many reports wait to be settled and how many octets they are; counted no further than the limit."""
+    waiting = select(ReportRow.size).where(col(ReportRow.due_at).is_not(None)).limit(MOST_WAITING).subquery()
+    count, octets = session.exec(select(func.count(), func.sum(waiting.c.size)).select_from(waiting)).one()
+    return count, octets or 0
+
+
+def has_room(session: Session) -> bool:
+    """Whether more may be fetched: what waits to be settled is bounded on disk, so fetching waits for settling."""
+    count, octets = backlog(session)
+    return count < MOST_WAITING and octets < MOST_WAITING_OCTETS
 
 
 async def to_clear(session: AsyncSession, mailbox: str, folder: str, uidvalidity: int, limit: int) -> list[ReportRow]:
