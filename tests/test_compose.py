@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from email import policy
+from email.header import Header
 from email.message import EmailMessage
 
 import dkim
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receiptd import correlation_token
@@ -525,3 +526,26 @@ def test_a_subject_of_one_endless_word_is_encoded() -> None:
 )
 def test_a_header_beyond_ascii_is_known_and_a_body_is_none(field: bytes, is_raw: bool) -> None:
     assert has_raw_header(adopt(PLAIN + field + b"\r\n\r\n\xe4\r\n", now=NOW)) is is_raw
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=200) | st.text(max_size=80))
+@example("x" * 78 + "\n")
+@example("x" * 79 + "\n")
+@example("")
+def test_a_plain_text_is_what_the_library_makes_of_it(text: str) -> None:
+    made = EmailMessage(policy=policy.SMTP.clone(cte_type="7bit"))
+    made.set_content(text, cte="quoted-printable" if "\0" in text else None)
+    letter = compose(Draft("a@a.org", to=("b@b.org",), text=text), now=NOW)
+    assert letter.content.partition(b"Content-Type:")[2] == made.as_bytes().partition(b"Content-Type:")[2]
+
+
+@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=90))
+@example("word " * 13 + "x")
+@example("word " * 13 + "xxxx")
+@example(" x ")
+def test_a_subject_is_what_the_library_makes_of_it(subject: str) -> None:
+    charset = "us-ascii" if subject.isascii() else "utf-8"
+    made = Header(subject, charset, header_name="Subject", maxlinelen=76).encode(splitchars=" \t", linesep="\r\n")
+    if max(map(len, made.split("\r\n"))) < 900:
+        letter = compose(Draft("a@a.org", to=("b@b.org",), subject=subject, text="x"), now=NOW)
+        assert f"\r\nSubject: {made}\r\nDate: ".encode() in letter.content

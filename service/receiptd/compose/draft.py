@@ -23,6 +23,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")
 _CONTENT_TYPE = re.compile(r"([\w.+-]+)/([\w.+-]+)(\s*;.*)?", re.ASCII)
 _LONGEST_LINE = 998
+_SHORT = 74
+"""Octets of a field's name and value that fit one line with what stands between them."""
+_POLICY_LINE = 78
+"""A text with a longer line is encoded (email.policy, max_line_length)."""
+_PLAIN = b'Content-Type: text/plain; charset="utf-8"\r\nContent-Transfer-Encoding: 7bit\r\nMIME-Version: 1.0\r\n\r\n'
 _ADDRESS_FIELDS = frozenset({"reply-to", "sender"})
 _OPTIONS = frozenset({"from", "to", "cc", "bcc", "subject"})
 _OURS = frozenset({"mime-version", "return-path", "receipt-token", "received"})
@@ -137,6 +142,8 @@ def _is_too_long(line: str) -> bool:
 
 
 def _encoded(name: str, value: str, charset: str | None = None) -> str:
+    if charset is None and len(name) + len(value) < _SHORT and value.isascii() and value == value.strip():
+        return value  # as Header would return it, which takes as long as all else here
     charset = charset or ("us-ascii" if value.isascii() else "utf-8")
     return Header(value, charset, header_name=name, maxlinelen=76).encode(splitchars=" \t", linesep="\r\n")
 
@@ -149,12 +156,14 @@ def _refuse_control(field: str, value: str) -> None:
 
 
 def _refuse_surrogates(field: str, value: str) -> None:
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise BadData(f"{field} isn't valid Unicode: write it in UTF-8")
 
 
 def _body(draft: Draft) -> bytes:
     """Return MIME-Version, the content header lines, the empty line and the body."""
+    if draft.html is None and not draft.attachments and (plain := _plain(draft.text or "")) is not None:
+        return plain
     message = EmailMessage(policy=_POLICY)
     for field, text in (("the text", draft.text), ("the HTML", draft.html)):
         _refuse_surrogates(field, text or "")
@@ -167,6 +176,16 @@ def _body(draft: Draft) -> bytes:
     for attachment in draft.attachments:
         _attach(message, attachment)
     return message.as_bytes()
+
+
+def _plain(text: str) -> bytes | None:
+    """Return what `_body` does for a text that needs no encoding, in a tenth of the time; None for any other."""
+    if not text or not text.isascii() or "\0" in text:
+        return None
+    lines = text.encode("ascii").splitlines()
+    if max(map(len, lines), default=0) > _POLICY_LINE:
+        return None
+    return _PLAIN + b"".join(line + b"\r\n" for line in lines)
 
 
 def _encoding(text: str | None) -> str | None:
