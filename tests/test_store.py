@@ -6,6 +6,8 @@ import asyncio
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,6 +19,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import select
@@ -38,6 +41,7 @@ from receiptd.store import (
     is_down,
     messages,
     reports,
+    schema,
     settlement,
     submissions,
     upgrade,
@@ -172,6 +176,18 @@ def test_a_database_of_a_newer_version_is_refused(empty: str) -> None:
         ensure(empty)
     with pytest.raises(errors.BadSettings, match="newer receiptd"):
         upgrade(empty)
+
+
+def test_the_newest_migration_is_known_by_its_file() -> None:
+    assert schema.newest() == ScriptDirectory.from_config(schema._config()).get_current_head()
+
+
+def test_a_start_on_tables_of_this_version_imports_no_alembic(empty: str) -> None:
+    """A daemon would keep its 9 MB for good."""
+    upgrade(empty)
+    code = f"import sys, receiptd.daemon, receiptd.store as s; s.ensure({empty!r}); print('alembic' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "False\n"
 
 
 def test_a_database_of_an_older_version_names_the_command(empty: str) -> None:

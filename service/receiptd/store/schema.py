@@ -6,11 +6,8 @@ import os
 import sqlite3
 from contextlib import suppress
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,6 +16,11 @@ from receiptd import errors
 from receiptd.settings import mask_url
 from receiptd.store.engine import database_url
 from receiptd.store.faults import explain
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# Alembic takes 9 MB, which a daemon keeps for good: only where there is something to migrate is it imported.
 
 
 def _engine(text: str) -> Engine:
@@ -51,7 +53,22 @@ def _make_private(url: URL) -> None:
         os.close(os.open(str(url.database), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
+def newest() -> str:
+    """Return the revision of this version's tables: the files of the migrations begin with theirs."""
+    names = [file.name for file in (files("receiptd") / "migrations" / "versions").iterdir()]
+    return max(name.partition("_")[0] for name in names if name.endswith(".py"))
+
+
+def _is_current(connection: Connection) -> bool:
+    """Whether the database has the tables of this version."""
+    if "alembic_version" not in inspect(connection).get_table_names():
+        return False
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all() == [newest()]
+
+
 def _config(connection: Connection | None = None) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(files("receiptd") / "migrations"))
     config.attributes["connection"] = connection
@@ -63,6 +80,9 @@ def upgrade(database: str) -> tuple[str | None, str | None]:
 
     Raises CantCreate where it can't be written, BadSettings where it is of a newer version.
     """
+    from alembic import command
+    from alembic.migration import MigrationContext
+
     engine = _engine(database)
     _make_private(engine.url)
     try:
@@ -83,22 +103,29 @@ def ensure(database: str) -> None:
     _make_private(engine.url)
     try:
         with engine.begin() as connection:
-            _refuse_newer(connection, database)
-            current = MigrationContext.configure(connection).get_current_revision()
-            if current is None and not inspect(connection).get_table_names():
-                command.upgrade(_config(connection), "head")
-            elif current != ScriptDirectory.from_config(_config()).get_current_head():
-                raise errors.BadSettings(
-                    f"the database {mask_url(database)} has the tables of an older version: "
-                    "run `receiptd db upgrade` once"
-                )
+            if not _is_current(connection):
+                _make(connection, database)
     except SQLAlchemyError as error:
         raise explain(error, engine.url) from error
     finally:
         engine.dispose()
 
 
+def _make(connection: Connection, database: str) -> None:
+    from alembic import command
+
+    _refuse_newer(connection, database)
+    if inspect(connection).get_table_names():
+        raise errors.BadSettings(
+            f"the database {mask_url(database)} has the tables of an older version: run `receiptd db upgrade` once"
+        )
+    command.upgrade(_config(connection), "head")
+
+
 def _refuse_newer(connection: Connection, database: str) -> None:
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
     current = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if current is not None and current not in known:
