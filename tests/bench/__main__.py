@@ -27,7 +27,9 @@ def main() -> int:
     if reason := why_not():
         print(f"no benchmarks: {reason}", file=sys.stderr)
         return 69
-    options = Options(arguments.rounds, arguments.rows, arguments.within, arguments.checkout, profile=arguments.profile)
+    options = Options(
+        arguments.rounds, arguments.rows, arguments.within, arguments.checkout, arguments.profile, arguments.json.parent
+    )
     known = benches()
     about, figures, failed = machine(), list[Figure](), False
     bench = Bench(options)

@@ -32,6 +32,8 @@ class Options:
     """Seconds that one round measures at most."""
     checkout: Path | None = None
     profile: bool = False
+    output: Path = Path("build")
+    """Where profiles go, as collapsed stacks (for flamegraph.pl or speedscope)."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,8 @@ class Bench:
         """Do *work* with a profiler on the daemon, where one is asked for; else leave it."""
         if not self.options.profile:
             return
-        profiler = Profiler(daemon.pid, self.folder() / "profile.txt")
+        self.options.output.mkdir(parents=True, exist_ok=True)
+        profiler = Profiler(daemon.pid, self.options.output / f"{name}.stacks")
         time.sleep(0.5)
         work()
         self.profiles[name] = profiler.stop()
