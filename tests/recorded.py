@@ -9,6 +9,7 @@ from typing import Any
 
 from receiptd.accept import AcceptedMessage
 from receiptd.models import Recipient
+from receiptd.standing import RecipientRecord
 
 FOLDER = Path(__file__).parent / "fixtures" / "reports"
 EXPECTED: dict[str, dict[str, Any]] = {
@@ -27,7 +28,7 @@ def recorded(name: str) -> bytes:
 def about(
     name: str,
     taken: AcceptedMessage,
-    recipient: Recipient | None = None,
+    recipient: Recipient | RecipientRecord | None = None,
     *,
     token: str | None = None,
     envelope_id: str | None = None,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -136,8 +137,7 @@ class StepsFixture:
         )
 
     async def whole(self, taken: AcceptedMessage) -> Whole:
-        async with self.store.read() as session:
-            found = await messages.whole(session, taken.message.id)
+        found = await self.store.query(partial(messages.whole, message=taken.message.id))
         assert found is not None
         return found
 

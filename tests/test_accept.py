@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import StatementError
 from sqlmodel import func, select
 
-from receiptd import compose, errors
+from receiptd import compose, errors, telemetry
 from receiptd.accept import AcceptedMessage, KeyReused, SubmitOptions, TooBig, accept
 from receiptd.facts import EventKind, Level, Source, Trust
 from receiptd.models import Evidence, Message, Recipient
+from receiptd.store import Store
+from receiptd.store.faults import DatabaseFault
+from tests.statements import Statements
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps, watching
 
 
@@ -375,3 +379,114 @@ async def test_a_report_may_be_asked_of_what_was_just_taken(steps: StepsFixture)
     row = await steps.recipient(taken)
     assert (row.receipt, row.next_attempt_at) == ("met", None)
     assert row.deadline_at == START + timedelta(hours=4)
+
+
+# --- sets ---------------------------------------------------------------------------------------------------------
+
+
+async def _statements(steps: StepsFixture, messages: int, recipients: int) -> list[int]:
+    """Return how many statements each commit has that takes so many messages at once, to so many each."""
+    drafts = [
+        {
+            "to": tuple(f"u{n}@d{n}.test" for n in range(recipients)),
+            "headers": (("Message-ID", f"<{messages}.{recipients}.{number}@a.test>"),),
+        }
+        for number in range(messages)
+    ]
+    with Statements(steps.store) as statements:
+        taken = await asyncio.gather(
+            *(_take(steps, one, idempotency_key=str(one["headers"]), fingerprint="f") for one in drafts)
+        )
+    assert sum(len(one.recipients) for one in taken) == messages * recipients
+    return statements.per_commit()
+
+
+async def test_a_commit_has_as_many_statements_for_500_messages_or_1000_recipients_as_for_one(
+    steps: StepsFixture,
+) -> None:
+    (one,) = await _statements(steps, 1, 1)
+    assert await _statements(steps, 500, 1) == [one]
+    assert await _statements(steps, 1, 1000) == [one]
+
+
+async def test_of_a_set_each_message_is_on_disk_with_what_it_alone_said(steps: StepsFixture) -> None:
+    names = [f"u{n}" for n in range(50)]
+    taken = await asyncio.gather(
+        *(_take(steps, {"to": (f"{name}@b.test",), "subject": name}, labels={"for": name}) for name in names)
+    )
+    for name, one in zip(names, taken, strict=True):
+        whole = await steps.whole(one)
+        assert (whole.message.subject, whole.message.labels) == (name, {"for": name})
+        assert [row.address for row in whole.recipients] == [f"{name}@b.test"]
+        assert [event.kind for event in whole.events] == [EventKind.QUEUED]
+        assert whole.recipients[0].token == one.recipients[0].token
+    assert await _stored(steps) == [50, 50, 50]
+
+
+async def test_in_a_set_too_the_second_under_a_key_is_the_first_and_another_message_under_it_is_refused(
+    steps: StepsFixture,
+) -> None:
+    first, second, other, alone = await asyncio.gather(
+        _take(steps, idempotency_key="k", fingerprint="f"),
+        _take(steps, idempotency_key="k", fingerprint="f"),
+        _take(steps, idempotency_key="k", fingerprint="g"),
+        _take(steps),
+        return_exceptions=True,
+    )
+    assert isinstance(other, KeyReused)
+    assert isinstance(first, AcceptedMessage)
+    assert isinstance(second, AcceptedMessage)
+    assert isinstance(alone, AcceptedMessage)
+    assert (first.is_new, second.is_new, alone.is_new) == (True, False, True)
+    assert (second.message, second.recipients) == (first.message, first.recipients)
+    assert (await _stored(steps))[0] == 2
+
+
+async def test_in_a_set_too_the_second_with_a_message_id_is_warned(steps: StepsFixture) -> None:
+    draft = {"headers": (("Message-ID", "<same@a.test>"),)}
+    first, second = await asyncio.gather(_take(steps, draft), _take(steps, draft))
+    assert first.message.warnings == []
+    assert "handed over before" in second.message.warnings[0]
+
+
+async def test_what_the_database_refuses_of_a_set_takes_nothing_of_the_others_with_it(steps: StepsFixture) -> None:
+    refused, *others = await asyncio.gather(
+        *(_take(steps, labels={"name": name}) for name in (object(), "b", "c")), return_exceptions=True
+    )
+    assert isinstance(refused, StatementError | TypeError)
+    assert all(isinstance(one, AcceptedMessage) for one in others)
+    assert (await _stored(steps))[0] == 2
+
+
+async def test_figures_count_what_is_committed(steps: StepsFixture) -> None:
+    def counted() -> tuple[float, float]:
+        return (
+            telemetry.MESSAGES.labels("default")._value.get(),
+            telemetry.EVENTS.labels(EventKind.QUEUED, Source.PERSON)._value.get(),
+        )
+
+    messages, events = counted()
+    await _take(steps, {"to": ("bob@b.test", "carol@c.test")}, idempotency_key="k", fingerprint="f")
+    await _take(steps, {"to": ("bob@b.test", "carol@c.test")}, idempotency_key="k", fingerprint="f")
+    assert counted() == (messages + 1, events + 2)
+
+
+@pytest.mark.sqlite
+async def test_who_loses_patience_is_told_and_nothing_is_taken_afterwards(
+    steps: StepsFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "PATIENCE", 0.05)
+    async with steps.store.write() as session:
+        await session.connection()
+        with pytest.raises(DatabaseFault, match="locked"):
+            await _take(steps)
+        assert steps.store.trouble is not None
+    assert (await _take(steps, labels={"n": "2"})).is_new
+    assert (await _stored(steps))[0] == 1
+
+
+async def test_many_still_open_requests_of_a_domain_hide_none_that_ended(steps: StepsFixture) -> None:
+    await _ended(steps, 10, met=False)
+    for _ in range(12):
+        await steps.take("someone@b.test")
+    assert len((await _take(steps)).message.warnings) == 1

@@ -44,7 +44,7 @@ async def _row(steps: StepsFixture, report: ReportRow) -> ReportRow:
 
 
 async def _assign(
-    steps: StepsFixture, report: ReportRow, recipient: Recipient, reason: str = "the order number"
+    steps: StepsFixture, report: ReportRow, recipient: Recipient | RecipientRecord, reason: str = "the order number"
 ) -> RecipientRecord:
     return await assign(steps.store, report.id, recipient.id, by="uid:0", reason=reason)
 

@@ -21,6 +21,7 @@ from receiptd.facts import Delivery, EventKind, MatchedBy, Verdict
 from receiptd.interpret import interpret
 from receiptd.models import EventCopy, EventRow, Evidence, Folder, Recipient, ReportRow
 from receiptd.settle import settle
+from receiptd.standing import RecipientRecord
 from receiptd.store import evidence, reports, settlement
 from receiptd.store.reports import Raw
 from tests import recorded
@@ -260,7 +261,7 @@ def _distinct(raw: bytes, number: int, size: int = LARGE) -> bytes:
     return _padded(raw.replace(b"See below.", f"See {number}.".encode()), size)
 
 
-async def _count(steps: StepsFixture, recipient: Recipient) -> int:
+async def _count(steps: StepsFixture, recipient: Recipient | RecipientRecord) -> int:
     """Return how often `delivered` was told of *recipient*."""
     of_it = select(EventRow.count).where(EventRow.recipient == recipient.id, EventRow.kind == EventKind.DELIVERED)
     async with steps.store.read() as session:

@@ -19,6 +19,7 @@ from receiptd.facts import Cause, Delivery, Event, EventKind, Level, Receipt, Tr
 from receiptd.models import Attempt, Message, Recipient
 from receiptd.recipients import attempts
 from receiptd.smtp import Relay
+from receiptd.standing import RecipientRecord
 from receiptd.store import submissions
 from receiptd.store.monitors import Health
 from receiptd.store.submissions import Due, fair_share
@@ -52,7 +53,7 @@ class Post:
     async def kinds(self, taken: AcceptedMessage) -> list[EventKind]:
         return [event.kind for event in await self.events(taken)]
 
-    async def attempts(self, row: Recipient) -> list[Attempt]:
+    async def attempts(self, row: Recipient | RecipientRecord) -> list[Attempt]:
         async with self.steps.store.read() as session:
             found = (await session.exec(select(Attempt).where(Attempt.recipient == row.id))).all()
         return sorted(found, key=lambda attempt: attempt.id)

@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 from receiptd import decide
 from receiptd.accept import AcceptedMessage
 from receiptd.facts import Delivery, Disposition, EventKind, Level, Receipt, Trust, Verdict
+from receiptd.models import Message
 from receiptd.pages import alert_page
 from receiptd.store import schema, upgrade
 from tests.recorded import about
@@ -172,7 +173,7 @@ async def test_who_reuses_a_message_id_neither_takes_its_bounces_nor_makes_them_
     steps.pass_time(minutes=1)
     thief = await steps.submitted(FAILED[1])
     async with steps.store.write() as session:
-        message = await session.get_one(type(thief.message), thief.message.id)
+        message = await session.get_one(Message, thief.message.id)
         message.message_id = victim.message.message_id
     await came(steps, about(FAILED[0], victim, token=""))
     row = await steps.recipient(victim)
@@ -250,7 +251,7 @@ async def test_a_colleague_who_sends_through_us_may_answer(answered: StepsFixtur
     taken = await answered.submitted(BOB, require=Level.REPLIED)
     bobs = await answered.submitted("office@a.test")
     async with answered.store.write() as session:
-        message = await session.get_one(type(bobs.message), bobs.message.id)
+        message = await session.get_one(Message, bobs.message.id)
         message.from_address = BOB
     await came(answered, answer(taken, message_id=bobs.message.message_id))
     assert (await answered.recipient(taken)).receipt is Receipt.MET

@@ -469,8 +469,7 @@ async def test_a_key_may_not_be_endless(server: ApiFixture) -> None:
 
 
 async def test_a_database_without_room_is_503_and_says_when_to_come_again(server: ApiFixture) -> None:
-    async with server.steps.store.write() as session:
-        await (await session.connection()).exec_driver_sql("PRAGMA max_page_count = 1")
+    await server.steps.store.transact(lambda one: one.connection().exec_driver_sql("PRAGMA max_page_count = 1"))
     answer = await server.api.post("/v1/messages", json=letter(text="x" * 500_000))
     assert "full" in _is_problem(answer, 503, 75)
     assert int(answer.headers["retry-after"]) > 0

@@ -197,8 +197,7 @@ def _is_shared(store: Store, box: MailboxSettings) -> bool:
 
 async def _since(store: Store, last_read: datetime | None) -> date:
     """Return the day from which a mailbox that people use may hold something for us."""
-    async with store.read() as session:
-        first = await messages.first_accepted_at(session)
+    first = await store.query(messages.first_accepted_at)
     return (max(last_read or first, first) if first else store.now()).date() - timedelta(days=1)
 
 

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import compose, errors, policy
-from receiptd.accept import AcceptedMessage, RecipientTerms, SubmitOptions, a_few, check_answers, put
+from receiptd.accept import AcceptedMessage, RecipientTerms, Submission, SubmitOptions, a_few, check_answers, put
 from receiptd.facts import Delivery, EventKind, Fact, Receipt, Source
 from receiptd.identifiers import new_id
 from receiptd.mail.timestamps import rfc3339
@@ -164,11 +164,14 @@ async def resend(store: Store, message: str, *, by: str) -> AcceptedMessage:
 
 async def _renewed(store: Store, message: str) -> compose.Letter:
     """Return the message under a new Message-ID: a large one takes time that no transaction should."""
-    async with store.read() as session:
-        whole = await messages.whole(session, message)
+
+    def look(session: Session) -> tuple[messages.Whole, bytes]:
+        whole = messages.whole(session, message)
         if whole is None:
             raise NoSuchThing(_NO_MESSAGE.format(message))
-        content = (await session.get_one(Evidence, whole.message.evidence)).content
+        return whole, session.get_one(Evidence, whole.message.evidence).content
+
+    whole, content = await store.query(look)
     everyone = [(row.role, row.address) for row in whole.recipients]
     return await asyncio.to_thread(compose.renew, content, everyone, now=store.now())
 
@@ -187,9 +190,10 @@ async def _resend(
     letter = replace(letter, recipients=tuple(one.addressee for one in terms))
     check_answers(store.settings, letter, terms)
     options = SubmitOptions(owner=old.owner, policy=old.policy, labels=old.labels, sender=old.sender)
-    taken = await put(session, store, letter, options, terms, resent_from=old.id)
     told = _told((row for row in rows if not _is_settled(row)), left_out)
-    taken.message.warnings = [*taken.message.warnings, *(f"not sent again to {one}" for one in told)]
+    remarks = [f"not sent again to {one}" for one in told]
+    submission = Submission(letter, options, terms, remarks=remarks, resent_from=old.id)
+    (taken,) = await session.run_sync(lambda inner: put(cast(Session, inner), store, [submission]))
     detail = {"copy": taken.message.id}
     for row in again:
         reason = f"sent again as {taken.message.id}"

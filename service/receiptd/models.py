@@ -134,6 +134,7 @@ class Recipient(Table, table=True):
         _index("ix_recipient_judge_unsubmitted", "judge_at", where="judge_at IS NOT NULL AND submitted_at IS NULL"),
         _index("ix_recipient_receipt_id", "receipt", "id"),
         _index("ix_recipient_domain_id", "domain", "id"),
+        _index("ix_recipient_domain_ended", "domain", "id", where="receipt NOT IN ('open', 'waived')"),
     )
 
     id: str = Field(primary_key=True)

@@ -115,6 +115,9 @@ class StepsWithPeers:
             raw = (await connection.get_raw_connection()).driver_connection
             assert raw is not None
             await raw.execute_fetchall(f"PRAGMA {words}")
+        of_threads = self.store.threads.engines[0].raw_connection()
+        of_threads.cursor().execute(f"PRAGMA {words}")
+        of_threads.close()
 
     def report(self, recipient: str, action: str = "delivered") -> None:
         """Let a report about *recipient* come into the mailbox now."""

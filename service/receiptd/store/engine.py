@@ -54,8 +54,6 @@ def utcnow() -> datetime:
 
 T = TypeVar("T")
 _MOST_TOGETHER = 100
-_PATIENCE = 10.0
-"""Seconds that somebody who waits for an answer waits for the database."""
 _READERS = 4
 """Connections that read beside the writer of SQLite."""
 _LEASE = "daemon"
@@ -133,6 +131,9 @@ class Store:
     writes later could otherwise fail half-way. *node* names this process in claims and leases.
     """
 
+    PATIENCE = 10.0
+    """Seconds that somebody who waits for an answer waits for the database."""
+
     def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utcnow) -> None:
         self.settings = settings
         self.now = clock
@@ -147,6 +148,8 @@ class Store:
         """Where attempts are noted before DATA; None: this isn't a daemon's (see restore.begin)."""
         self.files = Files(Path(str(self.url.database))) if self._has_file else None
         """The database's files, to know by whether we still write to them; None: there are none."""
+        self.groups: dict[str, Any] = {}
+        """Those who commit in sets together, by name (see group_commit)."""
         self._lock: int | None = None
         self._writing = asyncio.Lock()
         self._waiting: list[_Queued] = []
@@ -332,14 +335,18 @@ class Store:
         Raises DatabaseFault where *work* could not even begin for ten seconds: then it never does.
         """
         result = self._queued(work)
-        await asyncio.wait((result,), timeout=_PATIENCE)
+        await asyncio.wait((result,), timeout=self.PATIENCE)
         if not result.done() and (work, result) in self._waiting:
             self._waiting.remove((work, result))
-            fault = DatabaseFault(f"another process has kept it locked for {_PATIENCE:.0f} seconds, or the disk hangs")
-            self._note_trouble(fault)
-            raise fault
+            raise self.out_of_patience()
         done: T = await asyncio.shield(result)
         return done
+
+    def out_of_patience(self) -> DatabaseFault:
+        """Return, and note, that the database could not even begin for too long."""
+        fault = DatabaseFault(f"another process has kept it locked for {self.PATIENCE:.0f} seconds, or the disk hangs")
+        self._note_trouble(fault)
+        return fault
 
     def _queued(self, work: Callable[[AsyncSession], Awaitable[Any]]) -> asyncio.Future[Any]:
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

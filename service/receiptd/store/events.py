@@ -6,8 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import tuple_
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel import Session, col, select
 
 from receiptd.facts import Event
 from receiptd.identifiers import serials
@@ -61,36 +60,35 @@ def event_of(row: EventRow) -> Event:
     )
 
 
-async def of(session: AsyncSession, recipients: Collection[str]) -> tuple[Event, ...]:
+def of(session: Session, recipients: Collection[str]) -> tuple[Event, ...]:
     """Return the events of *recipients*, as our server had them."""
     query = select(EventRow).where(col(EventRow.recipient).in_(recipients))
-    return in_order(map(event_of, (await session.exec(query)).all()))
+    return in_order(map(event_of, session.exec(query).all()))
 
 
 _standing = tuple_(col(EventRow.serial), col(EventRow.id))
 
 
-async def last(session: AsyncSession) -> Place:
+def last(session: Session) -> Place:
     """Return the place of the event that was recorded last."""
     query = select(EventRow.serial, EventRow.id).order_by(col(EventRow.serial).desc(), col(EventRow.id).desc()).limit(1)
-    found = (await session.exec(query)).first()
+    found = session.exec(query).first()
     return Place(*found) if found else BEGINNING
 
 
 async def go_on(store: Store) -> None:
     """Let new events stand behind those that are there, though the clock was set back since."""
-    async with store.read() as session:
-        serials.go_on_from((await last(session)).serial)
+    serials.go_on_from((await store.query(last)).serial)
 
 
-async def behind(session: AsyncSession, place: Place, *, limit: int) -> list[Recorded]:
+def behind(session: Session, place: Place, *, limit: int) -> list[Recorded]:
     """Return the next events behind *place*, whoever sent their messages: the work is bounded by *limit*."""
     next_ones = select(EventRow.id).where(_standing > (place.serial, place.event))
     next_ones = next_ones.order_by(col(EventRow.serial), col(EventRow.id)).limit(limit)
-    return await _recorded(session, list((await session.exec(next_ones)).all()))
+    return _recorded(session, list(session.exec(next_ones).all()))
 
 
-async def of_owner(session: AsyncSession, owner: str, place: Place, *, limit: int) -> list[Recorded]:
+def of_owner(session: Session, owner: str, place: Place, *, limit: int) -> list[Recorded]:
     """Return the next events behind *place* of the messages that *owner* sent.
 
     Where few of the next ones are, all of the owner's are looked through: the work is bounded by what the owner sent,
@@ -104,30 +102,30 @@ async def of_owner(session: AsyncSession, owner: str, place: Place, *, limit: in
         .order_by(col(EventRow.serial), col(EventRow.id))
         .limit(STRIDE)
     )
-    near = (await session.exec(next_ones)).all()
+    near = session.exec(next_ones).all()
     own = [event for event, sender in near if sender == owner]
     if len(own) < limit and len(near) == STRIDE:
         sent = select(Recipient.id).join(Message, col(Message.id) == col(Recipient.message))
         query = select(EventRow.id).where(col(EventRow.recipient).in_(sent.where(Message.owner == owner)))
         query = query.where(_standing > (place.serial, place.event))
         query = query.order_by(col(EventRow.serial), col(EventRow.id)).limit(limit)
-        own = list((await session.exec(query)).all())
-    return await _recorded(session, own[:limit])
+        own = list(session.exec(query).all())
+    return _recorded(session, own[:limit])
 
 
-async def between(session: AsyncSession, serial: int, upto: Place) -> list[Place]:
+def between(session: Session, serial: int, upto: Place) -> list[Place]:
     """Return the places from *serial* up to and with *upto*."""
     query = select(EventRow.serial, EventRow.id).where(col(EventRow.serial) >= serial)
     query = query.where(_standing <= (upto.serial, upto.event)).order_by(col(EventRow.serial), col(EventRow.id))
-    return [Place(*found) for found in (await session.exec(query)).all()]
+    return [Place(*found) for found in session.exec(query).all()]
 
 
-async def at(session: AsyncSession, places: Sequence[Place]) -> list[Recorded]:
+def at(session: Session, places: Sequence[Place]) -> list[Recorded]:
     """Return the events that stand at *places*."""
-    return await _recorded(session, [place.event for place in places])
+    return _recorded(session, [place.event for place in places])
 
 
-async def _recorded(session: AsyncSession, ids: Sequence[str]) -> list[Recorded]:
+def _recorded(session: Session, ids: Sequence[str]) -> list[Recorded]:
     if not ids:
         return []
     query = (
@@ -136,6 +134,6 @@ async def _recorded(session: AsyncSession, ids: Sequence[str]) -> list[Recorded]
         .join(Message, col(Message.id) == col(Recipient.message))
         .where(col(EventRow.id).in_(ids))
     )
-    rows = (await session.exec(query)).all()
+    rows = session.exec(query).all()
     found = [Recorded(Place(row.serial, row.id), event_of(row), message, owner) for row, message, owner in rows]
     return sorted(found, key=lambda one: one.place)

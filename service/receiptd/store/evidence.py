@@ -7,8 +7,9 @@ keep has an end (docs/design.md §5).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import cast
 
 from pydantic import TypeAdapter
 from sqlalchemy import delete, update
@@ -41,19 +42,29 @@ def digest_of(content: bytes) -> str:
 
 
 async def put(session: AsyncSession, content: bytes, now: datetime) -> str:
-    """Keep *content* whole under its SHA-256, once; return the digest in hex.
+    """Keep *content* as `put_all` does; return the digest in hex."""
+    (digest,) = await session.run_sync(lambda inner: put_all(cast(Session, inner), [content], now))
+    return digest
 
-    On PostgreSQL what is there already is locked as well: nobody cuts or drops it before the caller's row names it.
+
+def put_all(session: Session, contents: Sequence[bytes], now: datetime) -> list[str]:
+    """Keep each of *contents* whole under its SHA-256, once; return the digests in hex.
+
+    On PostgreSQL what is there already is locked as well, in the order of digests: nobody cuts or drops it before the
+    caller's row names it.
     """
-    digest = digest_of(content)
+    digests = list(map(digest_of, contents))
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    new = insert(Evidence).values(
-        sha256=digest, size=len(content), stored_at=now, truncated=False, said=None, content=content
-    )
+    new = insert(Evidence)
     whole = {"truncated": False, "said": None, "content": new.excluded.content}
     is_cut = col(Evidence.truncated).is_(True)
-    await session.exec(new.on_conflict_do_update(index_elements=["sha256"], set_=whole, where=is_cut))
-    return digest
+    rows = [
+        {"sha256": digest, "size": len(content), "stored_at": now, "truncated": False, "said": None, "content": content}
+        for digest, content in sorted(dict(zip(digests, contents, strict=True)).items())
+    ]
+    keep = new.on_conflict_do_update(index_elements=["sha256"], set_=whole, where=is_cut)
+    session.connection().execute(keep, rows)
+    return digests
 
 
 def cut(session: Session, sha256: str, said: Report) -> None:
@@ -174,10 +185,10 @@ def recall(kept: Evidence) -> Report | None:
     return None if kept.said is None else _REPORT.validate_json(kept.said)
 
 
-async def truncated(session: AsyncSession, digests: Collection[str] | SelectOfScalar[str]) -> Mapping[str, bool]:
+def truncated(session: Session, digests: Collection[str] | SelectOfScalar[str]) -> Mapping[str, bool]:
     """Return of each of *digests* that is kept whether only its first part is."""
     query = select(Evidence.sha256, Evidence.truncated).where(col(Evidence.sha256).in_(digests))
-    return dict((await session.exec(query)).all())
+    return dict(session.exec(query).all())
 
 
 async def drop_oldest(store: Store) -> Mapping[str, int]:

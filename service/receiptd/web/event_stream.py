@@ -8,9 +8,11 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
+from sqlmodel import Session
 from starlette.responses import StreamingResponse
 
 from receiptd.errors import BadData
@@ -47,9 +49,12 @@ class Follower:
     @classmethod
     async def from_now(cls, store: Store) -> Follower:
         """Follow what is recorded from now on."""
-        async with store.read() as session:
-            place = await events.last(session)
-            seen = await events.between(session, place.serial - overlap(store), place)
+
+        def look(session: Session) -> tuple[Place, list[Place]]:
+            place = events.last(session)
+            return place, events.between(session, place.serial - overlap(store), place)
+
+        place, seen = await store.query(look)
         return cls(store, place, set(seen))
 
     @classmethod
@@ -62,10 +67,13 @@ class Follower:
     async def look(self) -> list[Recorded]:
         """Return what is new."""
         floor = max(self._floor, self.place.serial - self._overlap)
-        async with self._store.read() as session:
-            late = await events.between(session, floor, self.place) if self._overlap else []
-            found = await events.at(session, [place for place in late if place not in self._seen])
-            found += await events.behind(session, self.place, limit=_PAGE)
+
+        def look_behind(session: Session) -> list[Recorded]:
+            late = events.between(session, floor, self.place) if self._overlap else []
+            found = events.at(session, [place for place in late if place not in self._seen])
+            return found + events.behind(session, self.place, limit=_PAGE)
+
+        found = await self._store.query(look_behind)
         places = {one.place for one in found}
         self._seen = {place for place in self._seen if place.serial >= floor} | places if self._overlap else set()
         self.place = max(self.place, *places) if places else self.place
@@ -108,11 +116,8 @@ async def follow_events(
 
 async def _page(store: Store, owner: str | None, place: Place, limit: int) -> schemas.RecordedEventPage:
     """Return a page of what *owner* may see: neither its items nor its cursor tell of others' messages."""
-    async with store.read() as session:
-        if owner is None:
-            found = await events.behind(session, place, limit=limit + 1)
-        else:
-            found = await events.of_owner(session, owner, place, limit=limit + 1)
+    look = events.behind if owner is None else partial(events.of_owner, owner=owner)
+    found = await store.query(lambda session: look(session, place=place, limit=limit + 1))
     items = [serializers.recorded(one) for one in found[:limit]]
     return schemas.RecordedEventPage(items=items, next=items[-1].cursor if len(found) > limit else None)
 

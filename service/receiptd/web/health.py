@@ -133,8 +133,8 @@ def _of_health(name: str, health: Health) -> Check:
 
 async def _refresh(context: AppContext) -> None:
     """Set the gauges that are a look at the tables."""
+    standing = await context.store.query(messages.counts)
     async with context.store.read() as session:
-        standing = await messages.counts(session)
         oldest = await submissions.oldest(session, context.store.settings.submission.submit_within)
         backlog = await dispatches.backlog(session)
         off = await dispatches.gone(session, [webhook.name for webhook in context.store.settings.webhook])

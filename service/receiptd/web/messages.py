@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -95,15 +96,13 @@ async def list_messages(
         labels=tuple(map(requests.read_label, label)),
         owner=caller.sees,
     )
-    async with context.store.read() as session:
-        found = await messages.newest(session, only, limit=limit + 1)
+    found = await context.store.query(partial(messages.newest, only=only, limit=limit + 1))
     items = [serializers.message(whole, waits=context.waits()) for whole in found[:limit]]
     return schemas.MessagePage(items=items, next=items[-1].id if len(found) > limit else None)
 
 
 async def message_or_404(context: AppContext, caller: Caller, message: str) -> messages.Whole:
-    async with context.store.read() as session:
-        whole = await messages.whole(session, message, owner=caller.sees)
+    whole = await context.store.query(partial(messages.whole, message=message, owner=caller.sees))
     if whole is None:
         raise NoSuchThing(f"there is no message {message!r}: `receiptd list` shows their ids")
     return whole
@@ -129,6 +128,5 @@ async def get_events(context: Context, caller: Anyone, message: MessageId) -> sc
 async def get_raw(context: Context, caller: Anyone, message: MessageId) -> Response:
     """Hand out the message as it was accepted."""
     whole = await message_or_404(context, caller, message)
-    async with context.store.read() as session:
-        content = (await session.get_one(Evidence, whole.message.evidence)).content
-    return mail(content, f"{message}.eml")
+    kept = await context.store.query(lambda session: session.get_one(Evidence, whole.message.evidence))
+    return mail(kept.content, f"{message}.eml")

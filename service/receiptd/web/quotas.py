@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 from receiptd.errors import TryLater
 from receiptd.settings import show_size
@@ -96,8 +97,7 @@ class HourlyQuota:
     async def _hour(self, store: Store, owner: str) -> _Hour:
         since = store.now() - HOUR
         if owner not in self._hours:
-            async with store.read() as session:
-                before = await messages.handed_over(session, owner, since)
+            before = await store.query(partial(messages.handed_over, owner=owner, since=since))
             self._hours.setdefault(owner, _Hour(before))
         self._hours[owner].forget(since)
         return self._hours[owner]

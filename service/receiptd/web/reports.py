@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from functools import partial
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Path, Query, Response
+from sqlmodel import Session
 from starlette.responses import PlainTextResponse
 
 from receiptd.decide import NoSuchThing
@@ -38,7 +40,8 @@ async def list_reports(
         if after is not None and await reports.get(session, after) is None:
             raise no_cursor(after)
         rows = await reports.newest(session, limit=limit + 1, after=after, verdicts=verdict)
-        is_cut = await evidence.truncated(session, [row.evidence for row in rows])
+        kept = partial(evidence.truncated, digests=[row.evidence for row in rows])
+        is_cut = await session.run_sync(lambda inner: kept(cast(Session, inner)))
         whose = await reports.spoken_of(session, [row.id for row in rows])
     items = [
         serializers.report(row, truncated=is_cut.get(row.evidence, True), of=whose.get(row.id, ()))

@@ -8,15 +8,18 @@ from typing import Any
 from receiptd import correlation_token
 from receiptd.facts import AlertType, Delivery, Event, ReportKind
 from receiptd.lifecycle import uncounted
-from receiptd.models import Dispatch, Message, Recipient, ReportRow
+from receiptd.models import Dispatch, Recipient, ReportRow
 from receiptd.standing import RecipientRecord, demand_of
 from receiptd.store.dispatches import Sent
 from receiptd.store.events import Recorded
 from receiptd.store.messages import Whole
+from receiptd.store.new_messages import StoredMessage
 from receiptd.web import schemas
 
 
-def accepted(message: Message, recipients: tuple[Recipient, ...], warnings: list[str]) -> schemas.AcceptedMessage:
+def accepted(
+    message: StoredMessage, recipients: tuple[RecipientRecord, ...], warnings: list[str]
+) -> schemas.AcceptedMessage:
     """Return the answer to a message that was taken."""
     return schemas.AcceptedMessage(
         id=message.id,
