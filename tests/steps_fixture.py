@@ -113,8 +113,9 @@ class StepsFixture:
         for raw in raws:
             self._uid += 1
             batch.append(reports.Raw(self._uid, received_at or self.instant, len(raw), raw))
-        async with self.store.write() as session:
-            await reports.keep(session, "receipts", folder, 1, batch, upto=self._uid, now=self.instant)
+        await self.store.transact(
+            lambda session: reports.keep(session, "receipts", folder, 1, batch, upto=self._uid, now=self.instant)
+        )
         while await settle(self.store):
             pass
 
@@ -177,6 +178,15 @@ async def open_steps(folder: Path, **changes: Any) -> AsyncIterator[StepsFixture
     finally:
         await steps.store.close()
         drop_database(folder)
+
+
+async def keep(
+    store: Store, mailbox: str, folder: str, uidvalidity: int, raws: list[reports.Raw], *, upto: int, now: datetime
+) -> reports.Kept:
+    """Store *raws* as a read of the mailbox does."""
+    return await store.transact(
+        lambda session: reports.keep(session, mailbox, folder, uidvalidity, raws, upto=upto, now=now)
+    )
 
 
 def watching(folder: Path, person: str) -> list[dict[str, str]]:

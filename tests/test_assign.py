@@ -19,7 +19,7 @@ from receiptd.facts import Delivery, Disposition, Event, EventKind, Level, Recei
 from receiptd.models import EventCopy, Recipient, ReportRow
 from receiptd.standing import RecipientRecord
 from receiptd.store import reports
-from tests.steps_fixture import START, StepsFixture, dsn, open_steps
+from tests.steps_fixture import START, StepsFixture, dsn, keep, open_steps
 
 STRANGE = "z" * 24
 
@@ -262,10 +262,9 @@ async def test_what_could_not_be_read_or_is_not_settled_yet_tells_nothing(steps:
     (bob,) = (await steps.submitted()).recipients
     with pytest.raises(Pointless, match="can't be read"):
         await _assign(steps, await _came(steps, b""), bob)
-    async with steps.store.write() as session:
-        raw = dsn(STRANGE)
-        batch = [reports.Raw(9, steps.instant, len(raw), raw)]
-        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=9, now=steps.instant)
+    raw = dsn(STRANGE)
+    batch = [reports.Raw(9, steps.instant, len(raw), raw)]
+    await keep(steps.store, "receipts", "INBOX", 1, batch, upto=9, now=steps.instant)
     async with steps.store.read() as session:
         unsettled = (await session.exec(select(ReportRow).where(ReportRow.uid == 9))).one()
     with pytest.raises(Pointless, match="not settled yet"):

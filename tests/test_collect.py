@@ -160,9 +160,9 @@ async def test_a_read_in_which_the_clock_was_set_is_not_complete(
 def _pass_while_it_reads(post: Post, monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
     true = reports.keep
 
-    async def keep(*args: Any, **words: Any) -> reports.Kept:
+    def keep(*args: Any, **words: Any) -> reports.Kept:
         post.steps.pass_time(**time)
-        return await true(*args, **words)
+        return true(*args, **words)
 
     monkeypatch.setattr(reports, "keep", keep)
 

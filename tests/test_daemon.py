@@ -336,8 +336,9 @@ async def test_the_journal_tells_once_of_all_that_a_sweep_removed(
     async with in_this_process(tmp_path, monkeypatch) as running:
         store = running.daemon.store
         came = [reports.Raw(uid, store.now(), 20, f"Subject: {uid}\n\nBuy!".encode()) for uid in range(1, 7)]
-        async with store.write() as session:
-            await reports.keep(session, "elsewhere", "INBOX", 1, came, upto=6, now=store.now())
+        await store.transact(
+            lambda session: reports.keep(session, "elsewhere", "INBOX", 1, came, upto=6, now=store.now())
+        )
         await settle(store)
         with capture_logs() as logs:
             await running.start()
@@ -360,7 +361,7 @@ async def test_what_does_not_end_in_time_is_cut_off_and_uncertain_at_the_next_st
     async with at_the_final_dot(tmp_path, monkeypatch) as running:
         os.kill(os.getpid(), signal.SIGTERM)
         await running.ended()
-        assert await _rows_of(tmp_path) == [Delivery.QUEUED]
+        assert await _rows_of(tmp_path) == [Delivery.UNCERTAIN]
         running.daemon = Daemon(Store(running.daemon.store.settings))
         running.imap.got.clear()
         running.supervisor.heard.clear()

@@ -97,9 +97,10 @@ async def test_no_deadline_is_judged_while_a_report_is_unsettled(steps: StepsFix
     taken = await steps.submitted()
     steps.pass_time(hours=3)
     raw = dsn(taken.recipients[0].token)
-    async with steps.store.write() as session:
-        batch = [reports.Raw(1, steps.instant, len(raw), raw)]
-        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
+    batch = [reports.Raw(1, steps.instant, len(raw), raw)]
+    await steps.store.transact(
+        lambda session: reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
+    )
     steps.pass_time(hours=2)
     assert await steps.judge() == 0
     assert await steps.told() == []
@@ -107,9 +108,10 @@ async def test_no_deadline_is_judged_while_a_report_is_unsettled(steps: StepsFix
 
 async def test_a_report_set_aside_holds_up_no_deadline(steps: StepsFixture) -> None:
     await steps.submitted()
-    async with steps.store.write() as session:
-        batch = [reports.Raw(1, steps.instant, 0, b"")]
-        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
+    batch = [reports.Raw(1, steps.instant, 0, b"")]
+    await steps.store.transact(
+        lambda session: reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
+    )
     await steps.receive()
     steps.pass_time(hours=5)
     assert await steps.judge() == 1

@@ -61,8 +61,10 @@ async def _fetched(
 ) -> int:
     """Put *raw* into the store as a read of the mailbox does; return how many of it are new."""
     came = [Raw(uid, steps.instant + after, len(raw), raw)]
-    async with steps.store.write() as session:
-        return (await reports.keep(session, "receipts", "INBOX", uidvalidity, came, upto=uid, now=steps.instant)).new
+    kept = await steps.store.transact(
+        lambda session: reports.keep(session, "receipts", "INBOX", uidvalidity, came, upto=uid, now=steps.instant)
+    )
+    return kept.new
 
 
 async def _settle_all(steps: StepsFixture) -> None:
@@ -533,8 +535,9 @@ async def test_what_exceeded_max_report_is_shown_as_truncated_though_it_matched(
         (bob,) = (await server.steps.submitted()).recipients
         raw = dsn(bob.token)
         first = Raw(1, server.steps.instant, 60 << 20, raw, truncated=True)
-        async with server.steps.store.write() as session:
-            await reports.keep(session, "receipts", "INBOX", 1, [first], upto=1, now=server.steps.instant)
+        await server.steps.store.transact(
+            lambda session: reports.keep(session, "receipts", "INBOX", 1, [first], upto=1, now=server.steps.instant)
+        )
         await _settle_all(server.steps)
         (item,) = (await server.api.get("/v1/reports")).json()["items"]
         assert (item["verdict"], item["truncated"]) == ("matched", True)

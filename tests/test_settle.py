@@ -36,8 +36,9 @@ async def steps(tmp_path: Path) -> AsyncIterator[StepsFixture]:
 async def _keep(steps: StepsFixture, *raws: bytes) -> None:
     """Store raw reports as a read of the mailbox does; settle none."""
     batch = [reports.Raw(number, steps.instant, len(raw), raw) for number, raw in enumerate(raws, 1)]
-    async with steps.store.write() as session:
-        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=len(raws), now=steps.instant)
+    await steps.store.transact(
+        lambda session: reports.keep(session, "receipts", "INBOX", 1, batch, upto=len(raws), now=steps.instant)
+    )
 
 
 async def _rows(steps: StepsFixture) -> list[ReportRow]:
@@ -479,9 +480,10 @@ async def test_a_report_is_marked_for_clearing_only_where_it_is_matched_and_the_
 async def test_a_report_of_a_mailbox_that_is_no_longer_in_the_settings_is_settled(steps: StepsFixture) -> None:
     taken = await steps.submitted()
     raw = dsn(taken.recipients[0].token)
-    async with steps.store.write() as session:
-        batch = [reports.Raw(1, steps.instant, len(raw), raw)]
-        await reports.keep(session, "gone", "INBOX", 1, batch, upto=1, now=steps.instant)
+    batch = [reports.Raw(1, steps.instant, len(raw), raw)]
+    await steps.store.transact(
+        lambda session: reports.keep(session, "gone", "INBOX", 1, batch, upto=1, now=steps.instant)
+    )
     assert await settle(steps.store) == 1
     assert (await steps.recipient(taken)).receipt is Receipt.MET
 

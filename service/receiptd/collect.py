@@ -166,17 +166,18 @@ async def _store_all(
         async for raws, passed in _portions(_fetched(store, mailbox, wanted), max(uids)):
             withheld |= {raw.uid for raw in raws if not raw.content and raw.size and owed(raw.uid)}
             most = min([end, *(uid - 1 for uid in withheld)])
-            async with store.write() as session:
-                kept = await reports.keep(
-                    session,
-                    box.name,
-                    name,
-                    selected.uidvalidity,
-                    [raw for raw in raws if raw.uid not in withheld],
+            kept = await store.transact(
+                partial(
+                    reports.keep,
+                    mailbox=box.name,
+                    folder=name,
+                    uidvalidity=selected.uidvalidity,
+                    raws=[raw for raw in raws if raw.uid not in withheld],
                     upto=min(passed, most),
                     now=store.now(),
                     passed=seen,
                 )
+            )
             new, was_elsewhere = new + kept.new, was_elsewhere or kept.was_elsewhere
     return new, withheld, was_elsewhere
 

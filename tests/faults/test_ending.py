@@ -23,6 +23,7 @@ from tests.faults.daemons import daemon_with
 from tests.faults.letters import report
 from tests.faults.peers import Peers, fake_peers
 from tests.fork_server import ForkServer
+from tests.steps_fixture import keep
 
 QUEUED = "250 2.0.0 Ok: queued as 4XyZ1"
 SOON_AGAIN = 'uncertain_wait = "2s"'
@@ -97,9 +98,8 @@ async def _take_in_hand(daemon: DaemonProcess, raw: bytes) -> None:
     """Fetch a report and count the try to read it, as a daemon does that is killed then."""
     store = Store(settings.load(daemon.config, environ={}))
     now = store.now()
-    async with store.write() as session:
-        batch = [reports.Raw(1, now, len(raw), raw)]
-        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=now)
+    batch = [reports.Raw(1, now, len(raw), raw)]
+    await keep(store, "receipts", "INBOX", 1, batch, upto=1, now=now)
     await settlement.begin_reading(store, 50)
     await store.close()
 

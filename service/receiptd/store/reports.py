@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from sqlalchemy import update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -17,6 +19,7 @@ from receiptd.facts import Verdict
 from receiptd.identifiers import id_of
 from receiptd.models import Attempt, EventCopy, EventRow, Folder, Message, Recipient, ReportRow
 from receiptd.store import evidence
+from receiptd.store.notices import tell
 
 _BOOKKEEPING = re.compile(rb"^(?:X-IMAP(?:base)?|X-UID|X?-?Status|X-Keywords):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -51,12 +54,7 @@ class Kept:
 
 async def cursor(session: AsyncSession, mailbox: str, folder: str) -> Folder:
     """Return how far a folder was read; a row that isn't there yet is made."""
-    row = await session.get(Folder, (mailbox, folder), populate_existing=True)
-    if row is None:
-        row = Folder(mailbox=mailbox, name=folder)
-        session.add(row)
-        await session.flush()
-    return row
+    return await session.run_sync(lambda inner: locked_cursor(cast(Session, inner), mailbox, folder))
 
 
 async def restart(session: AsyncSession, mailbox: str, folder: str, uidvalidity: int) -> None:
@@ -78,8 +76,8 @@ async def restart(session: AsyncSession, mailbox: str, folder: str, uidvalidity:
     )
 
 
-async def keep(
-    session: AsyncSession,
+def keep(
+    session: Session,
     mailbox: str,
     folder: str,
     uidvalidity: int,
@@ -89,32 +87,55 @@ async def keep(
     now: datetime,
     passed: Mapping[int, tuple[int, int]] | None = None,
 ) -> Kept:
-    """Store *raws* and move the cursor to *upto* in the caller's transaction.
+    """Store *raws* and move the cursor to *upto* in the caller's transaction, with as many statements as for one.
 
     After a change of UIDVALIDITY the same message comes under another UID: its bytes and date
     decide that it is known. What is known is left as it is kept: it is settled, or still whole.
     *passed*: size and date (seconds) by UID of messages that the read has seen.
     """
-    new, was_elsewhere = 0, False
-    for raw in raws:
-        digest = evidence.digest_of(raw.content)
-        identity = _identity(raw.content) or digest if raw.content else f"{folder}:{uidvalidity}:{raw.uid}"
-        key = id_of("report", mailbox, identity, int(raw.received_at.timestamp()))
-        known = await session.get(ReportRow, key)
-        if known is not None and known.folder == folder:
-            was_elsewhere |= known.uidvalidity == uidvalidity and known.uid != raw.uid
-            known.uidvalidity, known.uid = uidvalidity, raw.uid
-        if known is None:
-            new += 1
-            await evidence.put(session, raw.content, now)
-            session.add(_row(key, mailbox, folder, uidvalidity, raw, digest, now))
-            await session.flush()
-    row = await cursor(session, mailbox, folder)
+    row = locked_cursor(session, mailbox, folder)  # first: two readers of one folder wait for each other here
+    digests = [evidence.digest_of(raw.content) for raw in raws]
+    keys = [_key(mailbox, folder, uidvalidity, raw, digest) for raw, digest in zip(raws, digests, strict=True)]
+    known = {one.id: one for one in session.exec(select(ReportRow).where(col(ReportRow.id).in_(sorted(keys)))).all()}
+    new: dict[str, ReportRow] = {}
+    contents: list[bytes] = []
+    was_elsewhere = False
+    for key, raw, digest in zip(keys, raws, digests, strict=True):
+        there = known.get(key) or new.get(key)
+        if there is None:
+            new[key] = _row(key, mailbox, folder, uidvalidity, raw, digest, now)
+            contents.append(raw.content)
+        elif there.folder == folder:
+            was_elsewhere |= there.uidvalidity == uidvalidity and there.uid != raw.uid
+            there.uidvalidity, there.uid = uidvalidity, raw.uid
+    if new:
+        evidence.put_all(session, contents, now)
+        session.add_all(new.values())
+        tell(session, "settle")
     row.uid = max(row.uid, upto)
     seen = {int(uid): values for uid, values in (row.recent or {}).items()}
     seen |= {uid: list(values) for uid, values in (passed or {}).items() if uid <= row.uid}
     row.recent = {str(uid): seen[uid] for uid in sorted(seen)[-_RECENT:]}
-    return Kept(new, was_elsewhere)
+    session.flush()
+    return Kept(len(new), was_elsewhere)
+
+
+def locked_cursor(session: Session, mailbox: str, folder: str) -> Folder:
+    """Return how far a folder was read, locked; a row that isn't there yet is made."""
+    query = select(Folder).where(Folder.mailbox == mailbox, Folder.name == folder).with_for_update()
+    if (row := session.exec(query).first()) is None:
+        insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+        session.connection().execute(
+            insert(Folder).values(mailbox=mailbox, name=folder, uid=0).on_conflict_do_nothing()
+        )
+        row = session.exec(query).one()
+    return row
+
+
+def _key(mailbox: str, folder: str, uidvalidity: int, raw: Raw, digest: str) -> str:
+    """Return the id of the report that *raw* is: the same message is the same report, whatever its UID is now."""
+    identity = _identity(raw.content) or digest if raw.content else f"{folder}:{uidvalidity}:{raw.uid}"
+    return id_of("report", mailbox, identity, int(raw.received_at.timestamp()))
 
 
 def _identity(content: bytes) -> str | None:
