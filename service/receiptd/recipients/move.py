@@ -64,9 +64,8 @@ class Entry:
     effects: SideEffects = field(default_factory=SideEffects)
 
     def copy_keys(self) -> list[str]:
-        """Return the ids of the copies that these facts, and a receipt that they meet, may repeat."""
-        told = [(event_key(self.recipient, fact), self.provenance.by) for fact in self.facts]
-        return [copy_key(event, by) for event, by in (*told, (_met_key(self.recipient), self.recipient))]
+        """Return the ids of the copies that these facts may repeat."""
+        return [copy_key(event_key(self.recipient, fact), self.provenance.by) for fact in self.facts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,9 @@ def copy_key(event: str, told_by: str) -> str:
     return id_of("copy", event, told_by)
 
 
-def _met_key(recipient: str) -> str:
-    return id_of("event", recipient, EventKind.MET, "", "")
+def met_copy_key(recipient: str) -> str:
+    """Return the id of the copy that a receipt leaves: one that is met anew, after it was lost, repeats it."""
+    return copy_key(id_of("event", recipient, EventKind.MET, "", ""), recipient)
 
 
 def move(standing: Standing, entry: Entry, settings: Settings, *, now: datetime) -> Change:

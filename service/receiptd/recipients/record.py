@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd.recipients import resends
 from receiptd.recipients.incidents import Moved
-from receiptd.recipients.move import Change, Entry, clamped, move
+from receiptd.recipients.move import Change, Entry, clamped, met_copy_key, move
 from receiptd.settings import Settings
 from receiptd.standing import Standing
 from receiptd.store import resends as links
@@ -30,7 +30,8 @@ def record(session: Session, settings: Settings, entries: Sequence[Entry], *, no
     named = list(dict.fromkeys(entry.recipient for entry in entries))
     predecessors = links.predecessors(session, named)
     everyone = {*named, *(one for before in predecessors.values() for one in before)}
-    before = standings.load(session, everyone, {key for entry in entries for key in entry.copy_keys()})
+    copies = {key for entry in entries for key in entry.copy_keys()} | set(map(met_copy_key, everyone))
+    before = standings.load(session, everyone, copies)
     drawn = _Set(settings, now, dict(before), predecessors)
     moved = [drawn.add(entry) for entry in entries]
     standings.write(session, before, drawn.standings, drawn.appended)
