@@ -83,7 +83,9 @@ class Incident:
         self._set({"escalation": level})
 
     def _of_incident(self) -> list[AlertRecord]:
-        return [alert for alert in self.alerts.values() if alert.incident == self.recipient.incident]
+        """Return the alerts of this incident in one order, whether they were loaded or raised in this very set."""
+        own = [alert for alert in self.alerts.values() if alert.incident == self.recipient.incident]
+        return sorted(own, key=lambda alert: (alert.created_at, alert.level, alert.id))
 
     def _set(self, columns: Mapping[str, Any]) -> None:
         self.recipient = replace(self.recipient, **columns)
