@@ -122,6 +122,7 @@ def _context(server: ApiFixture) -> AppContext:
         relay=server.relay,
         mailboxes={"receipts": server.box},
         wake=server.wake,
+        wake_submit=server.wake,
         relay_offers=lambda: server.offered,
         ask_relay=server.ask_relay,
         started_at=server.steps.instant,

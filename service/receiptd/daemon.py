@@ -150,6 +150,7 @@ class Daemon:
             relay=self.relay_health,
             mailboxes=self.readers.health,
             wake=self.wake,
+            wake_submit=self.submit.wake.set,
             relay_offers=lambda: self.relay.capabilities,
             ask_relay=self.relay.ask_again,
             started_at=self.started_at,

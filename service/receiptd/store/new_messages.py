@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
-    TableValuedAlias,
+    FromClause,
+    Select,
     Text,
     and_,
+    bindparam,
     case,
     cast,
     func,
@@ -95,9 +97,12 @@ def free_keys(session: Session, messages: Collection[str]) -> None:
 
 def known_ids(session: Session, message_ids: Collection[str]) -> set[str]:
     """Return those of *message_ids* that a message handed over before has, whoever's."""
-    listed = _listed(session, message_ids)
+    return _found(session, _known_ids, message_ids)
+
+
+def _known_ids(listed: FromClause) -> Select[Any]:
     is_there = select(MESSAGE.c.id).where(MESSAGE.c.message_id == listed.c.value).exists()
-    return set(session.connection().execute(select(listed.c.value).where(is_there)).scalars())
+    return select(listed.c.value).where(is_there)
 
 
 def never_met(session: Session, requests: Collection[tuple[str, Level]]) -> dict[tuple[str, Level], int]:
@@ -105,13 +110,15 @@ def never_met(session: Session, requests: Collection[tuple[str, Level]]) -> dict
 
     Those that required more are of the kind too; who proved as much has met it, whatever was required.
     """
-    levels = list(Level)
     asked = {f"{level.rank}{domain}": (domain, level) for domain, level in requests}
-    listed = _listed(session, asked)
+    return dict.fromkeys((asked[one] for one in _found(session, _never_met, asked)), _LAST)
+
+
+def _never_met(listed: FromClause) -> Select[Any]:
     least, domain = func.substr(listed.c.value, 1, 1), func.substr(listed.c.value, 2)
+    ranks = {level: str(level.rank) for level in Level}
     required, shown = (
-        case({level: str(level.rank) for level in levels}, value=column, else_="")
-        for column in (cast(RECIPIENT.c.require, Text), cast(RECIPIENT.c.level, Text))
+        case(ranks, value=cast(column, Text), else_="") for column in (RECIPIENT.c.require, RECIPIENT.c.level)
     )
     is_met = RECIPIENT.c.receipt.in_([one for one in Receipt if one.is_met]) | (shown >= least)
     last = (
@@ -123,16 +130,24 @@ def never_met(session: Session, requests: Collection[tuple[str, Level]]) -> dict
         .subquery("last")
     )
     has_never = select(and_(func.count() >= _LAST, func.sum(last.c.met) == 0)).select_from(last).scalar_subquery()
-    found = session.connection().execute(select(listed.c.value).where(has_never)).scalars()
-    return dict.fromkeys((asked[one] for one in found), _LAST)
+    return select(listed.c.value).where(has_never)
 
 
-def _listed(session: Session, texts: Iterable[str]) -> TableValuedAlias:
-    """Return *texts* as a table with the one column `value`: one parameter, however many there are."""
+def _found(session: Session, query: Callable[[FromClause], Select[Any]], texts: Collection[str]) -> set[str]:
+    """Return those of *texts* that *query* finds: they are one parameter, however many there are."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
     values = sorted(texts)
-    if session.get_bind().dialect.name == "sqlite":
-        return func.json_each(json.dumps(values)).table_valued("value", name="listed")
-    return func.unnest(cast(values, ARRAY(Text))).table_valued("value", name="listed").render_derived()
+    given = {"texts": json.dumps(values) if is_sqlite else values}
+    return set(session.connection().execute(_over_texts(query, is_sqlite=is_sqlite), given).scalars())
+
+
+@cache
+def _over_texts(query: Callable[[FromClause], Select[Any]], *, is_sqlite: bool) -> Select[Any]:
+    """Return *query* over the given texts as a table with the one column `value`; made once, for it takes a while."""
+    if is_sqlite:
+        return query(func.json_each(bindparam("texts", type_=Text)).table_valued("value", name="listed"))
+    texts = bindparam("texts", type_=ARRAY(Text))
+    return query(func.unnest(texts).table_valued("value", name="listed").render_derived())
 
 
 def insert_all(session: Session, new: Sequence[Stored]) -> None:

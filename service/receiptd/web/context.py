@@ -26,12 +26,14 @@ class AppContext:
     """The store, how the daemon's peers do, and how to wake its steps.
 
     *relay_offers* tells what the relay's last EHLO said, None before the first one; *ask_relay* asks it again.
+    *wake* is for what a person decides; a message that was taken gives work to the one step that *wake_submit* wakes.
     """
 
     store: Store
     relay: Health
     mailboxes: Mapping[str, Health]
     wake: Callable[[], None]
+    wake_submit: Callable[[], None]
     relay_offers: Callable[[], Capabilities | None]
     ask_relay: Callable[[], Awaitable[Capabilities | None]]
     started_at: datetime

@@ -61,7 +61,7 @@ async def post_message(
         if quota:
             quota.note(caller.owner, taken.message.created_at, len(letter.content))
         log_accepted(taken)
-        context.wake()
+        context.wake_submit()
     return taken_answer(context, taken)
 
 
