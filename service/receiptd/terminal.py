@@ -18,8 +18,32 @@ _UNSAFE = re.compile(
 """Control, bidi and invisible characters: untrusted text must not move the cursor or reverse words."""
 
 
+class _Formatter(argparse.HelpFormatter):
+    """The usual help, as wide as the terminal: argparse asks shutil, which brings three compression libraries.
+
+    It makes one of these for each option that is added, long before anybody asks for help.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """Return the width of the terminal, as shutil.get_terminal_size does."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 80
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that fails as sysexits.h prescribes."""
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(**{"formatter_class": _Formatter} | words)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
