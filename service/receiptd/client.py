@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
 
 from receiptd.connection import Answer, Connection, Ended, TcpConnection, UnixConnection
 from receiptd.errors import (
@@ -37,6 +36,8 @@ def path(*parts: str) -> str:
     """Return the path of API version 1 that *parts* name, whatever characters an id brings."""
     if not all(part.strip(".") for part in parts):  # a proxy takes `..` out of a path, escaped or not
         raise UsageError("an id is empty, or only dots: `receiptd list` and `receiptd show` print them")
+    from urllib.parse import quote
+
     with _as_utf_8():
         return "/".join(("/v1", *(quote(part, safe="") for part in parts)))
 
@@ -70,9 +71,8 @@ class Client:
         return self._ask("POST", "/v1/messages", query, raw, {"Content-Type": "message/rfc822", **(headers or {})})
 
     def _ask(self, method: str, path: str, query: Query, body: bytes | None, headers: Mapping[str, str]) -> Any:
-        with _as_utf_8():
-            pairs = urlencode(list(query))
-        target = f"{path}?{pairs}" if pairs else path
+        pairs = list(query)
+        target = f"{path}?{_encoded(pairs)}" if pairs else path
         authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         connection = self._open()
         accepted = {"Accept": "application/json", **authorization, **headers}
@@ -97,6 +97,13 @@ class Client:
                 continue
             return connection
         raise _closed(faults)
+
+
+def _encoded(query: Query) -> str:
+    from urllib.parse import urlencode  # a message in parts has no query, and needn't wait for this
+
+    with _as_utf_8():
+        return urlencode(list(query))
 
 
 @contextmanager
@@ -125,6 +132,8 @@ def _tcp_connection(server: str, *, has_token: bool) -> Connection:
         raise UsageError(
             "a user or password has no place in --server: name a file with the token in $RECEIPTD_TOKEN_FILE"
         )
+    from urllib.parse import urlsplit
+
     from receiptd.mail.loopback import is_loopback
 
     try:

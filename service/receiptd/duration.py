@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import timedelta  # importing it takes a tenth of what send-with-receipt takes
 
 _SHORT = re.compile(r"(\d+)\s*(s|m|h|d|w)", re.IGNORECASE)
 _ISO = re.compile(
@@ -12,11 +15,13 @@ _ISO = re.compile(
     re.IGNORECASE,
 )
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_LONGEST = timedelta(days=3650)
+_MOST_DAYS = 3650
 
 
 def parse(text: str) -> timedelta:
     """Return the duration that *text* states; raise ValueError with a sentence if it states none."""
+    from datetime import timedelta
+
     text = text.strip()
     if short := _SHORT.fullmatch(text):
         fields = {_UNITS[short[2].lower()]: short[1]}
@@ -27,7 +32,7 @@ def parse(text: str) -> timedelta:
     if any(len(amount) > 9 for amount in fields.values()):
         raise ValueError(f"{text!r} is longer than ten years")
     length = timedelta(**{unit: int(amount) for unit, amount in fields.items()})
-    if length > _LONGEST:
+    if length > timedelta(days=_MOST_DAYS):
         raise ValueError(f"{text!r} is longer than ten years")
     return length
 

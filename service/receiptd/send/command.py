@@ -7,13 +7,16 @@ import os
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from receiptd import client, duration, terminal
 from receiptd.send import sendmail
 from receiptd.send.message import hand_over
 from receiptd.send.waiting import hand_out, wait, wait_for_json
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 NAME = "send-with-receipt"
 LEVELS = ("accepted", "relayed", "delivered", "displayed", "replied")
