@@ -152,7 +152,7 @@ class StepsWithPeers:
     async def readyz(self) -> dict[str, str | None]:
         """Return why the service isn't ready, by the name of the check; empty: it is."""
         boxes = {"receipts": self.box_health}
-        asked = (lambda: self.relay.capabilities, self.relay.ask_again)
+        asked = (lambda: None, lambda: self.relay.capabilities, self.relay.ask_again)
         context = AppContext(self.store, self.relay_health, boxes, lambda: None, *asked, self.started_at)
         return {check.name: check.reason for check in await health.checks(context) if not check.ok}
 
