@@ -12,7 +12,7 @@ from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import match, telemetry
-from receiptd.facts import Fact, Report, Verdict
+from receiptd.facts import Fact, Report, ReportKind, Verdict
 from receiptd.interpret import interpret
 from receiptd.recipients import Entry, Provenance, record
 from receiptd.settings import MailboxSettings
@@ -28,6 +28,8 @@ _LARGE = 256 * 1024
 """Bytes from which a report is read beside the event loop."""
 _IN_A_ROW = 20
 """Small reports that are read before the event loop has its turn."""
+_BY_BRANCH = (ReportKind.REPLY, ReportKind.AUTO_REPLY, ReportKind.ORDINARY)
+"""Kinds whose author may be a branch behind an address: what a report before them told is looked at."""
 _REPEATED = "it repeats what is known of this recipient, and [service] max_evidence is reached: it is only counted"
 
 
@@ -39,6 +41,7 @@ class _Read:
     report: Report
     matched: match.Matched
     reason: str | None
+    found: Sequence[match.Candidate]
 
     @property
     def by_recipient(self) -> dict[str, list[Fact]]:
@@ -58,27 +61,46 @@ async def settle(store: Store, *, limit: int = MOST) -> int:
     taken = await settlement.begin_reading(store, limit)
     readable = [raw for raw in taken if _unreadable(raw) is None]
     try:
-        set_aside = await _set_aside_unreadable(store, taken)
-        if await _settle_together(store, readable):
-            return set_aside + len(readable)
+        settled = await _set_aside_unreadable(store, taken)
+        together = await _settle_together(store, readable)
     except Exception as fault:
         if is_down(fault):
             ids = [raw.report.id for raw in taken]
             settlement.spoil(store, ids[0], ids[1:])
         raise
-    return set_aside + await _settle_one_by_one(store, readable)
+    return settled + together + await _settle_one_by_one(store, readable[together:])
 
 
-async def _settle_together(store: Store, raws: Sequence[Raw]) -> bool:
-    """Settle *raws* in one transaction; return False where one of them raised, or finds no room."""
-    if len(raws) < 2:
-        return not raws
+async def _settle_together(store: Store, raws: Sequence[Raw]) -> int:
+    """Settle *raws*, mostly in one transaction; return how many of the first are, before one raised or found no room.
+
+    It ends before an answer whose message others in it tell something of: the match looks at what they told.
+    """
+    done = 0
     try:
-        await store.transact(partial(_write, store, await _read(store, raws)))
+        said = await _interpret_all(raws) if len(raws) > 1 else []
+        while done < len(said):
+            read = await _match_all(store, raws[done:], said[done:])
+            some = read[: _before_an_answer(read)]
+            await store.transact(partial(_write, store, some))
+            done += len(some)
     except Exception as error:
-        _log.warning("a set of reports is settled one by one", reports=len(raws), reason=repr(error))
-        return False
-    return True
+        _log.warning("a set of reports is settled one by one", reports=len(raws) - done, reason=repr(error))
+    return done
+
+
+def _before_an_answer(read: Sequence[_Read]) -> int:
+    """Return how many reports come before one that is matched by what others before it tell.
+
+    Who answers for one of several recipients may be known by a branch that a report named.
+    """
+    told: set[str] = set()
+    for number, one in enumerate(read):
+        if one.report.kind in _BY_BRANCH and any(candidate.message_id in told for candidate in one.found):
+            return number
+        by_recipient = one.by_recipient
+        told |= {candidate.message_id for candidate in one.found if candidate.recipient_id in by_recipient}
+    return len(read)
 
 
 async def _settle_one_by_one(store: Store, raws: Sequence[Raw]) -> int:
@@ -97,7 +119,8 @@ async def _settle_one_by_one(store: Store, raws: Sequence[Raw]) -> int:
 
 async def _settle_alone(store: Store, raw: Raw) -> int:
     try:
-        await store.transact(partial(_write, store, await _read(store, [raw])))
+        read = await _match_all(store, [raw], await _interpret_all([raw]))
+        await store.transact(partial(_write, store, read))
     except Exception as error:
         if is_down(error):
             raise
@@ -132,13 +155,18 @@ def _unreadable(raw: Raw) -> str | None:
     return None
 
 
-async def _read(store: Store, raws: Sequence[Raw]) -> list[_Read]:
-    """Interpret and match *raws*: outside of any transaction that writes."""
+async def _interpret_all(raws: Sequence[Raw]) -> list[Report]:
+    """Interpret *raws*: outside of any transaction, and with a turn for the event loop in between."""
     said: list[Report] = []
     for number, raw in enumerate(raws):
         said.append(await _interpret(raw.content))
         if number % _IN_A_ROW == _IN_A_ROW - 1:
             await asyncio.sleep(0)
+    return said
+
+
+async def _match_all(store: Store, raws: Sequence[Raw], said: Sequence[Report]) -> list[_Read]:
+    """Match what *raws* said: outside of any transaction that writes."""
     found = await _candidates(store, said)
     return [_match(store, raw, report, own) for raw, report, own in zip(raws, said, found, strict=True)]
 
@@ -167,7 +195,7 @@ def _match(store: Store, raw: Raw, report: Report, found: Sequence[match.Candida
         subaddress=store.settings.receipts.subaddress,
         authserv_id=box.authserv_id if box else None,
     )
-    return _Read(raw, report, matched, match.reason(report, found, matched.verdict))
+    return _Read(raw, report, matched, match.reason(report, found, matched.verdict), found)
 
 
 def _write(store: Store, read: Sequence[_Read], session: Session) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from receiptd.facts import Action, MatchedBy, Report, ReportedRecipient, ReportKind, Trust
 from receiptd.mail import address
 from receiptd.mail.return_path import ReturnPaths
-from receiptd.match.candidates import Candidate, of_message
+from receiptd.match.candidates import MOST_TOKENS, Candidate, of_message
 
 _BY_MTA = (ReportKind.DSN, ReportKind.BOUNCE)
 SUCCESS = (Action.DELIVERED, Action.RELAYED, Action.EXPANDED)
@@ -42,18 +42,19 @@ def needs_no_others(report: Report, owners: Sequence[Candidate]) -> bool:
     """Whether *owners*, whose keys *report* names, are all the candidates that the match can look at.
 
     So it is with one owner, where the report is about a copy (no answer, whose author may be anybody), and names no
-    address and no Message-ID but the owner's.
+    address and no Message-ID but the owner's, letter for letter: another spelling may be another recipient's.
     """
-    if len(owners) != 1 or report.kind not in (*_BY_MTA, ReportKind.MDN):
+    if report.kind not in (*_BY_MTA, ReportKind.MDN) or len(report.found_tokens) > MOST_TOKENS:
         return False
-    known = {address.key(one.address).casefold() for one in owners}
+    if len(owners) != 1 or not owners_of(report, owners):
+        return False
+    (owner,) = owners
     named = {text for block in report.recipients for text in _addresses(block)}
     if report.kind is ReportKind.MDN and report.from_address:
         named.add(report.from_address)
-    stated = [one for one in (report.original_message_id, *report.alias_message_ids) if one]
-    return all(address.key(text).casefold() in known for text in named) and all(
-        any(one.is_known_as(message_id) for one in owners) for message_id in stated
-    )
+    stated = (one for one in (report.original_message_id, *report.alias_message_ids) if one)
+    own = address.key(owner.address)
+    return all(address.key(text) == own for text in named) and all(map(owner.is_known_as, stated))
 
 
 def find(report: Report, candidates: Sequence[Candidate], paths: ReturnPaths) -> MatchKey | None:

@@ -70,14 +70,7 @@ async def begin_reading(store: Store, limit: int) -> list[Raw]:
 def _take(now: datetime, limit: int, spoilt: Mapping[str, datetime], session: Session) -> list[Raw]:
     _give_back(session, spoilt)
     run = session.connection().execute
-    query = (
-        select(*columns(REPORT, Unsettled))
-        .where(REPORT.c.due_at <= now)
-        .order_by(REPORT.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    rows = [Unsettled(*row) for row in run(query)]
+    rows = _due(session, now, limit)
     # One whose reading never ended may have ended its reader: it is read alone, lest others share its tries.
     rows = _within_octets(rows[:1] if rows and rows[0].tries else [row for row in rows if not row.tries])
     if not rows:
@@ -91,6 +84,22 @@ def _take(now: datetime, limit: int, spoilt: Mapping[str, datetime], session: Se
         for row in run(select(EVIDENCE.c.sha256, EVIDENCE.c.content).where(EVIDENCE.c.sha256.in_(wanted)))
     }
     return [Raw(_tried(row), contents[row.evidence]) for row in rows]
+
+
+def _due(session: Session, now: datetime, limit: int) -> list[Unsettled]:
+    """Return the oldest that are due; of a backlog half of them the newest, so that news just fetched isn't late.
+
+    The horizon up to which deadlines are judged is the oldest unsettled report, and half of each set moves it.
+    """
+    due = select(*columns(REPORT, Unsettled)).where(REPORT.c.due_at <= now).with_for_update(skip_locked=True)
+    rows = [Unsettled(*row) for row in session.connection().execute(due.order_by(REPORT.c.due_at).limit(limit))]
+    half = limit // 2
+    if len(rows) < limit or rows[0].tries or not half:
+        return rows
+    newest = due.where(REPORT.c.tries == 0).order_by(REPORT.c.due_at.desc()).limit(half)
+    last = [Unsettled(*row) for row in session.connection().execute(newest)][::-1]
+    others = {row.id for row in last}
+    return [*[row for row in rows if row.id not in others][: limit - len(last)], *last]
 
 
 def _within_octets(rows: Sequence[Unsettled]) -> list[Unsettled]:
