@@ -16,7 +16,7 @@ from receiptd.facts import Action, FoundToken, MatchedBy, Report, ReportedRecipi
 from receiptd.mail import address
 from receiptd.models import EventRow, Recipient, ReportRow
 from receiptd.settle import settle
-from receiptd.store import reports
+from receiptd.store import reports, settlement
 from tests.statements import Statements
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps
 
@@ -109,6 +109,27 @@ async def test_an_answer_is_matched_by_the_branch_that_a_report_of_the_same_set_
                 outcomes.append(sorted((await session.exec(query)).all()))
     assert outcomes[0] == outcomes[1]
     assert ("replied", "list@b.test") in {(kind, address) for kind, _, address in outcomes[0]}
+
+
+# --- kills --------------------------------------------------------------------------------------------------------
+
+
+async def test_kills_in_a_set_set_no_innocent_report_aside(steps: StepsFixture) -> None:
+    """The process dies in the set, and twice more while each report is read alone."""
+    taken = [await steps.submitted() for _ in range(4)]
+    await _keep(steps, *(dsn(one.recipients[0].token) for one in taken))
+    assert len(await settlement.begin_reading(steps.store, 50)) == 4
+    for _ in range(2 * 4):
+        steps.pass_time(minutes=3)
+        assert len(await settlement.begin_reading(steps.store, 50)) == 1
+    for _ in range(4):
+        steps.pass_time(minutes=3)
+        while await settle(steps.store):
+            pass
+    async with steps.store.read() as session:
+        rows = (await session.exec(select(ReportRow))).all()
+    assert {row.verdict for row in rows} == {Verdict.MATCHED}, [row.tries for row in rows]
+    assert await steps.alerts() == []
 
 
 # --- the candidates -----------------------------------------------------------------------------------------------
