@@ -62,7 +62,7 @@ async def _statements(steps: StepsFixture, number: int) -> list[int]:
 
 
 async def test_the_number_of_statements_does_not_depend_on_the_number_of_reports(steps: StepsFixture) -> None:
-    few, many = await _statements(steps, 2), await _statements(steps, 60)
+    few, many = await _statements(steps, 2), await _statements(steps, 50)
     assert few == many
 
 

@@ -22,7 +22,7 @@ from receiptd.store.settlement import MOST_READINGS, MOST_TRIES, Raw, Settled, U
 
 _log = structlog.get_logger(__name__)
 
-MOST = 200
+MOST = 60
 """Reports in a set: it holds the writer for some 50 ms, so that nobody else waits long."""
 _LARGE = 256 * 1024
 """Bytes from which a report is read beside the event loop."""
