@@ -15,9 +15,10 @@ LONGEST_MESSAGE_ID = 998
 class _Ranked(StrEnum):
     """An enum whose order of definition is its strength, weakest first."""
 
-    @property
-    def rank(self) -> int:
-        return list(type(self)).index(self)
+    rank: int
+
+    def __init__(self, _: str) -> None:
+        self.rank = len(type(self).__members__)
 
     def at_least(self, other: _Ranked) -> bool:
         """Whether this is as strong as *other* or stronger."""
