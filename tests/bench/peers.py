@@ -23,7 +23,11 @@ from tests.servers.server import Server
 
 PASSWORD = "correct-horse"
 RECEIPTS = "receipts@a.test"
-_DYING_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+# smtp-sink changes its user and so loses the parent-death signal; the shell keeps it, as process 1 of the namespace.
+_DYING_WITH_US = (
+    *("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "--"),
+    *("sh", "-c", '"$@" & wait', "smtp-sink"),
+)
 
 
 class PostfixTools:
@@ -79,7 +83,7 @@ class Sink:
         return int(counts[-1]) if counts else 0
 
     def close(self) -> None:
-        self.process.terminate()
+        self.process.kill()
         self.process.wait(10)
 
 
