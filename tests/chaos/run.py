@@ -128,7 +128,8 @@ class _World:
         tasks = [asyncio.create_task(self.mailbox.run())]
         tasks += [asyncio.create_task(node.keep(plan.rng(f"node{node.number}"))) for node in self.nodes]
         tasks += [asyncio.create_task(self._tell())]
-        storm = Storm(self.nodes, self.relay, self.proxies, self.database, self.journal, plan.rng("storm"))
+        rng = plan.rng("storm")
+        storm = Storm(self.nodes, self.relay, self.proxies, self.database, self.journal, rng, self._handed_over)
         try:
             await state.read(self.nodes[0].folder / "api.sock", "/healthz")
             begun = time.monotonic()
@@ -209,6 +210,10 @@ class _World:
         while True:
             await asyncio.sleep(10)
             self.say(f"  {self._progress()}")
+
+    def _handed_over(self) -> float:
+        """Return which part of the letters a daemon has taken."""
+        return sum(bool(letter.answers) for letter in self.journal.letters) / self.plan.messages
 
     def _progress(self) -> str:
         journal = self.journal

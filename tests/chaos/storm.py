@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 from tests.chaos.daemons import Node
 from tests.chaos.database import Database
@@ -17,6 +17,8 @@ _OTHERS = {"SIGSTOP": 4, "SIGTERM": 4, "relay": 2, "imap": 2, "login": 1, "datab
 """How often each fault comes, beside ten SIGKILLs."""
 _OUTLAST = 10
 """A pause in ten lasts as many times as long: beyond every lease and hold of tests/chaos/hurry.py."""
+_PATIENT = 0.99
+"""How often, each tenth of a second, a kill goes on waiting for letters."""
 _PER_KILL = sum(_OTHERS.values()) / 10
 
 
@@ -31,20 +33,27 @@ class Storm:
         database: Database,
         journal: Journal,
         rng: random.Random,
+        progress: Callable[[], float],
     ) -> None:
         self.nodes, self.relay, self.proxies, self.database = nodes, relay, proxies, database
-        self.journal, self.rng = journal, rng
+        self.journal, self.rng, self.progress = journal, rng, progress
         self.kills = 0
         self._pauses: set[asyncio.Task[None]] = set()
 
     async def run(self, kills: int, seconds: float) -> None:
-        """Kill *kills* daemons over *seconds*, with the other faults among them."""
+        """Kill *kills* daemons over *seconds*, with the other faults among them.
+
+        On a slow machine it takes longer: most kills wait until as large a part of the letters is handed over, or the
+        last daemons to be killed would only ever be starting.
+        """
         others = asyncio.ensure_future(self._others(seconds / max(kills, 1) / _PER_KILL))
         begun = time.monotonic()
         try:
             while self.kills < kills:
                 due = begun + seconds * (self.kills + self.rng.random()) / kills
-                await asyncio.sleep(max(0.05, due - time.monotonic()))
+                await asyncio.sleep(max(self.rng.uniform(0.0, 1.0), due - time.monotonic()))
+                while self.progress() < 0.95 * self.kills / kills and self.rng.random() < _PATIENT:
+                    await asyncio.sleep(0.1)
                 node = self.rng.choice(self.nodes)
                 if node.is_running:
                     node.kill()
