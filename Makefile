@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 SECONDS ?= 60
-FAULTS := --seed 1 --messages 20000 --kills 1000 --seconds 1500 --calm 600
+FAULTS := --seed 1 --messages 20000 --kills 1000 --seconds 1200 --longest 1800 --calm 600
 
 # One daemon start costs 2.9 s instead of 1 s where compiled modules aren't kept.
 unexport PYTHONDONTWRITEBYTECODE

@@ -30,6 +30,8 @@ class Clients:
         self.nodes, self.journal, self.weather = nodes, journal, weather
         self._rng, self._fork_server, self._work = weather.rng, fork_server, work
         self._people = 0
+        self.is_over = False
+        """Begin no further letter."""
 
     async def run(self, letters: int, seconds: float, *, workers: int = 8) -> None:
         """Hand all letters over."""
@@ -41,6 +43,8 @@ class Clients:
         for number in numbers:
             due = begun + seconds * number / letters
             await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if self.is_over:
+                return
             letter = self._letter(number)
             self.journal.letters.append(letter)
             letter.begun_at = time.time()

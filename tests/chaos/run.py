@@ -50,6 +50,8 @@ class Plan:
     """What becomes of matched reports in the mailbox; by default the seed says."""
     calm: float = 90.0
     """Seconds that daemons are given after the storm to bring everything to its end."""
+    longest: float = 1500.0
+    """Seconds after which the storm is over, however many kills and letters are left."""
     bug: str | None = None
     """A function of tests.chaos.seeded_bugs that spoils each daemon."""
     storm: float = 1.0
@@ -173,15 +175,18 @@ class _World:
         clients = Clients(self.nodes, self.journal, self.weather["client"], self.fork_server, self.folder)
         handing = asyncio.create_task(clients.run(plan.messages, plan.seconds))
         try:
-            async with asyncio.timeout(4 * plan.seconds + 60):
-                await asyncio.gather(handing, storm.run(plan.kills, plan.seconds))
+            async with asyncio.timeout(plan.longest):
+                await asyncio.gather(asyncio.shield(handing), storm.run(plan.kills, plan.seconds))
         except TimeoutError:
-            self.journal.oddities.append("the storm did not end in time: letters can't be handed over")
+            self.say(f"  the storm is over after {plan.longest:.0f} s, whatever is left of it")
         finally:
-            handing.cancel()
-            await asyncio.gather(handing, return_exceptions=True)
+            clients.is_over = True
             for weather in self.weather.values():
                 weather.level = 0.0
+        try:
+            await asyncio.wait_for(handing, 60)
+        except TimeoutError:
+            self.journal.oddities.append("letters can't be handed over in a minute of calm")
         return storm.kills
 
     async def _settle(self) -> list[Violation]:
