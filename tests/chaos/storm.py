@@ -46,7 +46,7 @@ class Storm:
         On a slow machine it takes longer: most kills wait until as large a part of the letters is handed over, or the
         last daemons to be killed would only ever be starting.
         """
-        others = asyncio.ensure_future(self._others(seconds / max(kills, 1) / _PER_KILL))
+        others = asyncio.create_task(self._others())
         begun = time.monotonic()
         try:
             while self.kills < kills:
@@ -62,9 +62,14 @@ class Storm:
             others.cancel()
             await asyncio.gather(others, *self._pauses, return_exceptions=True)
 
-    async def _others(self, pace: float) -> None:
+    async def _others(self) -> None:
+        """Let the other faults keep pace with the kills."""
+        struck = 0
         while True:
-            await asyncio.sleep(self.rng.expovariate(1 / max(pace, 0.1)))
+            await asyncio.sleep(self.rng.uniform(0.0, 1.0))
+            if struck > (self.kills + 1) * _PER_KILL:
+                continue
+            struck += 1
             what = self.rng.choices(list(_OTHERS), list(_OTHERS.values()))[0]
             length = self.rng.uniform(0.3, 2.5)
             node, proxy = self.rng.choice(self.nodes), self.rng.choice(self.proxies)
