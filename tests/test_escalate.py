@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from receiptd import decide
+from receiptd import decide, policy
 from receiptd.accept import AcceptedMessage
 from receiptd.escalate import escalate, monitor
-from receiptd.facts import EventKind, Level, Receipt, Source
+from receiptd.facts import EventKind, Fact, Level, Receipt, Source
 from receiptd.lifecycle import reasons
 from receiptd.models import Recipient
+from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.recipients.move import MOST_EVENTS
 from receiptd.store import reports
 from receiptd.store.monitors import Health, Sight, blind
@@ -78,6 +79,23 @@ async def test_a_receipt_in_time_is_never_overdue(steps: StepsFixture) -> None:
     steps.pass_time(days=3)
     assert await steps.judge() == 0
     assert await steps.told() == []
+
+
+async def test_a_receipt_that_another_daemon_brought_since_the_deadline_was_judged_alerts_nobody(
+    steps: StepsFixture,
+) -> None:
+    taken = await steps.submitted()
+    recipient = taken.recipients[0].id
+    steps.pass_time(hours=4, seconds=1)
+    overdue = Fact(recipient, EventKind.OVERDUE, Source.CLOCK)
+    alarm = policy.Alarm("overdue", unproven=False, reason="silence")
+    await steps.receive(dsn(taken.recipients[0].token))
+    for effects in (SideEffects(alarms=[alarm]), SideEffects(escalate_to=2)):
+        entry = Entry(recipient, [overdue], Provenance("clock:", steps.instant), effects)
+        async with steps.store.write() as session:
+            await record_one(session, steps.store.settings, entry, now=steps.instant)
+    assert (await steps.recipient(taken)).receipt is Receipt.MET_LATE
+    assert await steps.alerts() == []
 
 
 async def test_no_deadline_is_judged_before_every_folder_was_searched_after_it(steps: StepsFixture) -> None:

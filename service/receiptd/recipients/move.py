@@ -108,12 +108,15 @@ def move(standing: Standing, entry: Entry, settings: Settings, *, now: datetime)
         met = Fact(entry.recipient, EventKind.MET, Source.CLOCK)
         draft.append([met], Provenance(entry.recipient, now))
     demand = demand_of(draft.recipient)
-    raised = (*policy.alarms(before, after, new_events, demand), *entry.effects.alarms)
+    # The clock judged what it had read: another daemon may have brought the receipt, or told the level, since.
+    is_overdue = after.receipt is Receipt.OVERDUE
+    raised = (*policy.alarms(before, after, new_events, demand), *(entry.effects.alarms if is_overdue else ()))
     moved = Moved(draft.recipient, before, after, tuple(new_events), policy.is_contested(after, demand))
     told_of = incidents.Incident(standing.message, draft.recipient, standing.alerts, standing.dispatches, settings, now)
     told_of.follow(moved, raised)
-    if entry.effects.escalate_to is not None:
-        told_of.escalate(entry.effects.escalate_to)
+    level = entry.effects.escalate_to
+    if level is not None and is_overdue and level > told_of.recipient.escalation:
+        told_of.escalate(level)
     draft.recipient = told_of.recipient
     draft.set(
         {
