@@ -189,7 +189,7 @@ def test_a_copy_may_go_out_again_where_the_daemon_was_killed_before_it_kept_the_
     assert {violation.kind for violation in case.judge()} >= {"doubled"}  # nothing says that it was uncertain
 
 
-_BOUNDED = ("--seed", "9", "--messages", "150", "--kills", "8", "--seconds", "14", "--within", "6", "--calm", "60")
+_BOUNDED = ("--seed", "9", "--messages", "100", "--kills", "6", "--seconds", "10", "--within", "6", "--calm", "60")
 _DAEMONS = {"sqlite": "1", "postgresql": "1"}
 
 Run = subprocess.Popen[str]

@@ -16,7 +16,7 @@ WAITS: dict[str, Any] = {
     "SCHEDULE": tuple(n * _SECOND for n in (0, 1, 2, 3, 5, 5, 5, 5, 5, 5)),
     "deliver._TIMEOUT": 3,
     "_MINUTE": 10 * _SECOND,
-    "RETRY": 2 * _SECOND,
+    "RETRY": 8 * _SECOND,
     "_REST": 2 * _SECOND,
     "backoff": lambda attempts: min(attempts + 1, 4) * _SECOND,
 }

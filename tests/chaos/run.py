@@ -200,7 +200,10 @@ class _World:
             self.say(
                 f"  calm: {len(violations)} violations so far, {len(healing)} messages may heal; {self._progress()}"
             )
-            if time.monotonic() > give_up or not (healing or self.mailbox.pending):
+            if not (healing or self.mailbox.pending):
+                break
+            if time.monotonic() > give_up:
+                self.say("  the calm is over; what may heal was perhaps only not finished (give it more by --calm)")
                 break
             await asyncio.sleep(2.0)
             shown |= await state.details(socket, sorted(filter(None, healing))[:_MOST_READ])
