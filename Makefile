@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 SECONDS ?= 60
+WITH_POSTGRES := $(BIN)/python -m tests.servers.with_postgres
 FAULTS := --seed 1 --messages 20000 --kills 1000 --seconds 1200 --longest 1800 --calm 600
 
 # One daemon start costs 2.9 s instead of 1 s where compiled modules aren't kept.
@@ -16,7 +17,7 @@ unexport VIRTUAL_ENV
 .PHONY: help venv demo unit lint test faults fuzz bench lock clean
 
 help:
-	@echo 'make demo   the main job on an embedded mail world, in about a minute'
+	@echo 'make demo   the main job on an embedded mail world, in about a minute (ARGS="--nodes 3" on PostgreSQL)'
 	@echo 'make unit   format, lint, types, imports and the tests that need no process, in about a minute'
 	@echo 'make test   every test, real mail servers included, and a minute of the same fuzzing each time'
 	@echo 'make faults faults at scale: seeded bugs, then 1,000 kills over 20,000 messages (ARGS="--kills 20 --messages 500")'
@@ -26,7 +27,7 @@ help:
 	@echo 'make lock   uv.lock and requirements/ anew (needs uv)'
 
 demo: venv
-	$(BIN)/receiptd demo $(ARGS)
+	$(if $(findstring --nodes,$(ARGS)),$(if $(findstring --database,$(ARGS)),,$(WITH_POSTGRES))) $(BIN)/receiptd demo $(ARGS)
 
 lint: venv
 	$(BIN)/ruff format --check .

@@ -354,7 +354,7 @@ async def _count(store: Store) -> int:
         return len((await session.exec(select(ReportRow.id))).all())
 
 
-async def test_what_does_not_end_in_time_is_cut_off_and_uncertain_at_the_next_start(
+async def test_what_does_not_end_in_time_is_cut_off_and_uncertain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemons, "DRAIN", timedelta(seconds=0.1))

@@ -20,6 +20,7 @@ from receiptd import sandbox, settings
 from receiptd.sandbox.letters import FATES, LETTERS, Outcome
 from receiptd.sandbox.play import Course, Result
 from receiptd.sandbox.story import Story
+from tests.servers.postgres import Postgres
 
 DEMO = (sys.executable, "-m", "receiptd", "demo")
 
@@ -43,6 +44,30 @@ def test_the_story_goes_to_stderr_without_colour_where_stdout_is_data(shown: sub
     assert "\x1b" not in shown.stderr
     assert f"{len(LETTERS)} of {len(LETTERS)} letters met their fate" in shown.stderr
     assert "receipt.overdue, level 2" in shown.stderr
+
+
+@pytest.mark.timeout(150)
+def test_three_nodes_on_postgresql_share_the_work_and_every_letter_meets_its_fate(postgres: Postgres) -> None:
+    url = postgres.empty_database()
+    command = [*DEMO, "--json", "--nodes", "3", "--database", url]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert all(letter["ok"] for letter in json.loads(shown.stdout)["letters"]), shown.stderr
+    assert [line.split()[-1] for line in shown.stderr.splitlines() if " ready " in line] == [
+        "node-1",
+        "node-2",
+        "node-3",
+    ]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert again.returncode == 64
+    assert "needs an empty database" in again.stderr
+
+
+def test_several_nodes_on_sqlite_are_refused_with_a_sentence() -> None:
+    shown = subprocess.run([*DEMO, "--nodes", "3"], capture_output=True, text=True, timeout=30, check=False)
+    assert shown.returncode == 64
+    assert "Several nodes need PostgreSQL" in shown.stderr
+    assert "make demo ARGS='--nodes 3'" in shown.stderr
 
 
 @pytest.mark.timeout(60)

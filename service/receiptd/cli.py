@@ -54,7 +54,7 @@ def _daemon(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from receiptd import sandbox
 
-    return sandbox.demo(json=args.json, keep=args.keep)
+    return sandbox.demo(json=args.json, keep=args.keep, nodes=args.nodes, database=args.database)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -286,6 +286,8 @@ def _add_own_commands(commands: Any) -> None:
     demo = _add(commands, "demo", _demo, "show the main job on an embedded mail world", config)
     demo.add_argument("--json", action="store_true", help="print the result as JSON")
     demo.add_argument("--keep", action="store_true", help="leave world and daemon running until Ctrl-C")
+    demo.add_argument("--nodes", metavar="N", type=_positive, default=1, help="daemons that share the work")
+    demo.add_argument("--database", metavar="URL", help="an empty database; several nodes need PostgreSQL")
     check = _add(
         commands, "check", _check, "try settings, database, relay and mailbox, and say how to fix them", config
     )

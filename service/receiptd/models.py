@@ -255,8 +255,8 @@ class ReportRow(Table, table=True):
     id: str = Field(primary_key=True)
     mailbox: str
     folder: str
-    uidvalidity: int
-    uid: int
+    uidvalidity: int = Field(sa_type=BigInteger)
+    uid: int = Field(sa_type=BigInteger)
     received_at: datetime
     """When our server took it (INTERNALDATE)."""
     fetched_at: datetime
@@ -337,8 +337,8 @@ class Folder(Table, table=True):
 
     mailbox: str = Field(primary_key=True)
     name: str = Field(primary_key=True)
-    uidvalidity: int | None = None
-    uid: int = 0
+    uidvalidity: int | None = Field(default=None, sa_type=BigInteger)
+    uid: int = Field(default=0, sa_type=BigInteger)
     """The last UID that was passed."""
     read_at: datetime | None = None
     """The start of the last complete read."""

@@ -18,7 +18,7 @@ from receiptd.identifiers import new_id
 from receiptd.models import Attempt, EventRow, Lease, Message, Recipient
 from receiptd.recipients.move import Entry, Provenance, SideEffects
 from receiptd.recipients.record import record
-from receiptd.store import submissions
+from receiptd.store import one_at_a_time, submissions
 from receiptd.store.engine import Store
 from receiptd.store.ledger import Ledger, Note, boot_id, is_known
 
@@ -80,6 +80,7 @@ async def begin(store: Store) -> Start:
     """
     async with store.write() as session:
         name = "sender" if store.is_sqlite else f"sender:{os.uname().nodename}"
+        await one_at_a_time.wait(session, name)
         lease = await session.get(Lease, name, with_for_update=True)
         start = await _judge(session, store, lease)
         if lease is None or start.why is not None:

@@ -103,13 +103,17 @@ class World:
         within: timedelta = letters.WITHIN,
         next_level: timedelta = letters.NEXT_LEVEL,
         poll: timedelta = timedelta(seconds=1),
+        database: str | None = None,
     ) -> Path:
-        """Write receiptd.toml, password and webhook secrets into *directory*; return the settings file."""
+        """Write receiptd.toml, password and webhook secrets into *directory*; return the settings file.
+
+        Without *database*, a URL, it is a SQLite file there.
+        """
         _write_secret(directory / "password", self.password)
         for name, secret in self.webhooks.secrets.items():
             _write_secret(directory / f"{name}.secret", secret)
         text = _SETTINGS.format(
-            database=_toml(f"sqlite:///{directory / 'receiptd.db'}"),
+            database=_toml(database or f"sqlite:///{directory / 'receiptd.db'}"),
             send=_toml(str(directory / "send.sock")),
             api=_toml(str(directory / "api.sock")),
             smtp_url=_toml(self.smtp_url),

@@ -6,9 +6,10 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -63,32 +64,43 @@ class Result:
         return not self.faults and all(course.ok for course in self.courses)
 
 
-async def play(story: Story, *, keep: bool) -> Result:
-    """Run the demo; with *keep*, stay in the finished world until somebody ends it."""
+async def play(story: Story, *, keep: bool, nodes: int = 1, database: str | None = None) -> Result:
+    """Run the demo with *nodes* daemons; with *keep*, stay in the finished world until somebody ends it."""
     began = time.monotonic()
     _end_on_sigterm()
     # /tmp, whatever TMPDIR says: the path of a Unix socket has room for 107 characters.
     with tempfile.TemporaryDirectory(prefix="receiptd-", dir="/tmp") as name:
         directory = Path(name)
         async with mailworld.world(directory, pace=1) as world:
-            settings = world.write_settings(directory)
+            settings = [world.write_settings(folder, database=database) for folder in _folders(directory, nodes)]
             story.opens(world, settings)
-            async with running(settings) as daemon:
+            async with AsyncExitStack() as stack:
+                daemons = [await stack.enter_async_context(running(one)) for one in settings]
                 try:
-                    courses = await _perform(world, daemon, story)
+                    courses = await _perform(world, daemons, story)
                 except ReceiptdError:
-                    story.shows_log(daemon)
+                    story.shows_logs(daemons)
                     raise
                 result = Result(tuple(courses), tuple(_faults(world)), round(time.monotonic() - began, 1))
                 story.closes(result)
                 if not result.ok:
-                    story.shows_log(daemon)
+                    story.shows_logs(daemons)
                 if keep:
-                    await _stay(story, daemon, courses)
-            if daemon.was_killed:
-                story.complains("the daemon did not end on SIGTERM and had to be killed")
+                    await _stay(story, daemons, courses)
+            if any(daemon.was_killed for daemon in daemons):
+                story.complains("a daemon did not end on SIGTERM and had to be killed")
                 result = replace(result, faults=(*result.faults, "killed"))
         return result
+
+
+def _folders(directory: Path, nodes: int) -> list[Path]:
+    """Return a folder for each node's settings, sockets and log."""
+    if nodes == 1:
+        return [directory]
+    folders = [directory / f"node-{number}" for number in range(1, nodes + 1)]
+    for folder in folders:
+        folder.mkdir()
+    return folders
 
 
 def _end_on_sigterm() -> None:
@@ -98,25 +110,27 @@ def _end_on_sigterm() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-async def _perform(world: World, daemon: Daemon, story: Story) -> list[Course]:
-    await wait_until_ready(daemon)
-    story.is_ready()
+async def _perform(world: World, daemons: Sequence[Daemon], story: Story) -> list[Course]:
+    for daemon in daemons:
+        await wait_until_ready(daemon)
+        story.is_ready(daemon if len(daemons) > 1 else None)
+    turns = cycle(daemons)
     courses = []
     for letter in LETTERS:
-        courses.append(Course(letter, await daemon.send(letter)))
+        courses.append(Course(letter, await next(turns).send(letter)))
         story.sent(letter)
-    await _watch(world, daemon, story, courses)
+    await _watch(world, turns, story, courses)
     return courses
 
 
-async def _watch(world: World, daemon: Daemon, story: Story, courses: list[Course]) -> None:
+async def _watch(world: World, turns: Iterator[Daemon], story: Story, courses: list[Course]) -> None:
     """Tell what happens until every letter has met its fate and nothing more comes, or patience ends."""
     patience = time.monotonic() + _TIMEOUT
     quiet_since: float | None = None
     alerts_told = 0
     while time.monotonic() < patience:
         for course in courses:
-            message = await daemon.get(f"/v1/messages/{course.id}")
+            message = await next(turns).get(f"/v1/messages/{course.id}")
             story.events(course, message)
             course.got = _outcome(course.letter, message, world.alerts)
             if course.letter.released_by in course.got.alerts:
@@ -131,11 +145,11 @@ async def _watch(world: World, daemon: Daemon, story: Story, courses: list[Cours
         await asyncio.sleep(0.25)
 
 
-async def _stay(story: Story, daemon: Daemon, courses: list[Course]) -> None:
-    """Wait for Ctrl-C, a termination, or the daemon's end."""
-    story.stays(daemon, courses)
+async def _stay(story: Story, daemons: Sequence[Daemon], courses: list[Course]) -> None:
+    """Wait for Ctrl-C, a termination, or the first daemon's end."""
+    story.stays(daemons[0], courses)
     with suppress(asyncio.CancelledError):  # this is how it ends: the result stands
-        await daemon.process.wait()
+        await daemons[0].process.wait()
 
 
 def _outcome(letter: Letter, message: Mapping[str, Any], alerts: list[Alert]) -> Outcome:

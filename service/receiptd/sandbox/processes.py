@@ -39,6 +39,10 @@ class Daemon:
     process: asyncio.subprocess.Process
 
     @property
+    def name(self) -> str:
+        return self.settings.parent.name
+
+    @property
     def log(self) -> Path:
         return self.settings.parent / "daemon.log"
 

@@ -33,17 +33,18 @@ class Story:
         self._coloured = stream.isatty() and "NO_COLOR" not in os.environ
         self._began = time.monotonic()
 
-    def opens(self, world: World, settings: Path) -> None:
+    def opens(self, world: World, settings: Sequence[Path]) -> None:
         """Say where the world stands."""
         self._say(self._paint("bold", "receiptd demo: a mail world on loopback, and the real daemon in it"))
         self._say(f"  submission server with DSN  127.0.0.1:{world.smtp.port} (STARTTLS, AUTH)")
         self._say(f"  receipts mailbox            127.0.0.1:{world.imap.port} (IMAP over TLS; INBOX and Junk)")
         self._say(f"  webhook receiver            {world.webhooks.url('ops')} and /boss")
-        self._say(f"  settings                    {settings}")
+        for path in settings:
+            self._say(f"  settings                    {path}")
 
-    def is_ready(self) -> None:
-        """Say that the daemon is."""
-        self._line("daemon", "ready", "")
+    def is_ready(self, node: Daemon | None = None) -> None:
+        """Say that the daemon is, or *node*, one of several."""
+        self._line("daemon", "ready", node.name if node else "")
 
     def sent(self, letter: Letter) -> None:
         """Say that send-with-receipt returned."""
@@ -90,10 +91,11 @@ class Story:
         """Say what went wrong beside the letters."""
         self._say(self._paint("red", _plain(fault)))
 
-    def shows_log(self, daemon: Daemon) -> None:
-        """Show the end of the daemon's log."""
-        self._say(self._paint("bold", f"the end of {daemon.log}:"))
-        self._say(daemon.last_words())
+    def shows_logs(self, daemons: Sequence[Daemon]) -> None:
+        """Show the end of each daemon's log."""
+        for daemon in daemons:
+            self._say(self._paint("bold", f"the end of {daemon.log}:"))
+            self._say(daemon.last_words())
 
     def stays(self, daemon: Daemon, courses: Sequence[Course]) -> None:
         """Say what can be tried in the finished world."""

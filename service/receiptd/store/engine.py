@@ -25,10 +25,10 @@ from receiptd import errors, telemetry
 from receiptd.identifiers import new_id
 from receiptd.settings import Settings
 from receiptd.store import after_commit
-from receiptd.store.faults import DatabaseFault, fault_in, is_down, reason_of
+from receiptd.store.faults import DatabaseFault, fault_in, is_down, reason_of, was_rolled_back
 from receiptd.store.files import Files
 from receiptd.store.ledger import Ledger
-from receiptd.store.threads import Threads
+from receiptd.store.threads import Done, Threads
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
@@ -57,6 +57,8 @@ _MOST_TOGETHER = 100
 _READERS = 4
 """Connections that read beside the writer of SQLite."""
 _LEASE = "daemon"
+_MOST_TIMES = 5
+"""How often a transaction is done at most that PostgreSQL rolls back for another's sake."""
 _DRIFT = timedelta(minutes=1)
 
 
@@ -206,14 +208,13 @@ class Store:
         """Run *work* in one transaction on a thread of its own: one hop, however many statements.
 
         It is committed when *work* returns and rolled back if it raises. What is handed over here is done even if
-        the caller is cancelled.
+        the caller is cancelled. Where PostgreSQL rolls it back for another's sake, *work* is run again.
         """
         return await asyncio.shield(asyncio.ensure_future(self._transact(work)))
 
     async def _transact(self, work: Callable[[Session], T]) -> T:
         try:
-            async with self._alone(), self._on_our_files():
-                done = await self.threads.write(work, counts_changes=self.trouble is not None)
+            done = await self._repeated(work)
         except Exception as error:
             if is_down(error):
                 self._note_trouble(error)
@@ -222,6 +223,19 @@ class Store:
         if done.has_written:
             self.trouble = None
         return done.result
+
+    async def _repeated(self, work: Callable[[Session], T]) -> Done[T]:
+        for _ in range(_MOST_TIMES - 1):
+            try:
+                return await self._once(work)
+            except Exception as error:
+                if not was_rolled_back(error):
+                    raise
+        return await self._once(work)
+
+    async def _once(self, work: Callable[[Session], T]) -> Done[T]:
+        async with self._alone(), self._on_our_files():
+            return await self.threads.write(work, counts_changes=self.trouble is not None)
 
     async def query(self, work: Callable[[Session], T]) -> T:
         """Run *work*, which only reads, in one consistent look on a thread, on SQLite beside the writer."""
@@ -359,6 +373,10 @@ class Store:
         while self._waiting:
             batch: list[_Queued] = []
             outcomes = await self._commit(batch)
+            for _ in range(_MOST_TIMES - 1):
+                if not any(isinstance(one, _Failed) and was_rolled_back(one.error) for one in outcomes):
+                    break
+                outcomes = await self._commit(batch)
             for (_, result), outcome in zip(batch, outcomes, strict=True):
                 if result.done():
                     continue
@@ -376,7 +394,8 @@ class Store:
         try:
             async with self.write() as session:
                 await session.connection()
-                self._take(batch)
+                if not batch:
+                    self._take(batch)
                 try:
                     return [await _attempt(session, work) for work, _ in batch]
                 except _Spoilt as fault:

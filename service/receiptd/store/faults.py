@@ -30,6 +30,13 @@ def is_down(error: BaseException) -> bool:
     return fault_in(error) is not None
 
 
+def was_rolled_back(error: BaseException) -> bool:
+    """Whether PostgreSQL ended the transaction for another's sake (deadlock, serialization): it may be done again."""
+    fault = fault_in(error)
+    state = getattr(fault.orig, "sqlstate", None) if isinstance(fault, DBAPIError) else None
+    return state in ("40001", "40P01")
+
+
 def is_corrupt(error: BaseException) -> bool:
     """Whether the database's file isn't one that SQLite can read: no statement of ours is to blame."""
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF if isinstance(error, DBAPIError) else 0

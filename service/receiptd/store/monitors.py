@@ -15,7 +15,10 @@ from receiptd.identifiers import id_of
 from receiptd.mail.timestamps import rfc3339
 from receiptd.models import Alert
 from receiptd.settings import Settings
-from receiptd.store import alerts
+from receiptd.store import alerts, one_at_a_time
+
+
+_MONITORS = "monitors"
 
 
 @dataclass(slots=True)
@@ -79,6 +82,7 @@ async def blind(
     now: datetime,
 ) -> bool:
     """Alert once that *subject* can't be reached; False if that is known already."""
+    await one_at_a_time.wait(session, _MONITORS)
     if subject in await open_alerts(session):
         return False
     alert = Alert(
@@ -99,6 +103,7 @@ async def clear(
     session: AsyncSession, settings: Settings, subject: str, *, now: datetime, reason: str | None = None
 ) -> bool:
     """Alert that *subject* can be used again, or matters no longer for *reason*; False if nobody was told before."""
+    await one_at_a_time.wait(session, _MONITORS)
     known = (await open_alerts(session)).get(subject)
     if known is None:
         return False
@@ -133,6 +138,7 @@ async def set_aside(
         data={**_data(f"mailbox:{mailbox}", Sight(since=now, reason=reason)), "report": report},
         resolved_at=now,
     )
+    await one_at_a_time.wait(session, _MONITORS)
     if await session.get(Alert, alert.id) is None:
         await alerts.post(session, settings, alert, [webhook.name for webhook in settings.webhook], now=now)
 

@@ -16,9 +16,12 @@ from receiptd import errors
 from receiptd.settings import mask_url
 from receiptd.store.engine import database_url
 from receiptd.store.faults import explain
+from receiptd.store.one_at_a_time import hold
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+_TABLES = "tables"
 
 # Alembic takes 9 MB, which a daemon keeps for good: only where there is something to migrate is it imported.
 
@@ -87,10 +90,23 @@ def upgrade(database: str) -> tuple[str | None, str | None]:
     _make_private(engine.url)
     try:
         with engine.begin() as connection:
+            hold(connection, _TABLES)
             _refuse_newer(connection, database)
             before = MigrationContext.configure(connection).get_current_revision()
             command.upgrade(_config(connection), "head")
             return before, MigrationContext.configure(connection).get_current_revision()
+    except SQLAlchemyError as error:
+        raise explain(error, engine.url) from error
+    finally:
+        engine.dispose()
+
+
+def is_new(database: str) -> bool:
+    """Whether *database* (a URL) has no tables at all; raise CantCreate where it can't be reached."""
+    engine = _engine(database)
+    try:
+        with engine.connect() as connection:
+            return not inspect(connection).get_table_names()
     except SQLAlchemyError as error:
         raise explain(error, engine.url) from error
     finally:
@@ -103,6 +119,7 @@ def ensure(database: str) -> None:
     _make_private(engine.url)
     try:
         with engine.begin() as connection:
+            hold(connection, _TABLES)
             if not _is_current(connection):
                 _make(connection, database)
     except SQLAlchemyError as error:
