@@ -250,8 +250,8 @@ _NO_MESSAGE = "there is no message {!r}: `receiptd list` shows their ids"
 
 async def _recipients(session: AsyncSession, message: str) -> Sequence[Recipient]:
     """Return the recipients as they are now, and keep others from moving them until this is committed."""
-    query = select(Recipient).where(Recipient.message == message).order_by(col(Recipient.position)).with_for_update()
+    query = select(Recipient).where(Recipient.message == message).order_by(col(Recipient.id)).with_for_update()
     rows = (await session.exec(query.execution_options(populate_existing=True))).all()
     if not rows:
         raise NoSuchThing(_NO_MESSAGE.format(message))
-    return rows
+    return sorted(rows, key=lambda row: row.position)

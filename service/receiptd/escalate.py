@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
@@ -135,6 +135,9 @@ async def _tell(
             reason = health.reason or "it was not read to its end for too long"
             sight = monitors.Sight(since=since, reason=reason, last_complete_read=last, held=held)
             return await monitors.blind(session, settings, health.subject, sight, now=now)
-        return health.is_up and await monitors.clear(session, settings, health.subject, now=now)
+        # A mailbox is read by one daemon of several: only its read tells the others.
+        is_elsewhere = health.subject.startswith("mailbox:") and not store.is_sqlite
+        seen = (last or datetime.min.replace(tzinfo=UTC)) if is_elsewhere else None
+        return health.is_up and await monitors.clear(session, settings, health.subject, now=now, seen=seen)
 
     return await store.together(work)

@@ -22,6 +22,7 @@ from receiptd import telemetry
 from receiptd.facts import Report, Verdict
 from receiptd.models import EventCopy, EventRow, Evidence, Message, ReportRow
 from receiptd.standing import MOST_COPIES
+from receiptd.store import one_at_a_time
 from receiptd.store.after_commit import once_committed
 from receiptd.store.engine import Store
 
@@ -214,6 +215,7 @@ async def _drop(store: Store, verdict: Verdict) -> int:
     if not excess:
         return 0
     async with store.write() as session:
+        await one_at_a_time.wait(session, "sweep")  # each would drop its own excess, of what the other leaves
         oldest = (
             select(ReportRow.id, ReportRow.evidence)
             .where(ReportRow.verdict == verdict)

@@ -17,7 +17,6 @@ from receiptd.models import Alert
 from receiptd.settings import Settings
 from receiptd.store import alerts, one_at_a_time
 
-
 _MONITORS = "monitors"
 
 
@@ -100,12 +99,21 @@ async def blind(
 
 
 async def clear(
-    session: AsyncSession, settings: Settings, subject: str, *, now: datetime, reason: str | None = None
+    session: AsyncSession,
+    settings: Settings,
+    subject: str,
+    *,
+    now: datetime,
+    reason: str | None = None,
+    seen: datetime | None = None,
 ) -> bool:
-    """Alert that *subject* can be used again, or matters no longer for *reason*; False if nobody was told before."""
+    """Alert that *subject* can be used again, or matters no longer for *reason*; False if nobody was told before.
+
+    *seen*: where another daemon may be the one that can't use it, since when somebody can.
+    """
     await one_at_a_time.wait(session, _MONITORS)
     known = (await open_alerts(session)).get(subject)
-    if known is None:
+    if known is None or (seen is not None and seen <= known.created_at):
         return False
     known.resolved_at, known.undelivered = now, False
     told = await alerts.withdraw(session, [known.id], now=now)

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import cast
 
 from sqlalchemy import update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -18,7 +17,7 @@ from receiptd import correlation_token
 from receiptd.facts import Verdict
 from receiptd.identifiers import id_of
 from receiptd.models import Attempt, EventCopy, EventRow, Folder, Message, Recipient, ReportRow
-from receiptd.store import evidence
+from receiptd.store import evidence, one_at_a_time
 from receiptd.store.notices import tell
 
 _BOOKKEEPING = re.compile(rb"^(?:X-IMAP(?:base)?|X-UID|X?-?Status|X-Keywords):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
@@ -93,7 +92,7 @@ def keep(
     decide that it is known. What is known is left as it is kept: it is settled, or still whole.
     *passed*: size and date (seconds) by UID of messages that the read has seen.
     """
-    row = locked_cursor(session, mailbox, folder)  # first: two readers of one folder wait for each other here
+    row = locked_cursor(session, mailbox, folder)  # first: two readers of a mailbox wait for each other here
     digests = [evidence.digest_of(raw.content) for raw in raws]
     keys = [_key(mailbox, folder, uidvalidity, raw, digest) for raw, digest in zip(raws, digests, strict=True)]
     known = {one.id: one for one in session.exec(select(ReportRow).where(col(ReportRow.id).in_(sorted(keys)))).all()}
@@ -122,13 +121,13 @@ def keep(
 
 def locked_cursor(session: Session, mailbox: str, folder: str) -> Folder:
     """Return how far a folder was read, locked; a row that isn't there yet is made."""
-    query = select(Folder).where(Folder.mailbox == mailbox, Folder.name == folder).with_for_update()
-    if (row := session.exec(query).first()) is None:
-        insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-        session.connection().execute(
-            insert(Folder).values(mailbox=mailbox, name=folder, uid=0).on_conflict_do_nothing()
-        )
-        row = session.exec(query).one()
+    # A reader that lost its lease may not have ended yet.
+    one_at_a_time.hold(session.connection(), f"mailbox:{mailbox}")
+    row = session.get(Folder, (mailbox, folder), populate_existing=True)
+    if row is None:
+        row = Folder(mailbox=mailbox, name=folder)
+        session.add(row)
+        session.flush()
     return row
 
 
