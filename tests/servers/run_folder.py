@@ -32,8 +32,11 @@ class RunFolder:
 
 
 def _try_lock(folder: Path) -> int | None:
-    """Return a lock on *folder* that ends with this process, or None if another has it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Return a lock on *folder* that ends with this process, or None if another has it, or has removed it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
