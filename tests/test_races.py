@@ -251,7 +251,7 @@ async def test_several_who_sweep_at_once_drop_no_more_than_one_would(
 
 async def _verdicts(steps: StepsFixture) -> Counter[Verdict | None]:
     async with steps.store.read() as session:
-        return Counter((await session.exec(select(ReportRow.verdict))).all())
+        return Counter(row.verdict for row in (await session.exec(select(ReportRow))).all())
 
 
 async def test_a_transaction_that_lost_a_deadlock_is_done_again(steps: StepsFixture, nodes: list[Store]) -> None:

@@ -187,7 +187,9 @@ class Store:
 
     def _engine_options(self, *, is_writer: bool) -> dict[str, Any]:
         if not self.is_sqlite:
-            return {"pool_size": 10, "pool_pre_ping": True, "hide_parameters": True}
+            # A prepared statement fails once a newer version has changed a table, and behind a pooler of transactions.
+            unprepared = {"prepare_threshold": None}
+            return {"pool_size": 10, "pool_pre_ping": True, "hide_parameters": True, "connect_args": unprepared}
         return {
             "pool_size": 1 if is_writer else _READERS,
             "max_overflow": 0,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, create_engine, event, inspect
+from sqlalchemy import Connection, create_engine, event, func, inspect, select
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,7 +17,6 @@ from receiptd import errors
 from receiptd.settings import mask_url
 from receiptd.store.engine import database_url
 from receiptd.store.faults import explain
-from receiptd.store.one_at_a_time import hold
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -83,17 +83,15 @@ def upgrade(database: str) -> tuple[str | None, str | None]:
 
     Raises CantCreate where it can't be written, BadSettings where it is of a newer version.
     """
-    from alembic import command
     from alembic.migration import MigrationContext
 
     engine = _engine(database)
     _make_private(engine.url)
     try:
-        with engine.begin() as connection:
-            hold(connection, _TABLES)
+        with _alone(engine) as connection:
             _refuse_newer(connection, database)
             before = MigrationContext.configure(connection).get_current_revision()
-            command.upgrade(_config(connection), "head")
+            _migrate(connection)
             return before, MigrationContext.configure(connection).get_current_revision()
     except SQLAlchemyError as error:
         raise explain(error, engine.url) from error
@@ -118,8 +116,7 @@ def ensure(database: str) -> None:
     engine = _engine(database)
     _make_private(engine.url)
     try:
-        with engine.begin() as connection:
-            hold(connection, _TABLES)
+        with _alone(engine) as connection:
             if not _is_current(connection):
                 _make(connection, database)
     except SQLAlchemyError as error:
@@ -128,15 +125,39 @@ def ensure(database: str) -> None:
         engine.dispose()
 
 
-def _make(connection: Connection, database: str) -> None:
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection that alone may make tables: on SQLite in one transaction, on PostgreSQL in several.
+
+    Migrations of PostgreSQL end transactions in between, so as not to lock one table while they wait for another.
+    """
+    if engine.dialect.name == "sqlite":
+        with engine.begin() as connection:
+            yield connection
+        return
+    with engine.connect() as connection:
+        connection.execute(select(func.pg_advisory_lock(func.hashtextextended(_TABLES, 0))))
+        try:
+            yield connection
+        finally:
+            connection.invalidate()  # its end gives the lock back
+
+
+def _migrate(connection: Connection) -> None:
     from alembic import command
 
+    if connection.dialect.name == "postgresql":
+        connection.commit()  # from here on Alembic begins and ends transactions
+    command.upgrade(_config(connection), "head")
+
+
+def _make(connection: Connection, database: str) -> None:
     _refuse_newer(connection, database)
     if inspect(connection).get_table_names():
         raise errors.BadSettings(
             f"the database {mask_url(database)} has the tables of an older version: run `receiptd db upgrade` once"
         )
-    command.upgrade(_config(connection), "head")
+    _migrate(connection)
 
 
 def _refuse_newer(connection: Connection, database: str) -> None:

@@ -4,7 +4,6 @@ Revision ID: 0006
 Revises: 0005
 """
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
@@ -12,20 +11,23 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-_COLUMNS = (("folder", "uidvalidity"), ("folder", "uid"), ("report", "uidvalidity"), ("report", "uid"))
+_TABLES = ("folder", "report")
 
 
 def upgrade() -> None:
     """Bring the tables forward; SQLite's integers have 64 bits anyway."""
-    _alter(sa.BigInteger())
+    _alter("bigint")
 
 
 def downgrade() -> None:
     """Take them back."""
-    _alter(sa.Integer())
+    _alter("integer")
 
 
-def _alter(kind: sa.types.TypeEngine[int]) -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        for table, column in _COLUMNS:
-            op.alter_column(table, column, type_=kind)
+def _alter(kind: str) -> None:
+    """Change one table after another, each in a transaction of its own: a daemon that works on both can't deadlock."""
+    if op.get_bind().dialect.name != "postgresql":
+        return
+    with op.get_context().autocommit_block():
+        for table in _TABLES:
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN uid TYPE {kind}, ALTER COLUMN uidvalidity TYPE {kind}")
