@@ -24,7 +24,7 @@ from receiptd.models import Alert, Attempt, EventRow, Folder, Recipient, ReportR
 from receiptd.recipients import Entry, Provenance, restore
 from receiptd.recipients.record import record
 from receiptd.settle import settle
-from receiptd.store import Store, dispatches, ensure, evidence, monitors, reports, submissions
+from receiptd.store import Store, dispatches, ensure, evidence, monitors, notices, reports, submissions
 from receiptd.store.monitors import Health, Sight
 from tests.servers.postgres import Postgres
 from tests.steps_fixture import StepsFixture, dsn, keep, open_steps
@@ -342,3 +342,25 @@ async def test_no_order_of_sets_makes_a_deadlock(steps: StepsFixture, postgres: 
     assert {delivery[one] for one in failed} == {Delivery.CONTRADICTED}
     database = str(steps.store.url.database)
     assert postgres.execute(f"SELECT deadlocks FROM pg_stat_database WHERE datname = '{database}'") == [(0,)]
+
+
+async def test_what_one_daemon_takes_wakes_the_others_at_once(steps: StepsFixture, nodes: list[Store]) -> None:
+    woken: asyncio.Queue[str] = asyncio.Queue()
+    listening = asyncio.create_task(notices.listen(nodes[1], woken.put_nowait, asyncio.Event()))
+    try:
+        async with asyncio.timeout(20):
+            while woken.empty():  # until it listens
+                await nodes[0].transact(partial(notices.tell, step="monitor"))
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
+        while not woken.empty():
+            woken.get_nowait()
+        taken = await steps.take()
+        async with asyncio.timeout(1):
+            assert await woken.get() == "submit"
+        await steps.tell(taken.recipients[0].id, EventKind.FAILED)
+        async with asyncio.timeout(1):
+            assert await woken.get() == "deliver"
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)

@@ -19,6 +19,7 @@ from receiptd.store import Store, evidence, new_messages
 from receiptd.store.group_commit import GroupCommit, shared
 from receiptd.store.messages import IDEMPOTENCY
 from receiptd.store.new_messages import StoredMessage
+from receiptd.store.notices import tell
 
 _MOST_TOGETHER = 500
 
@@ -111,6 +112,7 @@ def put(session: Session, store: Store, some: Sequence[Submission]) -> list[Acce
         warnings = [*one.warnings, *repeated, *_inexperience(rows, poor), *_unasked(one.letter, rows), *one.remarks]
         taken.append(AcceptedMessage(_message(one, rows[0].message, digest, warnings, now), rows))
     new_messages.insert_all(session, [(one.message, one.recipients) for one in taken])
+    tell(session, "submit")
     return taken
 
 
