@@ -18,7 +18,7 @@ from receiptd.models import EventRow, Recipient, ReportRow
 from receiptd.settle import settle
 from receiptd.store import reports, settlement
 from tests.statements import Statements
-from tests.steps_fixture import START, StepsFixture, dsn, open_steps
+from tests.steps_fixture import START, StepsFixture, dsn, keep, open_steps
 
 
 @pytest.fixture
@@ -30,8 +30,7 @@ async def steps(tmp_path: Path) -> AsyncIterator[StepsFixture]:
 async def _keep(steps: StepsFixture, *raws: bytes, first: int = 1) -> None:
     """Store raw reports as a read of the mailbox does; settle none."""
     batch = [reports.Raw(number, steps.instant, len(raw), raw) for number, raw in enumerate(raws, first)]
-    async with steps.store.write() as session:
-        await reports.keep(session, "receipts", "INBOX", 1, batch, upto=first + len(raws), now=steps.instant)
+    await keep(steps.store, "receipts", "INBOX", 1, batch, upto=first + len(raws), now=steps.instant)
 
 
 async def _settled(steps: StepsFixture) -> list[int]:
