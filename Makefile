@@ -46,6 +46,7 @@ test: lint
 faults: venv
 	$(if $(ARGS),,$(BIN)/python -m tests.chaos --bugs)
 	$(BIN)/python -m tests.chaos $(FAULTS) $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m tests.chaos $(FAULTS) --engine postgresql --daemons 3)
 
 fuzz: venv
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(KEEP),--keep)

@@ -190,7 +190,7 @@ def test_a_copy_may_go_out_again_where_the_daemon_was_killed_before_it_kept_the_
 
 
 _BOUNDED = ("--seed", "9", "--messages", "100", "--kills", "6", "--seconds", "10", "--within", "6", "--calm", "60")
-_DAEMONS = {"sqlite": "1", "postgresql": "1"}
+_DAEMONS = {"sqlite": "1", "postgresql": "3"}
 
 Run = subprocess.Popen[str]
 
