@@ -31,6 +31,7 @@ ON_BOTH = frozenset(
         "test_flow.py",
         "test_leases.py",
         "test_settle.py",
+        "test_sets.py",
         "test_store.py",
         "test_submit.py",
         "test_trust.py",

@@ -21,7 +21,7 @@ from receiptd.models import Alert, Dispatch, Recipient
 from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.settings import Settings
 from receiptd.settle import settle
-from receiptd.store import Store, messages, reports, submissions
+from receiptd.store import Store, folders, messages, submissions
 from receiptd.store.messages import Whole
 from receiptd.store.submissions import Work
 from tests.databases import database_in, drop_database, make_database
@@ -112,18 +112,17 @@ class StepsFixture:
         batch = []
         for raw in raws:
             self._uid += 1
-            batch.append(reports.Raw(self._uid, received_at or self.instant, len(raw), raw))
+            batch.append(folders.Raw(self._uid, received_at or self.instant, len(raw), raw))
         await self.store.transact(
-            lambda session: reports.keep(session, "receipts", folder, 1, batch, upto=self._uid, now=self.instant)
+            lambda session: folders.keep(session, "receipts", folder, 1, batch, upto=self._uid, now=self.instant)
         )
         while await settle(self.store):
             pass
 
     async def read_all(self) -> None:
         """Let a read of every folder begin now and find nothing more."""
-        async with self.store.write() as session:
-            for mailbox, name in folders_to_read(self.store.settings.mailbox):
-                await reports.complete(session, mailbox, name, self.instant)
+        for mailbox, name in folders_to_read(self.store.settings.mailbox):
+            await complete(self.store, mailbox, name, self.instant)
 
     async def judge(self) -> int:
         """Read every folder to its end, then judge the deadlines."""
@@ -181,12 +180,17 @@ async def open_steps(folder: Path, **changes: Any) -> AsyncIterator[StepsFixture
 
 
 async def keep(
-    store: Store, mailbox: str, folder: str, uidvalidity: int, raws: list[reports.Raw], *, upto: int, now: datetime
-) -> reports.Kept:
+    store: Store, mailbox: str, folder: str, uidvalidity: int, raws: list[folders.Raw], *, upto: int, now: datetime
+) -> folders.Kept:
     """Store *raws* as a read of the mailbox does."""
     return await store.transact(
-        lambda session: reports.keep(session, mailbox, folder, uidvalidity, raws, upto=upto, now=now)
+        lambda session: folders.keep(session, mailbox, folder, uidvalidity, raws, upto=upto, now=now)
     )
+
+
+async def complete(store: Store, mailbox: str, folder: str, started_at: datetime) -> None:
+    """Let a complete read of a folder have begun at *started_at*."""
+    await store.transact(partial(folders.complete, mailbox=mailbox, folder=folder, started_at=started_at))
 
 
 def watching(folder: Path, person: str) -> list[dict[str, str]]:

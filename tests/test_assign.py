@@ -18,7 +18,7 @@ from receiptd.decide import NoSuchThing, Pointless
 from receiptd.facts import Delivery, Disposition, Event, EventKind, Level, Receipt, Source, Trust, Verdict
 from receiptd.models import EventCopy, Recipient, ReportRow
 from receiptd.standing import RecipientRecord
-from receiptd.store import reports
+from receiptd.store import folders
 from tests.steps_fixture import START, StepsFixture, dsn, keep, open_steps
 
 STRANGE = "z" * 24
@@ -263,7 +263,7 @@ async def test_what_could_not_be_read_or_is_not_settled_yet_tells_nothing(steps:
     with pytest.raises(Pointless, match="can't be read"):
         await _assign(steps, await _came(steps, b""), bob)
     raw = dsn(STRANGE)
-    batch = [reports.Raw(9, steps.instant, len(raw), raw)]
+    batch = [folders.Raw(9, steps.instant, len(raw), raw)]
     await keep(steps.store, "receipts", "INBOX", 1, batch, upto=9, now=steps.instant)
     async with steps.store.read() as session:
         unsettled = (await session.exec(select(ReportRow).where(ReportRow.uid == 9))).one()

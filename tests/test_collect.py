@@ -18,6 +18,8 @@ from sqlmodel import select
 
 from receiptd import collect as collecting
 from receiptd.collect import Progress, collect, watch
+from receiptd.escalate import escalate, monitor
+from receiptd.facts import Receipt
 from receiptd.mailbox import (
     FolderClosed,
     FolderMissing,
@@ -29,7 +31,7 @@ from receiptd.mailbox import (
 )
 from receiptd.models import Folder, ReportRow
 from receiptd.settle import settle
-from receiptd.store import reports
+from receiptd.store import folders, reports
 from receiptd.store.monitors import Health
 from tests.fake_imap import Conversation, FakeImap, Message, hang_up
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps, settings_in
@@ -158,13 +160,13 @@ async def test_a_read_in_which_the_clock_was_set_is_not_complete(
 
 
 def _pass_while_it_reads(post: Post, monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
-    true = reports.keep
+    true = folders.keep
 
-    def keep(*args: Any, **words: Any) -> reports.Kept:
+    def keep(*args: Any, **words: Any) -> folders.Kept:
         post.steps.pass_time(**time)
         return true(*args, **words)
 
-    monkeypatch.setattr(reports, "keep", keep)
+    monkeypatch.setattr(folders, "keep", keep)
 
 
 async def test_many_are_fetched_fifty_at_a_time_and_each_fifty_is_committed(post: Post) -> None:
@@ -185,7 +187,7 @@ async def test_many_are_fetched_fifty_at_a_time_and_each_fifty_is_committed(post
 async def test_large_ones_are_committed_before_they_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "MOST_OCTETS", 5000)
+    monkeypatch.setattr(folders, "MOST_OCTETS", 5000)
     alone = settings_in(tmp_path).service.model_dump() | {"max_report": 1024}
     async with posted(tmp_path, service=alone) as post:
         post.put(*(_mail(number) + b"x" * 2000 for number in range(1, 6)))
@@ -201,15 +203,15 @@ async def test_large_ones_are_committed_before_they_fill_the_memory(
 
 async def test_cursor_and_rows_are_one_transaction(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     post.put(_mail(1), _mail(2))
-    true = reports._row
+    true = folders._row
 
-    def fail_at_the_second(*args: Any) -> ReportRow:
-        row = true(*args)
-        if row.uid == 2:
+    def fail_at_the_second(*args: Any) -> dict[str, Any]:
+        row: dict[str, Any] = true(*args)
+        if row["uid"] == 2:
             raise ZeroDivisionError
         return row
 
-    monkeypatch.setattr(reports, "_row", fail_at_the_second)
+    monkeypatch.setattr(folders, "_row", fail_at_the_second)
     with pytest.raises(ZeroDivisionError):
         await post.collect()
     folder = await post.folder()
@@ -313,6 +315,66 @@ async def test_a_folder_that_cant_be_selected_is_blindness_and_the_others_are_re
         junk, inbox = await post.folder("Junk"), await post.folder()
         assert inbox is not None
         assert (junk, inbox.read_at, len(await post.rows())) == (None, START, 1)
+
+
+async def test_a_folder_whose_row_cant_be_understood_stops_no_other(tmp_path: Path) -> None:
+    async with posted(tmp_path, box={"folders": ["Junk", "INBOX"]}) as post:
+        post.imap.listed = BOTH
+        post.put(_mail(1))
+        await post.collect()
+        async with post.steps.store.write() as session:
+            junk = await session.get_one(Folder, ("receipts", "Junk"))
+            junk.recent = {"one": [1, 2]}
+        post.put(_mail(2))
+        post.steps.pass_time(minutes=1)
+        with pytest.raises(ValueError, match="one"):
+            await post.collect()
+        inbox, junk_now = await post.folder(), await post.folder("Junk")
+        assert inbox is not None
+        assert junk_now is not None
+        assert (inbox.read_at, junk_now.read_at) == (post.steps.instant, START), "deadlines are held"
+
+
+# --- room ---------------------------------------------------------------------------------------------------------
+
+
+async def test_fetching_waits_for_settling_and_the_mailbox_is_not_blind(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits to be settled is bounded on disk; the read isn't complete, so deadlines are held meanwhile."""
+    monkeypatch.setattr(reports, "MOST_WAITING", 50)
+    store, clock, relay = post.steps.store, Health("clock:clock"), Health("relay:relay")
+    post.progress.health = health = Health("mailbox:receipts")
+    await post.collect()
+    taken = await post.steps.submitted()
+    post.steps.pass_time(hours=5)
+    post.put(*map(_mail, range(1, 61)))
+    reading = asyncio.create_task(post.collect())
+    while not health.is_waiting:
+        await asyncio.sleep(0.01)
+    assert (len(await post.rows()), reading.done()) == (50, False)
+    assert await monitor(store, relay, {"receipts": health}, clock, started_at=START) == 0, "nobody is blind"
+    assert await escalate(store) == 0, "deadlines are held"
+    assert (await post.steps.recipient(taken)).receipt is Receipt.OPEN
+    while await settle(store):
+        pass
+    post.progress.settled.set()
+    assert await reading == 60
+    assert not health.is_waiting
+    while await settle(store):
+        pass
+    assert await escalate(store) == 1
+
+
+async def test_a_report_is_told_of_as_soon_as_it_is_stored(tmp_path: Path) -> None:
+    """Whoever settles needn't wait until the other folders are read."""
+    async with posted(tmp_path, box={"folders": ["INBOX", "Junk"]}) as post:
+        post.imap.listed = BOTH
+        post.put(_mail(1))
+        seen: list[bool] = []
+        post.progress.on_new = lambda: seen.append(any("Spam" in line for line in post.imap.got if "LIST" not in line))
+        await post.collect()
+        assert seen[0] is False
 
 
 async def test_a_folder_that_only_examine_opens_is_read(post: Post) -> None:

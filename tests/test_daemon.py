@@ -27,7 +27,7 @@ from receiptd.facts import Delivery
 from receiptd.models import Folder, Recipient, ReportRow
 from receiptd.settle import settle
 from receiptd.step import Step
-from receiptd.store import Store, ensure, evidence, reports
+from receiptd.store import Store, ensure, evidence, folders
 from receiptd.watchdog import Watchdog
 from tests.api_fixture import letter
 from tests.fake_imap import FakeImap, Message
@@ -335,9 +335,9 @@ async def test_the_journal_tells_once_of_all_that_a_sweep_removed(
     monkeypatch.setattr(evidence, "_AT_ONCE", 2)
     async with in_this_process(tmp_path, monkeypatch) as running:
         store = running.daemon.store
-        came = [reports.Raw(uid, store.now(), 20, f"Subject: {uid}\n\nBuy!".encode()) for uid in range(1, 7)]
+        came = [folders.Raw(uid, store.now(), 20, f"Subject: {uid}\n\nBuy!".encode()) for uid in range(1, 7)]
         await store.transact(
-            lambda session: reports.keep(session, "elsewhere", "INBOX", 1, came, upto=6, now=store.now())
+            lambda session: folders.keep(session, "elsewhere", "INBOX", 1, came, upto=6, now=store.now())
         )
         await settle(store)
         with capture_logs() as logs:

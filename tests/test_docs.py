@@ -204,7 +204,7 @@ def test_every_field_of_an_alert_is_documented_and_no_other(tmp_path: Path) -> N
     for part in ("message", "recipient"):
         (meaning,) = re.findall(rf"^\| `{part}` \| (.*)", page("webhooks.md"), re.MULTILINE)
         assert set(re.findall(r"`(\w+)`", meaning)) == set(told[part])
-    sight = monitors._data("mailbox:receipts", monitors.Sight(since=datetime.now(UTC), reason=""))
+    sight = monitors._data("mailbox:receipts", monitors.Outage(since=datetime.now(UTC), reason=""))
     assert fields("## data of monitor.*") == set(sight) | {"report", "resolves"}
 
 

@@ -17,9 +17,9 @@ from receiptd.lifecycle import reasons
 from receiptd.models import Recipient
 from receiptd.recipients import Entry, Provenance, SideEffects, record_one
 from receiptd.recipients.move import MOST_EVENTS
-from receiptd.store import reports
-from receiptd.store.monitors import Health, Sight, blind
-from tests.steps_fixture import StepsFixture, dsn, open_steps
+from receiptd.store import folders
+from receiptd.store.monitors import Health, Outage, blind
+from tests.steps_fixture import StepsFixture, complete, dsn, open_steps
 
 
 @pytest.fixture
@@ -104,8 +104,7 @@ async def test_no_deadline_is_judged_before_every_folder_was_searched_after_it(s
     await steps.read_all()
     steps.pass_time(hours=2)
     assert await escalate(steps.store) == 0
-    async with steps.store.write() as session:
-        await reports.complete(session, "receipts", "INBOX", steps.instant)
+    await complete(steps.store, "receipts", "INBOX", steps.instant)
     assert await escalate(steps.store) == 0, "Junk was not searched yet"
     assert (await steps.recipient(taken)).receipt is Receipt.OPEN
     assert await steps.judge() == 1
@@ -115,9 +114,9 @@ async def test_no_deadline_is_judged_while_a_report_is_unsettled(steps: StepsFix
     taken = await steps.submitted()
     steps.pass_time(hours=3)
     raw = dsn(taken.recipients[0].token)
-    batch = [reports.Raw(1, steps.instant, len(raw), raw)]
+    batch = [folders.Raw(1, steps.instant, len(raw), raw)]
     await steps.store.transact(
-        lambda session: reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
+        lambda session: folders.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
     )
     steps.pass_time(hours=2)
     assert await steps.judge() == 0
@@ -126,9 +125,9 @@ async def test_no_deadline_is_judged_while_a_report_is_unsettled(steps: StepsFix
 
 async def test_a_report_set_aside_holds_up_no_deadline(steps: StepsFixture) -> None:
     await steps.submitted()
-    batch = [reports.Raw(1, steps.instant, 0, b"")]
+    batch = [folders.Raw(1, steps.instant, 0, b"")]
     await steps.store.transact(
-        lambda session: reports.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
+        lambda session: folders.keep(session, "receipts", "INBOX", 1, batch, upto=1, now=steps.instant)
     )
     await steps.receive()
     steps.pass_time(hours=5)
@@ -295,7 +294,7 @@ async def test_what_reached_our_server_in_time_is_in_time_however_late_it_is_rea
 async def test_a_mailbox_that_leaves_the_settings_while_it_is_blind_is_blind_no_longer(steps: StepsFixture) -> None:
     """Its alert would stay open for ever: nobody reads it again."""
     async with steps.store.write() as session:
-        sight = Sight(since=steps.instant, reason="gone")
+        sight = Outage(since=steps.instant, reason="gone")
         await blind(session, steps.store.settings, "mailbox:old", sight, now=steps.instant)
     async with steps.store.write() as session:
         for dispatch in await steps.dispatches():

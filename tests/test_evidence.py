@@ -22,8 +22,8 @@ from receiptd.interpret import interpret
 from receiptd.models import EventCopy, EventRow, Evidence, Folder, Recipient, ReportRow
 from receiptd.settle import settle
 from receiptd.standing import RecipientRecord
-from receiptd.store import evidence, reports, settlement
-from receiptd.store.reports import Raw
+from receiptd.store import evidence, folders, settlement
+from receiptd.store.folders import Raw
 from tests import recorded
 from tests.api_fixture import open_api
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps
@@ -62,7 +62,7 @@ async def _fetched(
     """Put *raw* into the store as a read of the mailbox does; return how many of it are new."""
     came = [Raw(uid, steps.instant + after, len(raw), raw)]
     kept = await steps.store.transact(
-        lambda session: reports.keep(session, "receipts", "INBOX", uidvalidity, came, upto=uid, now=steps.instant)
+        lambda session: folders.keep(session, "receipts", "INBOX", uidvalidity, came, upto=uid, now=steps.instant)
     )
     return kept.new
 
@@ -536,7 +536,7 @@ async def test_what_exceeded_max_report_is_shown_as_truncated_though_it_matched(
         raw = dsn(bob.token)
         first = Raw(1, server.steps.instant, 60 << 20, raw, truncated=True)
         await server.steps.store.transact(
-            lambda session: reports.keep(session, "receipts", "INBOX", 1, [first], upto=1, now=server.steps.instant)
+            lambda session: folders.keep(session, "receipts", "INBOX", 1, [first], upto=1, now=server.steps.instant)
         )
         await _settle_all(server.steps)
         (item,) = (await server.api.get("/v1/reports")).json()["items"]

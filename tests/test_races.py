@@ -24,8 +24,8 @@ from receiptd.models import Alert, Attempt, EventRow, Folder, Recipient, ReportR
 from receiptd.recipients import Entry, Provenance, restore
 from receiptd.recipients.record import record
 from receiptd.settle import settle
-from receiptd.store import Store, dispatches, ensure, evidence, monitors, notices, reports, submissions
-from receiptd.store.monitors import Health, Sight
+from receiptd.store import Store, dispatches, ensure, evidence, folders, monitors, notices, submissions
+from receiptd.store.monitors import Health, Outage
 from tests.servers.postgres import Postgres
 from tests.steps_fixture import StepsFixture, dsn, keep, open_steps
 
@@ -62,17 +62,14 @@ async def at_once(works: Sequence[Awaitable[Any]]) -> list[Any]:
 
 
 async def test_two_readers_of_one_folder_keep_each_report_once(steps: StepsFixture, nodes: list[Store]) -> None:
-    async def read(store: Store, folder: str, raws: Sequence[reports.Raw]) -> int:
-        async with store.write() as session:
-            await reports.cursor(session, "receipts", folder)
+    async def read(store: Store, folder: str, raws: Sequence[folders.Raw]) -> int:
         kept = await keep(store, "receipts", folder, 1, list(raws), upto=3, now=steps.instant)
-        async with store.write() as session:
-            await reports.complete(session, "receipts", folder, steps.instant)
+        await store.transact(lambda session: folders.complete(session, "receipts", folder, steps.instant))
         return kept.new
 
     for number in range(ROUNDS):
         contents = [f"Subject: {number}/{uid}\n\nbody\n".encode() for uid in (1, 2, 3)]
-        raws = [reports.Raw(uid, steps.instant, len(raw), raw) for uid, raw in enumerate(contents, 1)]
+        raws = [folders.Raw(uid, steps.instant, len(raw), raw) for uid, raw in enumerate(contents, 1)]
         assert sum(await at_once([read(node, f"F{number}", raws) for node in nodes])) == 3
     assert await count(steps, ReportRow) == 3 * ROUNDS
     assert await count(steps, Folder, Folder.uid == 3) == ROUNDS
@@ -81,9 +78,8 @@ async def test_two_readers_of_one_folder_keep_each_report_once(steps: StepsFixtu
 async def test_a_folder_of_the_greatest_numbers_imap_has_is_read(steps: StepsFixture) -> None:
     """UID and UIDVALIDITY have 32 bits without a sign (RFC 9051 §2.3.1.1)."""
     most = 2**32 - 1
-    raw = reports.Raw(most, steps.instant, 7, b"A: b\n\nc")
-    async with steps.store.write() as session:
-        await reports.restart(session, "receipts", "INBOX", most)
+    raw = folders.Raw(most, steps.instant, 7, b"A: b\n\nc")
+    await steps.store.transact(lambda session: folders.restart(session, "receipts", "INBOX", most))
     await keep(steps.store, "receipts", "INBOX", most, [raw], upto=most, now=steps.instant)
     assert await count(steps, ReportRow, ReportRow.uid == most, ReportRow.uidvalidity == most) == 1
     assert await count(steps, Folder, Folder.uid == most, Folder.uidvalidity == most) == 1
@@ -108,7 +104,7 @@ async def test_reports_that_several_settle_at_once_tell_each_fact_once(steps: St
     batch = []
     for uid, row in enumerate(taken.recipients, 1):
         raw = dsn(row.token, recipient=row.address, action="failed", status="5.1.1")
-        batch.append(reports.Raw(uid, steps.instant, len(raw), raw))
+        batch.append(folders.Raw(uid, steps.instant, len(raw), raw))
     await keep(steps.store, "receipts", "INBOX", 1, batch, upto=ROUNDS, now=steps.instant)
 
     async def work(store: Store) -> None:
@@ -174,7 +170,9 @@ async def test_a_recipient_is_taken_by_one_or_cancelled(steps: StepsFixture, nod
 
 async def test_what_several_cant_see_is_one_alert_and_so_is_its_end(steps: StepsFixture, nodes: list[Store]) -> None:
     async def blind(store: Store, subject: str, number: int) -> bool:
-        sight = Sight(since=steps.instant + timedelta(milliseconds=number), reason="no answer")  # each saw it by itself
+        sight = Outage(
+            since=steps.instant + timedelta(milliseconds=number), reason="no answer"
+        )  # each saw it by itself
         async with store.write() as session:
             return await monitors.blind(session, store.settings, subject, sight, now=steps.instant)
 
@@ -239,7 +237,7 @@ async def test_several_who_sweep_at_once_drop_no_more_than_one_would(
     steps: StepsFixture, nodes: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evidence, "MOST", 10)
-    batch = [reports.Raw(uid, steps.instant, 20, f"Subject: {uid}\n\nspam\n".encode()) for uid in range(1, ROUNDS + 1)]
+    batch = [folders.Raw(uid, steps.instant, 20, f"Subject: {uid}\n\nspam\n".encode()) for uid in range(1, ROUNDS + 1)]
     await keep(steps.store, "receipts", "INBOX", 1, batch, upto=ROUNDS, now=steps.instant)
     while await settle(steps.store):
         pass

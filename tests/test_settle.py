@@ -21,7 +21,7 @@ from receiptd.interpret import interpret
 from receiptd.models import EventCopy, EventRow, Message, Recipient, ReportRow
 from receiptd.recipients.move import MOST_EVENTS, MOST_UNKEYED_EVENTS
 from receiptd.settle import settle
-from receiptd.store import candidates, reports, settlement
+from receiptd.store import candidates, folders, reports, settlement
 from tests.steps_fixture import START, StepsFixture, dsn, open_steps
 
 RECORDED = Path(__file__).parent / "fixtures" / "reports"
@@ -35,9 +35,9 @@ async def steps(tmp_path: Path) -> AsyncIterator[StepsFixture]:
 
 async def _keep(steps: StepsFixture, *raws: bytes) -> None:
     """Store raw reports as a read of the mailbox does; settle none."""
-    batch = [reports.Raw(number, steps.instant, len(raw), raw) for number, raw in enumerate(raws, 1)]
+    batch = [folders.Raw(number, steps.instant, len(raw), raw) for number, raw in enumerate(raws, 1)]
     await steps.store.transact(
-        lambda session: reports.keep(session, "receipts", "INBOX", 1, batch, upto=len(raws), now=steps.instant)
+        lambda session: folders.keep(session, "receipts", "INBOX", 1, batch, upto=len(raws), now=steps.instant)
     )
 
 
@@ -480,9 +480,9 @@ async def test_a_report_is_marked_for_clearing_only_where_it_is_matched_and_the_
 async def test_a_report_of_a_mailbox_that_is_no_longer_in_the_settings_is_settled(steps: StepsFixture) -> None:
     taken = await steps.submitted()
     raw = dsn(taken.recipients[0].token)
-    batch = [reports.Raw(1, steps.instant, len(raw), raw)]
+    batch = [folders.Raw(1, steps.instant, len(raw), raw)]
     await steps.store.transact(
-        lambda session: reports.keep(session, "gone", "INBOX", 1, batch, upto=1, now=steps.instant)
+        lambda session: folders.keep(session, "gone", "INBOX", 1, batch, upto=1, now=steps.instant)
     )
     assert await settle(steps.store) == 1
     assert (await steps.recipient(taken)).receipt is Receipt.MET

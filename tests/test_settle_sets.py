@@ -16,7 +16,7 @@ from receiptd.facts import Action, FoundToken, MatchedBy, Report, ReportedRecipi
 from receiptd.mail import address
 from receiptd.models import EventRow, Recipient, ReportRow
 from receiptd.settle import settle
-from receiptd.store import reports, settlement
+from receiptd.store import folders, settlement
 from tests.statements import Statements
 from tests.steps_fixture import START, StepsFixture, dsn, keep, open_steps
 
@@ -29,7 +29,7 @@ async def steps(tmp_path: Path) -> AsyncIterator[StepsFixture]:
 
 async def _keep(steps: StepsFixture, *raws: bytes, first: int = 1) -> None:
     """Store raw reports as a read of the mailbox does; settle none."""
-    batch = [reports.Raw(number, steps.instant, len(raw), raw) for number, raw in enumerate(raws, first)]
+    batch = [folders.Raw(number, steps.instant, len(raw), raw) for number, raw in enumerate(raws, first)]
     await keep(steps.store, "receipts", "INBOX", 1, batch, upto=first + len(raws), now=steps.instant)
 
 

@@ -39,6 +39,7 @@ from receiptd.store import (
     ensure,
     events,
     evidence,
+    folders,
     is_down,
     messages,
     reports,
@@ -112,6 +113,11 @@ async def test_every_hot_query_uses_an_index(steps: StepsFixture, monkeypatch: p
         found = events.behind(session, events.BEGINNING, limit=10)
         events.of_owner(session, "uid:1000", events.BEGINNING, limit=10)
         events.between(session, found[0].place.serial, events.last(session))
+        deadlines.look(session, steps.instant, [("receipts", "INBOX")], 10)
+        deadlines.unread(session, steps.instant, [("receipts", "INBOX")])
+        deadlines.held(session, steps.instant, steps.instant)
+        deadlines.due(session, steps.instant, steps.instant, 10)
+        folders.to_clear(session, "receipts", "INBOX", 1, 10)
 
     with Plans(steps) as plans:
         await steps.claim(10)
@@ -125,10 +131,6 @@ async def test_every_hot_query_uses_an_index(steps: StepsFixture, monkeypatch: p
         await steps.store.query(lambda session: candidates.of_keys(session, [key]))
         async with steps.store.read() as session:
             await reports.spoken_of(session, [taken.message.id])
-            await reports.oldest_unsettled(session)
-            await reports.to_clear(session, "receipts", "INBOX", 1, 10)
-            await deadlines.held(session, steps.instant, steps.instant)
-            await deadlines.due(session, steps.instant, steps.instant, 10)
             await dispatches.undelivered(session)
             await dispatches.gone(session, ["ops"])
             await dispatches.newest(session, limit=10)

@@ -25,11 +25,10 @@ from receiptd.mailbox import (
     Selected,
     Summary,
 )
-from receiptd.models import Folder, ReportRow
 from receiptd.settings import MailboxSettings
-from receiptd.store import Store, is_down, messages, reason_of, reports
+from receiptd.store import Store, folders, is_down, messages, reason_of, reports
+from receiptd.store.folders import Cursor, Raw, ToClear
 from receiptd.store.monitors import Health
-from receiptd.store.reports import Raw
 from receiptd.watchdog import pause
 
 _log = structlog.get_logger(__name__)
@@ -37,6 +36,8 @@ _log = structlog.get_logger(__name__)
 _AT_A_TIME = 50
 _MOST_TRIES = 5
 """So often a message that is there is asked for, over about a minute; then it is set aside, and somebody is told."""
+_ROOM = timedelta(seconds=1)
+"""How long fetching waits for settling before it asks again whether there is room."""
 _NO_END = 1 << 32
 """Behind the last UID that can be (RFC 9051 §9, uniqueid)."""
 
@@ -53,6 +54,11 @@ class Progress:
     """Of the last read of INBOX: UIDVALIDITY, the UID behind all it found, and the day from which it searched."""
     tries: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """How often a message was asked for and not handed over, by folder, UIDVALIDITY and UID."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when reports were settled: while too much waits for that, nothing is fetched."""
+    on_new: Callable[[], None] = lambda: None
+    """Called as soon as new reports are stored, long before the read is complete."""
+    health: Health = field(default_factory=lambda: Health("mailbox"))
 
     def may_still_come(self, folder: str, uidvalidity: int, uid: int) -> bool:
         """Whether to ask once more for a message that isn't handed over: a server's bad minute passes."""
@@ -67,7 +73,7 @@ async def collect(store: Store, box: MailboxSettings, mailbox: Mailbox, progress
     Raises MailboxFault where that isn't possible: the mailbox is blind then. A folder that can't be read stops
     no other one. Only the default's Junk, which nobody named, may be missing: that is told once.
     """
-    new, faults = 0, list[MailboxFault]()
+    new, faults = 0, list[Exception]()
     for name in box.folders:
         try:
             real = await _resolve(store, box, mailbox, name, progress)
@@ -75,6 +81,10 @@ async def collect(store: Store, box: MailboxSettings, mailbox: Mailbox, progress
                 new += await _read(store, box, mailbox, name, real, progress)
         except (FolderMissing, FolderClosed, MessageWithheld) as fault:
             faults.append(fault)
+        except Exception as fault:
+            if isinstance(fault, MailboxFault) or is_down(fault):
+                raise
+            faults.append(fault)  # of this folder alone, such as a row that can't be understood
     if faults:
         raise faults[0]
     telemetry.MAILBOX_LAST_READ.labels(box.name).set(store.now().timestamp())
@@ -87,9 +97,8 @@ async def _resolve(store: Store, box: MailboxSettings, mailbox: Mailbox, name: s
     if real is not None:
         progress.missing.discard(name)
         return real
-    async with store.write() as session:
-        was_read = (await reports.cursor(session, box.name, name)).uidvalidity is not None
-    if was_read:
+    cursor = await store.query(partial(folders.cursor, mailbox=box.name, folder=name))
+    if cursor.uidvalidity is not None:
         raise FolderMissing(
             f"The folder {name}, which was read before, isn't in the mailbox now: if it is gone for good, "
             "leave it out of folders in [[mailbox]].",
@@ -105,9 +114,7 @@ async def _note_missing(store: Store, box: MailboxSettings, name: str, progress:
     if name not in progress.missing:
         _log.warning("there is no such folder, so nothing is read there", mailbox=box.name, folder=name)
         progress.missing.add(name)
-    now = store.now()
-    async with store.write() as session:
-        await reports.complete(session, box.name, name, now)
+    await store.transact(partial(folders.complete, mailbox=box.name, folder=name, started_at=store.now()))
 
 
 async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str, real: str, progress: Progress) -> int:
@@ -127,8 +134,7 @@ async def _read(store: Store, box: MailboxSettings, mailbox: Mailbox, name: str,
     if store.clock_jumped(offset):
         # When this read began is on another clock's time: taken for now's, deadlines to come would pass as searched.
         return new
-    async with store.write() as session:
-        await reports.complete(session, box.name, name, started_at)
+    await store.transact(partial(folders.complete, mailbox=box.name, folder=name, started_at=started_at))
     return new
 
 
@@ -154,6 +160,7 @@ async def _store_all(
     end = (selected.uidnext or _NO_END) - 1
     owed = partial(progress.may_still_come, name, selected.uidvalidity)
     for uids in _chunks(found):
+        await _await_room(store, box, progress)
         look = await mailbox.look(uids)
         withheld |= {uid for uid in look.withheld if uid <= end}
         there = [one.uid for one in look.there]
@@ -168,7 +175,7 @@ async def _store_all(
             most = min([end, *(uid - 1 for uid in withheld)])
             kept = await store.transact(
                 partial(
-                    reports.keep,
+                    folders.keep,
                     mailbox=box.name,
                     folder=name,
                     uidvalidity=selected.uidvalidity,
@@ -179,7 +186,25 @@ async def _store_all(
                 )
             )
             new, was_elsewhere = new + kept.new, was_elsewhere or kept.was_elsewhere
+            if kept.new:
+                progress.on_new()
     return new, withheld, was_elsewhere
+
+
+async def _await_room(store: Store, box: MailboxSettings, progress: Progress) -> None:
+    """Wait while too much is fetched and not settled: what is still in the mailbox takes no room on our disk.
+
+    The read isn't complete meanwhile, so deadlines are held; but nobody is blind.
+    """
+    while True:
+        progress.settled.clear()
+        if await store.query(reports.has_room):
+            break
+        if not progress.health.is_waiting:
+            _log.info("fetching waits until what is here is settled", mailbox=box.name)
+        progress.health.is_waiting = True
+        await pause(progress.settled, _ROOM)
+    progress.health.is_waiting = False
 
 
 def _mark(summary: Summary) -> tuple[int, int]:
@@ -216,8 +241,7 @@ async def _ours(store: Store, box: MailboxSettings, mailbox: Mailbox, uids: Sequ
         seen = classify_header(header.raw)
         is_sure = seen.is_report and box.role == "receipts"
         if not is_sure and seen.answered_ids:
-            async with store.read() as session:
-                is_sure = await reports.are_ours(session, seen.answered_ids)
+            is_sure = await store.query(partial(folders.are_ours, message_ids=seen.answered_ids))
         if is_sure or (seen.seems_report and box.role == "receipts"):
             chosen[header.uid] = is_sure
     return chosen
@@ -233,8 +257,7 @@ async def _cursor(
     store: Store, box: str, folder: str, mailbox: Mailbox, selected: Selected
 ) -> tuple[int, datetime | None]:
     """Return the last UID that was read and when; zero where the server gave UIDs a new meaning."""
-    async with store.write() as session:
-        row = await reports.cursor(session, box, folder)
+    row = await store.query(partial(folders.cursor, mailbox=box, folder=folder))
     renumbered = row.uidvalidity is not None and await _is_renumbered(mailbox, row, selected)
     if row.uidvalidity is not None and not renumbered:
         return row.uid, row.read_at
@@ -245,11 +268,10 @@ async def _cursor(
 async def _restart(store: Store, box: str, folder: str, selected: Selected, *, is_first: bool = False) -> None:
     if not is_first:
         _log.warning("the server renumbered a folder; it is read anew", mailbox=box, folder=folder)
-    async with store.write() as session:
-        await reports.restart(session, box, folder, selected.uidvalidity)
+    await store.transact(partial(folders.restart, mailbox=box, folder=folder, uidvalidity=selected.uidvalidity))
 
 
-async def _is_renumbered(mailbox: Mailbox, row: Folder, selected: Selected) -> bool:
+async def _is_renumbered(mailbox: Mailbox, row: Cursor, selected: Selected) -> bool:
     """Whether UIDs mean other messages than before: some servers use them twice under one UIDVALIDITY."""
     if row.uidvalidity != selected.uidvalidity or (selected.uidnext is not None and row.uid >= selected.uidnext):
         return True
@@ -264,7 +286,7 @@ async def _portions(fetched: AsyncIterator[Fetched], upto: int) -> AsyncIterator
     async for one in fetched:
         raws.append(_raw(one))
         octets += len(one.raw)
-        if octets > reports.MOST_OCTETS:
+        if octets > folders.MOST_OCTETS:
             yield raws, one.uid
             raws, octets = [], 0
     yield raws, upto
@@ -282,8 +304,9 @@ async def _clear(store: Store, box: MailboxSettings, mailbox: Mailbox, folder: s
     """Do to matched reports what `after` says; what isn't ours is left as it is."""
     if box.after == "keep":
         return
-    async with store.read() as session:
-        rows = await reports.to_clear(session, box.name, folder, uidvalidity, _AT_A_TIME)
+    rows = await store.query(
+        partial(folders.to_clear, mailbox=box.name, folder=folder, uidvalidity=uidvalidity, limit=_AT_A_TIME)
+    )
     if not rows:
         return
     try:
@@ -291,11 +314,10 @@ async def _clear(store: Store, box: MailboxSettings, mailbox: Mailbox, folder: s
     except MailboxRefused as refusal:
         _log.warning("settled reports stay where they are", mailbox=box.name, folder=folder, reason=str(refusal))
         return
-    async with store.write() as session:
-        await reports.cleared(session, [row.id for row in rows])
+    await store.transact(partial(folders.cleared, reports=[row.id for row in rows]))
 
 
-async def _apply(after: str, mailbox: Mailbox, rows: Sequence[ReportRow]) -> None:
+async def _apply(after: str, mailbox: Mailbox, rows: Sequence[ToClear]) -> None:
     uids = [row.uid for row in rows]
     if after == "seen":
         await mailbox.mark_seen(uids)
@@ -313,13 +335,15 @@ async def watch(
     *,
     stop: asyncio.Event,
     on_read: Callable[[int], Awaitable[None]],
+    progress: Progress | None = None,
     wake: asyncio.Event | None = None,
 ) -> None:
     """Read *box* again and again until *stop*: at once on news or *wake*, else after `poll`; reconnect for ever.
 
-    *on_read* is awaited after each complete read with the number of new reports.
+    *on_read* is awaited after each complete read with the number of new reports; *progress* names who is told before.
     """
-    progress = Progress()
+    progress = progress or Progress()
+    progress.health = health
     wake = wake or asyncio.Event()
     while not stop.is_set():
         try:

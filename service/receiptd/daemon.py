@@ -9,10 +9,13 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from sqlmodel import Session
 
 from receiptd import deliver, systemd, telemetry
 from receiptd import settings as configuration
@@ -33,10 +36,10 @@ from receiptd.store import (
     dispatches,
     events,
     evidence,
+    folders,
     handover,
     is_down,
     notices,
-    reports,
     settlement,
     submissions,
 )
@@ -90,7 +93,7 @@ class Daemon:
         self.relay = Relay(store.settings.submission, access_token=_access_token(store.settings.submission.oauth))
         self.relay_health = Health("relay:relay")
         self.clock_health = Health("clock:clock")
-        self.readers = Readers(store, stop=self.stop, on_read=self._on_read)
+        self.readers = Readers(store, stop=self.stop, on_read=self._on_read, on_new=self._on_new)
         self.read_for: datetime | None = None
         """The last deadline because of which the mailboxes were asked for a read."""
         self.http = deliver.client()
@@ -269,10 +272,12 @@ class Daemon:
         await notices.listen(self.store, wake, self.stop)
         await self.stop.wait()
 
-    async def _on_read(self, name: str, new: int) -> None:
+    def _on_new(self) -> None:
+        """Reports are stored: they are settled while the rest of the mailbox is still being read."""
+        self.settle.wake.set()
+
+    async def _on_read(self, name: str, _: int) -> None:
         self.unread.discard(name)
-        if new:
-            self.settle.wake.set()
         self.escalate.wake.set()
         self.monitor.wake.set()
 
@@ -288,6 +293,7 @@ class Daemon:
     async def _settle(self) -> int:
         settled = await settle(self.store)
         if settled:
+            self.readers.settled.set()
             self.deliver.wake.set()
         elif self.waiting is not None and not self.unread:
             self._tell_of_held(await restore.look_back(self.store, self.waiting), restore.REPORTED)
@@ -335,10 +341,9 @@ class Daemon:
         _log.warning("the clock jumped", seconds=round(jump))
         self.clock_health.down(self.store.now(), f"the clock jumped by {jump:+.0f} seconds", permanent=True)
         async with self.store.write() as session:
-            await reports.distrust(session)
             await submissions.follow_clock(session, timedelta(seconds=jump))
-            await deadlines.follow_clock(session, timedelta(seconds=jump))
             await dispatches.follow_clock(session, timedelta(seconds=jump))
+            await session.run_sync(partial(_follow_clock, jump=timedelta(seconds=jump)))
         self.readers.wake()
 
     async def _sweep(self) -> int:
@@ -352,6 +357,11 @@ class Daemon:
         if await handover.retire(self.store):
             self.deliver.wake.set()
         return 0
+
+
+def _follow_clock(session: object, jump: timedelta) -> None:
+    folders.distrust(cast(Session, session))
+    deadlines.follow_clock(cast(Session, session), jump)
 
 
 async def _first_fault(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
-from receiptd.collect import watch
+from receiptd.collect import Progress, watch
 from receiptd.leased import Leased
 from receiptd.mailbox import Mailbox, open_mailbox
 from receiptd.oauth import AccessToken
@@ -16,15 +16,18 @@ from receiptd.store import Store
 from receiptd.store.monitors import Health
 
 OnRead = Callable[[str, int], Awaitable[None]]
+OnNew = Callable[[], None]
 
 
 class Readers:
     """All readers; *on_read* is awaited after each complete read of a mailbox, with its name and what was new."""
 
-    def __init__(self, store: Store, *, stop: asyncio.Event, on_read: OnRead) -> None:
+    def __init__(self, store: Store, *, stop: asyncio.Event, on_read: OnRead, on_new: OnNew) -> None:
         self.health = {box.name: Health(f"mailbox:{box.name}") for box in store.settings.mailbox}
         """How each mailbox is doing, by its name."""
-        self._store, self._stop, self._on_read = store, stop, on_read
+        self.settled = asyncio.Event()
+        """Set whenever reports were settled: readers may wait for that."""
+        self._store, self._stop, self._on_read, self._on_new = store, stop, on_read, on_new
         self._running: dict[str, tuple[MailboxSettings, asyncio.Task[None]]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._changed = asyncio.Event()
@@ -90,7 +93,17 @@ class Readers:
             await self._on_read(box.name, new)
 
         wake, health = self._wakes[box.name], self.health[box.name]
-        read = partial(watch, self._store, box, health, enter, stop=self._stop, on_read=on_read, wake=wake)
+        read = partial(
+            watch,
+            self._store,
+            box,
+            health,
+            enter,
+            stop=self._stop,
+            on_read=on_read,
+            progress=Progress(settled=self.settled, on_new=self._on_new),
+            wake=wake,
+        )
         if self._store.is_sqlite:  # the lock says that there is no other daemon
             await read()
         else:

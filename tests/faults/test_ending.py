@@ -16,7 +16,7 @@ import pytest
 
 from receiptd import settings
 from receiptd.errors import Unavailable
-from receiptd.store import Store, reports, settlement
+from receiptd.store import Store, folders, settlement
 from tests.daemon_process import DaemonProcess, Json, kinds
 from tests.fake_smtp import Hang, Later
 from tests.faults.daemons import daemon_with
@@ -98,7 +98,7 @@ async def _take_in_hand(daemon: DaemonProcess, raw: bytes) -> None:
     """Fetch a report and count the try to read it, as a daemon does that is killed then."""
     store = Store(settings.load(daemon.config, environ={}))
     now = store.now()
-    batch = [reports.Raw(1, now, len(raw), raw)]
+    batch = [folders.Raw(1, now, len(raw), raw)]
     await keep(store, "receipts", "INBOX", 1, batch, upto=1, now=now)
     await settlement.begin_reading(store, 50)
     await store.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from receiptd import correlation_token
@@ -32,6 +32,8 @@ class Health:
     """Waiting won't help: a person must act."""
     failures: int = 0
     retry_at: datetime | None = None
+    is_waiting: bool = False
+    """It could be read on, but what it brought has to be settled first."""
 
     @property
     def is_up(self) -> bool:
@@ -55,7 +57,7 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Outage:
     """What an alert about blindness says: since when, why, and how many deadlines it holds up."""
 
     since: datetime
@@ -64,11 +66,23 @@ class Sight:
     held: int = 0
 
 
+def known(session: Session) -> frozenset[str]:
+    """Return the subjects of which was told that they are blind (`mailbox:receipts`, `relay:relay`, `clock:clock`)."""
+    query = select(Alert.subject).where(*_is_open())
+    return frozenset(subject or "" for subject in session.exec(query))
+
+
+def _is_open() -> tuple[Any, Any, Any]:
+    return (
+        col(Alert.recipient).is_(None),
+        col(Alert.resolved_at).is_(None),
+        col(Alert.type) == AlertType.MONITOR_BLIND,
+    )
+
+
 async def open_alerts(session: AsyncSession) -> dict[str, Alert]:
     """Return what is known to be blind, by subject (`mailbox:receipts`, `relay:relay`, `clock:clock`)."""
-    query = select(Alert).where(
-        col(Alert.recipient).is_(None), col(Alert.resolved_at).is_(None), Alert.type == AlertType.MONITOR_BLIND
-    )
+    query = select(Alert).where(*_is_open())
     return {alert.subject or "": alert for alert in (await session.exec(query)).all()}
 
 
@@ -76,7 +90,7 @@ async def blind(
     session: AsyncSession,
     settings: Settings,
     subject: str,
-    sight: Sight,
+    outage: Outage,
     *,
     now: datetime,
 ) -> bool:
@@ -85,12 +99,12 @@ async def blind(
     if subject in await open_alerts(session):
         return False
     alert = Alert(
-        id=id_of("monitor", subject, sight.since.isoformat()),
+        id=id_of("monitor", subject, outage.since.isoformat()),
         type=AlertType.MONITOR_BLIND,
         created_at=now,
         kind="blind",
         subject=subject,
-        data=_data(subject, sight),
+        data=_data(subject, outage),
     )
     if await session.get(Alert, alert.id) is not None:
         return False
@@ -143,7 +157,7 @@ async def set_aside(
         created_at=now,
         kind="set_aside",
         subject=f"report:{report}",
-        data={**_data(f"mailbox:{mailbox}", Sight(since=now, reason=reason)), "report": report},
+        data={**_data(f"mailbox:{mailbox}", Outage(since=now, reason=reason)), "report": report},
         resolved_at=now,
     )
     await one_at_a_time.wait(session, _MONITORS)
@@ -160,15 +174,15 @@ async def forget_mailboxes(session: AsyncSession, settings: Settings, *, now: da
     )
 
 
-def _data(subject: str, sight: Sight) -> dict[str, Any]:
+def _data(subject: str, outage: Outage) -> dict[str, Any]:
     what, _, name = subject.partition(":")
     return {
         "what": what,
         "name": name,
-        "since": rfc3339(sight.since),
-        "last_complete_read": rfc3339(sight.last_complete_read),
-        "held": sight.held,
-        "reason": correlation_token.mask(sight.reason)[:500],
+        "since": rfc3339(outage.since),
+        "last_complete_read": rfc3339(outage.last_complete_read),
+        "held": outage.held,
+        "reason": correlation_token.mask(outage.reason)[:500],
     }
 
 

@@ -16,8 +16,9 @@ def _table(model: type[models.Table]) -> Table:
 
 MESSAGE, RECIPIENT, ATTEMPT = _table(models.Message), _table(models.Recipient), _table(models.Attempt)
 EVENT, EVENT_COPY, EVIDENCE = _table(models.EventRow), _table(models.EventCopy), _table(models.Evidence)
-REPORT = _table(models.ReportRow)
+REPORT, FOLDER = _table(models.ReportRow), _table(models.Folder)
 ALERT, DISPATCH, LEASE = _table(models.Alert), _table(models.Dispatch), _table(models.Lease)
+DISPATCH_ATTEMPT = _table(models.DispatchAttempt)
 
 
 def columns(table: Table, record: type[Any]) -> list[Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from fastapi import APIRouter, Response
+from sqlmodel import Session
 from starlette.responses import PlainTextResponse
 
 from receiptd import policy, telemetry
-from receiptd.settings import Settings
-from receiptd.store import deadlines, dispatches, messages, submissions
+from receiptd.settings import MailboxSettings, Settings
+from receiptd.store import dispatches, folders, messages, submissions
 from receiptd.store.monitors import Health
 from receiptd.web import description, schemas
 from receiptd.web.auth import Reader
@@ -76,17 +78,19 @@ async def _database(context: AppContext) -> list[Check]:
         async with asyncio.timeout(_DATABASE_SECONDS), context.store.read() as session:
             stranded = await dispatches.undelivered(session)
             off = await dispatches.gone(session, [webhook.name for webhook in context.store.settings.webhook])
-            fresh = [
-                _freshness(box.name, context, await deadlines.last_read(session, [(box.name, f) for f in box.folders]))
-                for box in context.store.settings.mailbox
-            ]
+            read = await context.store.query(partial(_last_reads, boxes=context.store.settings.mailbox))
     except Exception as error:
         return [Check("database", ok=False, reason=f"{type(error).__name__}: {error}"[:300])]
+    fresh = [_freshness(name, context, last) for name, last in read.items()]
     alerts = Check("alerts", ok=True)
     if stranded:
         alerts = Check("alerts", ok=False, reason=f"{stranded} alerts were taken by no webhook: see `receiptd alerts`")
     webhooks = [_webhook(context.store.settings, webhook.name, off) for webhook in context.store.settings.webhook]
     return [_writing(context), *fresh, alerts, *webhooks]
+
+
+def _last_reads(session: Session, boxes: Sequence[MailboxSettings]) -> dict[str, datetime | None]:
+    return {box.name: folders.last_read(session, [(box.name, name) for name in box.folders]) for box in boxes}
 
 
 def _writing(context: AppContext) -> Check:
@@ -122,7 +126,7 @@ def _freshness(name: str, context: AppContext, last: datetime | None) -> Check:
         return _of_health(f"mailbox:{name}", health)
     if last is None:
         return Check(f"mailbox:{name}", ok=False, reason="not read to its end yet", since=context.started_at)
-    if context.store.now() - last > max(3 * box.poll, _FRESH):
+    if not health.is_waiting and context.store.now() - last > max(3 * box.poll, _FRESH):
         return Check(f"mailbox:{name}", ok=False, reason="not read to its end for too long", since=last)
     return Check(f"mailbox:{name}", ok=True)
 
