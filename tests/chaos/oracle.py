@@ -289,9 +289,15 @@ def _missed_alerts(person: Person) -> Iterator[Violation]:
     if row["receipt"] == "failed":
         needed.append(("receipt.contradicted" if row["delivery"] == "contradicted" else "receipt.failed", "ops"))
     if row["receipt"] == "overdue":
-        needed += [("receipt.overdue", "ops"), ("receipt.overdue", "boss")]
         refused = [one for one in person.transactions if one.reply is not None and one.reply >= 500]
-        needed += [("receipt.failed", "ops")] if refused and row["delivery"] == "uncertain" else []
+        is_refused_again = bool(refused) and row["delivery"] == "uncertain"
+        needed.append(("receipt.overdue", "ops"))
+        needed += [("receipt.failed", "ops")] if is_refused_again else []
+        # The next level is told what the incident was about last.
+        last = (
+            "receipt.failed" if is_refused_again and any(person.told("receipt.failed", "boss")) else "receipt.overdue"
+        )
+        needed.append((last, "boss"))
     if met:
         needed.append(("receipt.met", "audit"))
     for kind, endpoint in needed:

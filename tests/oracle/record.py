@@ -160,9 +160,11 @@ async def record(
         await _append(session, row, [Fact(row.id, EventKind.MET, Source.CLOCK)], Told(row.id, now))
     demand = demand_of(row)
     moved = Moved(row, before, after, tuple(new_events), policy.is_contested(after, demand))
-    raised = (*policy.alarms(before, after, new_events, demand), *beside.alarms)
+    # What the clock says counts only while the receipt is overdue: that much has changed since.
+    is_overdue = after.receipt is Receipt.OVERDUE
+    raised = (*policy.alarms(before, after, new_events, demand), *(beside.alarms if is_overdue else ()))
     _set(row, values, await incidents.follow(session, settings, message, moved, raised, now=now))
-    if beside.escalate_to is not None:
+    if beside.escalate_to is not None and is_overdue and beside.escalate_to > row.escalation:
         _set(row, values, await incidents.escalate(session, settings, message, row, beside.escalate_to, now=now))
     _set(row, values, {"judge_at": next_judgement(row, policy.levels(settings, message.policy))})
     values["event_count"] = row.event_count
