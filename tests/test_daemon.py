@@ -354,14 +354,14 @@ async def _count(store: Store) -> int:
         return len((await session.exec(select(ReportRow.id))).all())
 
 
-async def test_what_does_not_end_in_time_is_cut_off_and_uncertain(
+async def test_what_does_not_end_in_time_is_cut_off_and_uncertain_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemons, "DRAIN", timedelta(seconds=0.1))
     async with at_the_final_dot(tmp_path, monkeypatch) as running:
         os.kill(os.getpid(), signal.SIGTERM)
         await running.ended()
-        assert await _rows_of(tmp_path) == [Delivery.UNCERTAIN]
+        assert await _rows_of(tmp_path) == [Delivery.QUEUED]
         running.daemon = Daemon(Store(running.daemon.store.settings))
         running.imap.got.clear()
         running.supervisor.heard.clear()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
-import subprocess
-import tarfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from itertools import cycle
@@ -22,32 +19,18 @@ from receiptd.sandbox.play import Course, _watch
 from receiptd.sandbox.processes import running, wait_until_ready
 from receiptd.sandbox.story import Story
 from receiptd.store import upgrade
+from tests import history
 from tests.servers.postgres import Postgres
 
 pytestmark = pytest.mark.postgresql
-
-HERE = Path(__file__).parents[1]
-VERSIONS = HERE / "service" / "receiptd" / "migrations" / "versions"
-
-
-def _git(*words: str) -> bytes:
-    return subprocess.run(("git", "-C", str(HERE), *words), capture_output=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
 def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the sources of the last revision that doesn't know the newest migration."""
-    if not (HERE / ".git").exists():
-        if os.environ.get("RECEIPTD_REQUIRE_ALL") == "1":
-            pytest.skip("these sources have no history: a git checkout has the version before the newest migration")
-        pytest.skip("no history here to take the version before from")
-    newest = max(VERSIONS.glob("[0-9]*.py"))
-    added = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", str(newest)).decode().strip()
-    assert added, f"{newest.name} isn't committed yet"
-    folder = tmp_path_factory.mktemp("before")
-    with tarfile.open(fileobj=io.BytesIO(_git("archive", f"{added}^", "service"))) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "service"
+    revision = history.revision_before()
+    assert revision is not None, "without history this module isn't collected"
+    return history.unpack_service(revision, tmp_path_factory.mktemp("before"))
 
 
 @pytest.fixture

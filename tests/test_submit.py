@@ -508,15 +508,20 @@ async def test_an_attempt_that_a_crash_left_in_data_is_uncertain_at_the_next_sta
     assert post.smtp.messages == []
 
 
-async def test_who_is_cut_off_writes_down_what_is_known(post: Post) -> None:
+@pytest.mark.sqlite
+async def test_who_is_cut_off_leaves_what_is_unknown_to_the_next_start(post: Post) -> None:
+    """Evidence is waited for from then on: meanwhile nobody reads the mailbox."""
     taken = await post.steps.take()
     post.smtp.script["."] = [Hang()]
     running = asyncio.create_task(post.submit())
     await post.reached_dot(1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    assert (await post.standing(taken))[0] is Delivery.QUEUED
+    assert [attempt.outcome for attempt in await post.attempts(taken.recipients[0])] == [None]
+    post.steps.store.node = "a/1/later"
+    assert await attempts.recover(post.steps.store) == 1
     assert (await post.standing(taken))[0] is Delivery.UNCERTAIN
-    assert [attempt.outcome for attempt in await post.attempts(taken.recipients[0])] == ["uncertain"]
 
 
 # --- between claim and DATA ---------------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ def _check_nothing_is_lost_or_double(daemon: DaemonProcess, peers: Peers, letter
 # --- last, for its 20 seconds have passed meanwhile ------------------------------------------------------------------
 
 
-def test_what_is_in_data_for_twenty_seconds_is_cut_off_and_uncertain(cut_off: CutOff) -> None:
+def test_what_is_in_data_for_twenty_seconds_is_cut_off_and_uncertain_at_the_next_start(cut_off: CutOff) -> None:
     daemon, peers = cut_off.daemon, cut_off.peers
     assert daemon.child is not None
     assert daemon.child.wait(30) == 0

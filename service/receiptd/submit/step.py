@@ -158,9 +158,13 @@ class _Submission:
                 _log.exception("a submission failed in an unforeseen way", recipient=one.work.recipient.id)
 
     async def _commit_once(self) -> None:
-        """Write what is known before this step is cut off; what isn't written is uncertain at the next start."""
+        """Write what is known before this step is cut off.
+
+        What isn't is uncertain at the next start: from then on evidence is waited for, as mail is read again.
+        """
+        known = [one for one in self._unwritten if one.attempt["outcome"] != "uncertain"]
         try:
-            await self._store.transact(partial(self._write, self._unwritten, 0))
+            await self._store.transact(partial(self._write, known, 0))
         except Exception as fault:
             _log.warning("answers of the relay are not written down", reason=reason_of(fault))
 
