@@ -55,7 +55,7 @@ def show_size(size: int) -> str | int:
 
 
 def parse_rate(text: str) -> tuple[int, timedelta]:
-    """Return how many in how long; raise ValueError with a sentence if *text* is no rate above nought."""
+    """Return how many in how long; raise ValueError with a sentence if *text* is no rate above zero."""
     found = _RATE.fullmatch(text.strip())
     if not found or not int(found[1]):
         raise ValueError(f'{text!r} is no rate: write "30/m" for thirty messages a minute (s, m, h, d)')
