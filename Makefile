@@ -18,7 +18,7 @@ unexport VIRTUAL_ENV
 
 help:
 	@echo 'make demo   the main job on an embedded mail world, in about a minute (ARGS="--nodes 3" on PostgreSQL)'
-	@echo 'make unit   format, lint, types, imports and the tests that need no process, in about a minute'
+	@echo 'make unit   format, lint, types, imports and the tests that need no process, in about two minutes'
 	@echo 'make test   every test, real mail servers included, and a minute of the same fuzzing each time'
 	@echo 'make faults faults at scale: seeded bugs, then 1,000 kills over 20,000 messages (ARGS="--kills 20 --messages 500")'
 	@echo 'make fuzz   look for a message that the interpreter takes badly (SECONDS=60; KEEP=1 keeps new ways)'
